@@ -1,0 +1,2 @@
+//! PostgreSQL: where it comes from, how connections are shared, how the schema is applied.
+
