@@ -1,3 +1,26 @@
 //! Evenkeel: a storefront backend that stays upright while its data is migrated.
+//!
+//! # Layout
+//!
+//! Imports go downwards only; `tests/layers.rs` holds it.
+//!
+//! ```text
+//! main, cli            the command line
+//! app                  what a running shop is made of
+//! http                 demo, rehearsal
+//! migration            the engine: definition, ledger, batch, pace, runner, sweep
+//! store      pressure  the shop's domain and SQL | what shoppers and the database feel
+//! db                   embedded PostgreSQL, the shared pool, the gate, the schema
+//! config     shutdown  settings | an orderly end
+//! ```
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod db;
+pub mod http;
+pub mod migration;
+pub mod pressure;
+pub mod rehearsal;
+pub mod shutdown;
+pub mod store;

@@ -1,2 +1,8 @@
-//! PostgreSQL: where it comes from, how connections are shared, how the schema is applied.
+//! PostgreSQL: where it comes from, how its connections are shared, how the schema is applied.
 
+pub mod gate;
+pub mod pool;
+pub mod schema;
+
+pub use gate::Class;
+pub use pool::{Pool, PoolError};

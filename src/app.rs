@@ -1,0 +1,48 @@
+//! What a running shop is made of.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::config::Settings;
+use crate::db::Pool;
+use crate::db::gate::Gate;
+use crate::pressure::Latencies;
+use crate::shutdown::Shutdown;
+
+/// Everything that handlers and tasks share. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The settings of this process.
+    pub settings: Arc<Settings>,
+    /// The one pool that shoppers and migrations share.
+    pub pool: Pool,
+    /// What shoppers feel.
+    pub latencies: Latencies,
+    /// Ends every task in order.
+    pub shutdown: Shutdown,
+}
+
+impl App {
+    /// A shop on the database that `options` name.
+    ///
+    /// # Errors
+    /// A sentence when the pool's shares cannot work.
+    pub fn new(settings: Settings, options: PgConnectOptions) -> Result<Self, String> {
+        let gate = Gate::new(settings.pool.admission()?);
+        let pool = Pool::new(
+            options.application_name("evenkeel"),
+            settings.pool.size,
+            settings.database.connect_timeout,
+            gate,
+            settings.pool.limits(),
+        );
+        Ok(Self {
+            settings: Arc::new(settings),
+            pool,
+            latencies: Latencies::new(Instant::now()),
+            shutdown: Shutdown::new(),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! Applies `migrations/schema` at start.
+//!
+//! sqlx reads and checksums the files; they are applied here, because sqlx's own runner takes a
+//! session-level advisory lock, which leaks through a transaction pooler. Every file runs in one
+//! short transaction together with its entry in the ledger, under a `lock_timeout`: a schema step
+//! that has to wait for a lock gives up before the shop queues behind it, and is tried again.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use sqlx::migrate::{Migration, Migrator};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use tracing::{info, warn};
+
+static FILES: Migrator = sqlx::migrate!("migrations/schema");
+
+/// An arbitrary number that all Evenkeel processes agree on: one of them at a time changes the schema.
+const ADVISORY_KEY: i64 = 0x4576_656e_6b65_656c;
+/// A statement that waits for a lock makes everybody else wait behind it; this bounds how long.
+const LOCK_TIMEOUT_MS: u32 = 200;
+/// Tries before a schema step is given up; with the back-off below about 30 seconds.
+const TRIES: u32 = 30;
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A file that was applied earlier has changed since.
+    #[error(
+        "schema file {version} ({description}) was changed after it had been applied: restore it and \
+         put the change into a new file"
+    )]
+    Changed {
+        /// Number of the file.
+        version: i64,
+        /// Its name.
+        description: String,
+    },
+    /// The database was written by a newer Evenkeel.
+    #[error("the database has schema step {0}, which this version of Evenkeel does not know")]
+    Newer(i64),
+    /// Somebody holds a lock that the step needs.
+    #[error(
+        "schema step {version} could not get its lock in {TRIES} tries: end the long transaction \
+         that holds it (see pg_stat_activity), then start again"
+    )]
+    Locked {
+        /// Number of the file.
+        version: i64,
+    },
+    /// The database refused.
+    #[error("schema: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The schema's version that this binary wants: the number of its last file.
+pub fn latest() -> i64 {
+    FILES.iter().map(|file| file.version).max().unwrap_or(0)
+}
+
+/// Applies every file up to and including `version` that the database lacks, and returns the
+/// numbers of those that it applied. Safe to call from several processes at once.
+///
+/// # Errors
+/// [`SchemaError`]; steps before the failing one stay applied.
+pub async fn apply(conn: &mut PgConnection, version: i64) -> Result<Vec<i64>, SchemaError> {
+    conn.execute(
+        "DO $$ BEGIN
+             PERFORM pg_advisory_xact_lock(hashtext('evenkeel schema ledger'));
+             CREATE SCHEMA IF NOT EXISTS evenkeel;
+             CREATE TABLE IF NOT EXISTS evenkeel.schema_steps (
+                 version bigint PRIMARY KEY,
+                 description text NOT NULL,
+                 checksum bytea NOT NULL,
+                 applied_at timestamptz NOT NULL DEFAULT now()
+             );
+         END $$",
+    )
+    .await?;
+    let last: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM evenkeel.schema_steps")
+        .fetch_one(&mut *conn)
+        .await?;
+    if let Some(last) = last.filter(|last| *last > latest()) {
+        return Err(SchemaError::Newer(last));
+    }
+    let mut applied = Vec::new();
+    for file in FILES.iter().filter(|file| file.version <= version) {
+        if apply_with_patience(conn, file).await? {
+            info!(version = file.version, description = %file.description, "schema step applied");
+            applied.push(file.version);
+        }
+    }
+    Ok(applied)
+}
+
+async fn apply_with_patience(
+    conn: &mut PgConnection,
+    file: &Migration,
+) -> Result<bool, SchemaError> {
+    for attempt in 1..=TRIES {
+        match apply_one(conn, file).await {
+            Err(SchemaError::Database(sqlx::Error::Database(err)))
+                if err.code().as_deref() == Some("55P03") =>
+            {
+                let pause = Duration::from_millis(100 * u64::from(attempt.min(10)));
+                let jittered = pause.mul_f64(rand::rng().random_range(0.75..1.25));
+                warn!(
+                    version = file.version,
+                    attempt, "schema step waits for a lock"
+                );
+                tokio::time::sleep(jittered).await;
+            }
+            other => return other,
+        }
+    }
+    Err(SchemaError::Locked {
+        version: file.version,
+    })
+}
+
+async fn apply_one(conn: &mut PgConnection, file: &Migration) -> Result<bool, SchemaError> {
+    let mut tx = conn.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(ADVISORY_KEY)
+        .execute(&mut *tx)
+        .await?;
+    let known: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT checksum FROM evenkeel.schema_steps WHERE version = $1")
+            .bind(file.version)
+            .fetch_optional(&mut *tx)
+            .await?;
+    if let Some(checksum) = known {
+        return if checksum == *file.checksum {
+            Ok(false)
+        } else {
+            Err(SchemaError::Changed {
+                version: file.version,
+                description: file.description.to_string(),
+            })
+        };
+    }
+    let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'");
+    tx.execute(AssertSqlSafe(timeout)).await?;
+    tx.execute(AssertSqlSafe(file.sql.as_str())).await?;
+    sqlx::query(
+        "INSERT INTO evenkeel.schema_steps (version, description, checksum) VALUES ($1, $2, $3)",
+    )
+    .bind(file.version)
+    .bind(&*file.description)
+    .bind(&*file.checksum)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}

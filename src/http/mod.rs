@@ -1,0 +1,1 @@
+//! The HTTP interface: extract, make one domain call, respond.

@@ -1,0 +1,10 @@
+//! What shoppers and the database feel, as plain readings.
+//!
+//! Nothing here decides anything: a reading has a time and numbers, a signal adds a verdict and a
+//! reason. `migration::pace` turns signals into a pace.
+
+pub mod latency;
+pub mod signal;
+
+pub use latency::{InFlight, Latencies, LatencyReading, Outcome};
+pub use signal::{Signal, Verdict};

@@ -1,0 +1,1 @@
+//! Peak load, simulated from outside over TCP.
