@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Settings;
 use crate::db::Pool;
-use crate::db::gate::Gate;
+use crate::db::gate::{Admission, Gate};
 use crate::pressure::Latencies;
 use crate::shutdown::Shutdown;
 
@@ -26,11 +26,9 @@ pub struct App {
 
 impl App {
     /// A shop on the database that `options` name.
-    ///
-    /// # Errors
-    /// A sentence when the pool's shares cannot work.
-    pub fn new(settings: Settings, options: PgConnectOptions) -> Result<Self, String> {
-        let gate = Gate::new(settings.pool.admission()?);
+    pub fn new(settings: Settings, options: PgConnectOptions) -> Self {
+        let admission = Admission::new(settings.pool.size, settings.pool.shares());
+        let gate = Gate::new(admission);
         let pool = Pool::new(
             options.application_name("evenkeel"),
             settings.pool.size,
@@ -38,11 +36,11 @@ impl App {
             gate,
             settings.pool.limits(),
         );
-        Ok(Self {
+        Self {
             settings: Arc::new(settings),
             pool,
             latencies: Latencies::new(Instant::now()),
             shutdown: Shutdown::new(),
-        })
+        }
     }
 }

@@ -11,10 +11,11 @@
 //! migration            the engine: definition, ledger, batch, pace, runner, sweep
 //! store      pressure  the shop's domain and SQL | what shoppers and the database feel
 //! db                   embedded PostgreSQL, the shared pool, the gate, the schema
-//! config     shutdown  settings | an orderly end
+//! config     shutdown  settings | an orderly end; class: the classes of work
 //! ```
 
 pub mod app;
+pub mod class;
 pub mod cli;
 pub mod config;
 pub mod db;

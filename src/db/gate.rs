@@ -14,65 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
-/// What a piece of work is for. The order of the variants is the order of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// Placing orders: what the shop lives from.
-    Checkout,
-    /// Logging in, sessions, order history.
-    Account,
-    /// Looking at products.
-    Browse,
-    /// Migrations, operations and other work that no shopper waits for.
-    Background,
-}
-
-impl Class {
-    /// All classes, in order of service.
-    pub const ALL: [Class; 4] = [
-        Class::Checkout,
-        Class::Account,
-        Class::Browse,
-        Class::Background,
-    ];
-    /// The classes in which a shopper waits for the answer.
-    pub const SHOPPERS: [Class; 3] = [Class::Checkout, Class::Account, Class::Browse];
-
-    /// The name in lower case, as metrics, settings and reports spell it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Class::Checkout => "checkout",
-            Class::Account => "account",
-            Class::Browse => "browse",
-            Class::Background => "background",
-        }
-    }
-
-    /// Position in [`Class::ALL`], for arrays that hold one entry per class.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl std::fmt::Display for Class {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Permits of one class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Share {
-    /// Connections that no other class can occupy.
-    pub min: usize,
-    /// Connections that this class can hold at once.
-    pub max: usize,
-}
+use crate::class::Class;
+use crate::config::Share;
 
 /// The rule of admission, free of clocks and queues: counts in, yes or no out.
 #[derive(Clone, Debug)]
@@ -83,39 +29,14 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Splits `size` connections by `shares` (one per class, in the order of [`Class::ALL`]).
-    ///
-    /// # Errors
-    /// A sentence when the reserved shares exceed the pool, or a class could never be served.
-    pub fn new(size: usize, shares: [Share; 4]) -> Result<Self, String> {
-        let reserved: usize = shares.iter().map(|s| s.min).sum();
-        if reserved > size {
-            return Err(format!(
-                "the reserved shares of all classes add up to {reserved}, but the pool has {size} \
-                 connections: lower a `min` or raise the pool's size"
-            ));
-        }
-        for class in Class::ALL {
-            let share = shares[class.index()];
-            if share.max == 0 || share.max < share.min || share.max > size {
-                return Err(format!(
-                    "{class}: max is {}, but it must be at least 1, at least min ({}) and at most \
-                     the pool's size ({size})",
-                    share.max, share.min
-                ));
-            }
-            let others: usize = reserved - share.min;
-            if size == others {
-                return Err(format!(
-                    "{class}: the other classes reserve the whole pool, so it would never be served"
-                ));
-            }
-        }
-        Ok(Self {
+    /// Splits `size` connections by `shares` (one per class, in the order of [`Class::ALL`]), which
+    /// [`PoolSettings::validate`](crate::config::PoolSettings::validate) has checked.
+    pub fn new(size: usize, shares: [Share; 4]) -> Self {
+        Self {
             size,
             shares,
             in_use: [0; 4],
-        })
+        }
     }
 
     /// Whether one more connection may go to `class` without touching what others have reserved.
@@ -346,7 +267,7 @@ mod tests {
         fn a_reserved_share_is_always_available(
             steps in proptest::collection::vec((0usize..4, any::<bool>()), 0..400)
         ) {
-            let mut admission = Admission::new(SIZE, SHARES).expect("valid shares");
+            let mut admission = Admission::new(SIZE, SHARES);
             for (i, arrives) in steps {
                 let class = Class::ALL[i];
                 if arrives {
@@ -372,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn a_freed_connection_goes_to_checkout_before_browse() {
         let one = Share { min: 0, max: 1 };
-        let gate = Gate::new(Admission::new(1, [one; 4]).expect("valid"));
+        let gate = Gate::new(Admission::new(1, [one; 4]));
         let held = gate.acquire(Class::Background, Duration::ZERO).await;
         let patience = Duration::from_secs(5);
         let (order, mut served) = tokio::sync::mpsc::unbounded_channel();
@@ -398,7 +319,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_gives_up_waiting_leaves_nothing_behind() {
         let one = Share { min: 0, max: 1 };
-        let gate = Gate::new(Admission::new(1, [one; 4]).expect("valid"));
+        let gate = Gate::new(Admission::new(1, [one; 4]));
         let held = gate.acquire(Class::Browse, Duration::ZERO).await;
         assert!(held.is_some());
         let refused = gate
@@ -412,16 +333,5 @@ mod tests {
             (reading.timed_out, reading.waiting, reading.in_use),
             (1, 0, 0)
         );
-    }
-
-    #[test]
-    fn shares_that_cannot_work_are_refused_with_a_sentence() {
-        let share = |min, max| Share { min, max };
-        let over = Admission::new(4, [share(2, 4), share(2, 4), share(1, 4), share(0, 1)]);
-        assert!(over.unwrap_err().contains("add up to 5"));
-        let starved = Admission::new(4, [share(2, 4), share(1, 4), share(1, 4), share(0, 1)]);
-        assert!(starved.unwrap_err().starts_with("background"));
-        let high = Admission::new(4, [share(0, 5), share(0, 4), share(0, 4), share(0, 1)]);
-        assert!(high.unwrap_err().starts_with("checkout"));
     }
 }

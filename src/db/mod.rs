@@ -4,5 +4,4 @@ pub mod gate;
 pub mod pool;
 pub mod schema;
 
-pub use gate::Class;
 pub use pool::{Pool, PoolError};

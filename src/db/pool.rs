@@ -20,7 +20,9 @@ use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::gate::{Class, Gate, GateReading, Permit};
+use super::gate::{Gate, GateReading, Permit};
+use crate::class::Class;
+use crate::config::Limits;
 
 /// A connection that has been idle for longer than this is pinged before it is lent.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -28,15 +30,6 @@ const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 const MEND_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a connection may take to answer after its statement was cancelled.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Time limits of one class.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long a request waits for a connection.
-    pub acquire: Duration,
-    /// How long it may hold one; `None` leaves it to the caller.
-    pub hold: Option<Duration>,
-}
 
 /// Why no result came from the database.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::db::Class;
+use crate::class::Class;
 
 /// Resolution of the windows and of the age of requests in flight.
 pub const TICK: Duration = Duration::from_millis(25);

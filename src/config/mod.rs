@@ -1,0 +1,219 @@
+//! Every setting, its default and what it means. The only reader of the environment.
+//!
+//! Settings come from the defaults below, then a TOML file (`--config FILE` or
+//! `EVENKEEL_CONFIG`), then the environment: `EVENKEEL_POOL__SIZE=32` sets `pool.size`.
+//! `DATABASE_URL` and `PG_BIN_DIR` are read under their usual names. `evenkeel config` prints the
+//! result in the file's format.
+
+mod engine;
+mod pool;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+pub use engine::{Engine, Pace};
+pub use pool::{ClassSettings, Limits, PoolSettings, Share};
+
+use crate::class::Class;
+
+/// All settings of a process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the HTTP service listens and what it accepts.
+    pub http: Http,
+    /// Which PostgreSQL is used.
+    pub database: Database,
+    /// The shared connection pool.
+    pub pool: PoolSettings,
+    /// Accounts and sessions.
+    pub accounts: Accounts,
+    /// Operations endpoints.
+    pub ops: Ops,
+    /// The background-migration engine.
+    pub migration: Engine,
+    /// How the engine's speed follows the shoppers.
+    pub pace: Pace,
+}
+
+/// The HTTP service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A request that takes longer is answered with 503.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// Largest request body, in bytes.
+    pub body_limit: usize,
+    /// How long a shutdown waits for requests under way.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            request_timeout: Duration::from_secs(5),
+            body_limit: 64 * 1024,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Which PostgreSQL is used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// A `postgres://` URL; without one an embedded server is started. Also read from `DATABASE_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Where the embedded server keeps its data; without one the user's data directory is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Where PostgreSQL's programs are, for the embedded server. Also read from `PG_BIN_DIR`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bin_dir: Option<PathBuf>,
+    /// How long opening a connection may take.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Fill an empty database with a sample shop at start.
+    pub sample_shop: bool,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: None,
+            data_dir: None,
+            bin_dir: None,
+            connect_timeout: Duration::from_secs(1),
+            sample_shop: true,
+        }
+    }
+}
+
+/// Accounts and sessions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Accounts {
+    /// How long a session lives.
+    #[serde(with = "humantime_serde")]
+    pub session_lifetime: Duration,
+    /// Passwords hashed or checked at once; each takes about 20 MB and 30 ms of a core.
+    pub hashing_concurrency: usize,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            session_lifetime: Duration::from_secs(14 * 24 * 3600),
+            hashing_concurrency: 1,
+        }
+    }
+}
+
+/// Operations endpoints.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ops {
+    /// Bearer token for `/ops`; without one a random token is made at start and printed once.
+    #[serde(skip_serializing)]
+    pub admin_token: Option<String>,
+}
+
+impl std::fmt::Debug for Ops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.admin_token.as_ref().map(|_| "(hidden)");
+        f.debug_struct("Ops").field("admin_token", &token).finish()
+    }
+}
+
+/// A setting that cannot be used, with a sentence that says which and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or variable could not be read as settings.
+    #[error("settings: {0}")]
+    Read(#[from] Box<figment::Error>),
+    /// The settings contradict each other.
+    #[error("settings: {0}")]
+    Invalid(String),
+}
+
+impl Settings {
+    /// Reads defaults, `file` (or `EVENKEEL_CONFIG`) and the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key and where it came from.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = file
+            .map(Path::to_path_buf)
+            .or_else(|| std::env::var_os("EVENKEEL_CONFIG").map(PathBuf::from));
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                let file = file.display();
+                return Err(ConfigError::Invalid(format!("there is no file {file}")));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let figment = figment
+            .merge(
+                Env::prefixed("EVENKEEL_")
+                    .ignore(&["config", "log"])
+                    .split("__"),
+            )
+            .merge(
+                Env::raw()
+                    .only(&["DATABASE_URL"])
+                    .map(|_| "database.url".into()),
+            )
+            .merge(
+                Env::raw()
+                    .only(&["PG_BIN_DIR"])
+                    .map(|_| "database.bin_dir".into()),
+            );
+        let settings: Self = figment.extract().map_err(Box::new)?;
+        settings.validate().map_err(ConfigError::Invalid)?;
+        Ok(settings)
+    }
+
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        self.pool.validate()?;
+        for class in Class::SHOPPERS {
+            if self.pool.class(class).acquire * 2 > self.http.request_timeout {
+                return Err(format!(
+                    "pool.{class}.acquire must be at most half of http.request_timeout, or requests \
+                     time out while they queue"
+                ));
+            }
+        }
+        self.migration.validate()?;
+        self.pace.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_survive_a_round_trip() {
+        let settings = Settings::default();
+        settings.validate().expect("defaults are valid");
+        let printed = toml::to_string(&settings).expect("settings print as TOML");
+        let read: Settings = toml::from_str(&printed).expect("what is printed can be read");
+        assert_eq!(toml::to_string(&read).expect("prints"), printed);
+    }
+}
