@@ -1,5 +1,6 @@
 //! Settings of the background-migration engine and of its pace.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,15 @@ pub struct Engine {
     /// `lock_timeout` of every batch.
     #[serde(with = "humantime_serde")]
     pub lock_timeout: Duration,
-    /// Tries of one key range, each with half the rows, before it is reported and skipped.
+    /// Tries of the smallest batch of a range that cannot get its locks, before it is set aside.
     pub tries: u32,
+    /// Ranges set aside after which a run fails: then the statement is at fault, not the data.
+    pub quarantine_max: u32,
+    /// Sweeps that may find something before the run fails: the statement leaves rows pending, or
+    /// the shop goes on writing such rows.
+    pub sweeps_max: u32,
+    /// Where `migrate` looks for definitions; the ones built in are used when it does not exist.
+    pub definitions: PathBuf,
 }
 
 impl Default for Engine {
@@ -48,6 +56,9 @@ impl Default for Engine {
             statement_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_millis(200),
             tries: 5,
+            quarantine_max: 100,
+            sweeps_max: 5,
+            definitions: PathBuf::from("migrations/background"),
         }
     }
 }
@@ -75,6 +86,9 @@ pub struct Pace {
     /// A p95 or in-flight age below this is never called slow, whatever the baseline.
     #[serde(with = "humantime_serde")]
     pub slow_floor: Duration,
+    /// A p95 above this is slow, whatever the baseline: a shop that is slow anyway gets no migration.
+    #[serde(with = "humantime_serde")]
+    pub ceiling: Duration,
     /// A p95 or in-flight age above this is critical: the batch in flight is cancelled.
     #[serde(with = "humantime_serde")]
     pub critical: Duration,
@@ -102,6 +116,7 @@ impl Default for Pace {
             slow_factor: 1.25,
             cut_factor: 2.0,
             slow_floor: Duration::from_millis(5),
+            ceiling: Duration::from_millis(100),
             critical: Duration::from_millis(250),
             hold: Duration::from_secs(1),
             raise_per_second: 1.5,
@@ -135,8 +150,10 @@ impl Engine {
                     .to_owned(),
             );
         }
-        if self.batch_target.is_zero() || self.tries == 0 {
-            return Err("migration: batch_target and tries must be above zero".to_owned());
+        if self.batch_target.is_zero() || self.tries == 0 || self.sweeps_max == 0 {
+            return Err(
+                "migration: batch_target, tries and sweeps_max must be above zero".to_owned(),
+            );
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Default for PoolSettings {
                 min: 0,
                 max: 2,
                 acquire: Duration::from_secs(1),
-                hold: None,
+                hold: Some(Duration::from_secs(10)),
             },
         }
     }

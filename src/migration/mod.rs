@@ -1,1 +1,16 @@
 //! The background-migration engine.
+//!
+//! A [`definition`] is a declared change. A *run* of it lives in the [`ledger`]; the [`runner`] of
+//! any process that gets the lease walks the table by [`keyset`], one [`batch`] per transaction, at
+//! the [`pace`] that the [`governor`] derives from what shoppers feel, and ends with a [`sweep`]
+//! that proves by the declared predicate that nothing was missed.
+
+pub mod batch;
+pub mod definition;
+pub mod governor;
+pub mod keyset;
+pub mod ledger;
+pub mod pace;
+pub mod retry;
+pub mod runner;
+pub mod sweep;

@@ -4,7 +4,10 @@
 //! reason. `migration::pace` turns signals into a pace.
 
 pub mod latency;
+pub mod saturation;
 pub mod signal;
+pub mod target;
 
 pub use latency::{InFlight, Latencies, LatencyReading, Outcome};
 pub use signal::{Signal, Verdict};
+pub use target::Targets;

@@ -9,6 +9,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
+    /// No shopper is there to be disturbed.
+    Idle,
     /// Shoppers are within target.
     Normal,
     /// Nobody can tell: the reading is missing, stale or not a number.

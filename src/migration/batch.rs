@@ -1,0 +1,151 @@
+//! One batch: a key range in one short transaction, together with its cursor.
+
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::definition::Definition;
+use super::keyset::{KeyValue, Keyset, Range};
+use super::ledger::{self, Done, Lease, Phase, State};
+use crate::config::Engine;
+
+/// What a batch is to do.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// The migration.
+    pub definition: &'a Definition,
+    /// How its table is walked.
+    pub keyset: &'a Keyset,
+    /// The right to write.
+    pub lease: Lease,
+    /// Which walk this is part of.
+    pub phase: Phase,
+    /// The last key done; `None` at the beginning.
+    pub cursor: Option<&'a KeyValue>,
+    /// Where the walk ends.
+    pub end: &'a KeyValue,
+    /// Rows to cover.
+    pub rows: u32,
+    /// How long the batch should take.
+    pub target: Duration,
+}
+
+/// How a batch that did not fail ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Committed.
+    Committed {
+        /// The keys that it covered.
+        range: Range,
+        /// Rows that the statement changed.
+        changed: i64,
+        /// Rows for the next batch, so that it takes the target time.
+        next_rows: u32,
+        /// What an operator wants of the run by now.
+        state: State,
+    },
+    /// No keys are left up to the end.
+    Exhausted,
+    /// Another process holds the lease; nothing was written.
+    LeaseLost,
+}
+
+impl Batch<'_> {
+    /// Runs the batch. Dropping the future at any point rolls it back as a whole.
+    ///
+    /// # Errors
+    /// What the database says; nothing was written then, unless it was the answer to COMMIT that
+    /// got lost. The ledger's cursor knows.
+    pub async fn run(
+        &self,
+        conn: &mut PgConnection,
+        settings: &Engine,
+    ) -> Result<Outcome, sqlx::Error> {
+        let began = Instant::now();
+        let mut tx = conn.begin_with(AssertSqlSafe(begin_sql(settings))).await?;
+        let sweeping = self.phase == Phase::Sweep;
+        let pending = sweeping.then_some(self.definition.pending.as_str());
+        let Self { keyset, cursor, .. } = *self;
+        let range = keyset
+            .next(&mut tx, cursor, self.end, self.rows, pending)
+            .await?;
+        let Some(range) = range else {
+            tx.rollback().await?;
+            return Ok(Outcome::Exhausted);
+        };
+        let mut changed = 0;
+        // A sweep only reads, except where it finds something to do.
+        if range.todo != Some(0) {
+            let sql = keyset.statement(self.definition, cursor.is_none());
+            let done = sqlx::query(AssertSqlSafe(sql))
+                .bind(&range.lower)
+                .bind(&range.upper)
+                .execute(&mut *tx)
+                .await?;
+            changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+        }
+        let next_rows = next_size(self.rows, began.elapsed(), self.target, settings);
+        let done = Done {
+            range: &range,
+            changed,
+            next_rows,
+        };
+        let Some(state) = ledger::commit(&mut tx, self.lease, settings.lease, &done).await? else {
+            tx.rollback().await?;
+            return Ok(Outcome::LeaseLost);
+        };
+        tx.commit().await?;
+        Ok(Outcome::Committed {
+            range,
+            changed,
+            next_rows,
+            state,
+        })
+    }
+}
+
+/// Opens a batch's transaction in one round trip.
+///
+/// - The commit is asynchronous: rows and cursor are in the same transaction, so a crash of the
+///   server loses both or neither, and shoppers' commits do not queue behind the migration's.
+/// - The plan is made for the actual range. A generic plan would assume that a row comparison
+///   matches a third of the table, and read all of it.
+fn begin_sql(settings: &Engine) -> String {
+    format!(
+        "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+         SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
+         SET LOCAL enable_seqscan = off",
+        settings.statement_timeout.as_millis(),
+        settings.lock_timeout.as_millis()
+    )
+}
+
+/// Rows for the next batch, so that it takes `target`: at most doubled, at most halved.
+pub fn next_size(rows: u32, took: Duration, target: Duration, settings: &Engine) -> u32 {
+    let took = took.as_secs_f64().max(1e-6);
+    let factor = (target.as_secs_f64() / took).clamp(0.5, 2.0);
+    let wanted = (f64::from(rows) * factor).round() as u32;
+    wanted.clamp(settings.batch_min, settings.batch_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_batch_grows_and_shrinks_by_at_most_two_and_stays_within_bounds(
+            rows in 1u32..10_000, took_us in 0u64..10_000_000, target_ms in 1u64..1000
+        ) {
+            let settings = Engine::default();
+            let took = Duration::from_micros(took_us);
+            let next = next_size(rows, took, Duration::from_millis(target_ms), &settings);
+            prop_assert!((settings.batch_min..=settings.batch_max).contains(&next));
+            prop_assert!(f64::from(next) <= f64::from(rows) * 2.0 + 0.5);
+            prop_assert!(f64::from(next) + 0.5 >= f64::from(rows) * 0.5);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Samples the signals and publishes the pace while a run is driven.
+//!
+//! Measuring is here, judging in `pressure`, deciding in [`Pace`]; the runner acts.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::pace::Pace;
+use crate::class::Class;
+use crate::config::Pace as Settings;
+use crate::db::Pool;
+use crate::db::gate::GateReading;
+use crate::pressure::latency::{FAST, SLOW};
+use crate::pressure::signal::{Signal, Verdict};
+use crate::pressure::{Latencies, LatencyReading, Targets, saturation};
+
+/// The part of a baseline pause in which the last batch and its queue drain.
+const SETTLE: Duration = Duration::from_millis(100);
+/// The first baseline has no predecessors to be averaged with, so it takes this long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Shoppers have been off target for so long that the baseline may be out of date.
+const DOUBT: Duration = Duration::from_secs(2);
+
+/// Where the governor looks.
+#[derive(Clone)]
+pub struct Sensors {
+    /// What shoppers of this process feel; `None` where no shop runs in it.
+    pub latencies: Option<Latencies>,
+    /// The pool that is shared with them.
+    pub pool: Pool,
+}
+
+/// What the governor is at.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The migration rests so that shoppers can be measured without it.
+    Baseline {
+        since: Instant,
+        until: Instant,
+    },
+    Working {
+        since: Instant,
+    },
+}
+
+/// Turns samples into a pace, one tick at a time.
+pub struct Governor {
+    settings: Settings,
+    sensors: Sensors,
+    targets: Targets,
+    stage: Stage,
+    off_target_since: Option<Instant>,
+    gates: Option<[GateReading; 4]>,
+    pace: Pace,
+}
+
+impl Governor {
+    /// A governor that begins by measuring the baseline.
+    pub fn new(settings: Settings, sensors: Sensors, now: Instant) -> Self {
+        let pace = Pace::initial(&settings, now);
+        Self {
+            settings,
+            sensors,
+            targets: Targets::default(),
+            stage: Stage::Baseline {
+                since: now,
+                until: now + FIRST_PAUSE,
+            },
+            off_target_since: None,
+            gates: None,
+            pace,
+        }
+    }
+
+    /// Samples until the future is dropped, publishing every pace.
+    pub async fn run(mut self, publish: watch::Sender<Pace>) {
+        let mut ticks = tokio::time::interval(self.settings.sample);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let pace = self.tick(Instant::now());
+            publish.send_replace(pace);
+        }
+    }
+
+    /// One sample: measure, judge, decide.
+    fn tick(&mut self, now: Instant) -> Pace {
+        let signals = self.measure(now);
+        let worst = signals.iter().map(|s| s.verdict).max();
+        let worst = worst.unwrap_or(Verdict::Unknown);
+        match self.stage {
+            Stage::Baseline { since, until } => {
+                // With nobody in the shop there is nothing to measure and nobody to spare.
+                if now < until && worst != Verdict::Idle && self.settings.adaptive {
+                    let resting = self
+                        .pace
+                        .waiting("baseline", "measuring the shop at rest", now);
+                    self.pace = resting.clone();
+                    return resting;
+                }
+                self.observe_baseline(now.saturating_duration_since(since), now);
+                self.stage = Stage::Working { since: now };
+                self.off_target_since = None;
+            }
+            Stage::Working { since } => {
+                let off_target = worst > Verdict::Normal;
+                let doubted = self.doubted(off_target, now);
+                let due = now.saturating_duration_since(since) >= self.settings.baseline_every;
+                if worst != Verdict::Idle && (due || doubted) {
+                    self.stage = Stage::Baseline {
+                        since: now,
+                        until: now + self.settings.baseline_pause,
+                    };
+                }
+            }
+        }
+        self.pace = self.pace.next(&self.settings, &signals, now);
+        self.pace.clone()
+    }
+
+    /// Whether shoppers have been off target for long enough to ask whether it is the shop that
+    /// became slower, and not the migration that made it so.
+    fn doubted(&mut self, off_target: bool, now: Instant) -> bool {
+        if !off_target {
+            self.off_target_since = None;
+            return false;
+        }
+        let since = *self.off_target_since.get_or_insert(now);
+        now.saturating_duration_since(since) >= DOUBT
+    }
+
+    fn observe_baseline(&mut self, pause: Duration, now: Instant) {
+        let Some(latencies) = &self.sensors.latencies else {
+            return;
+        };
+        let window = pause.saturating_sub(SETTLE).min(SLOW);
+        for class in Class::SHOPPERS {
+            self.targets
+                .observe(class, &latencies.read(class, window, now));
+        }
+    }
+
+    fn measure(&mut self, now: Instant) -> Vec<Signal> {
+        let gates = self.sensors.pool.gates();
+        let mut signals = saturation::judge(self.gates.as_ref(), &gates, now);
+        self.gates = Some(gates);
+        match &self.sensors.latencies {
+            Some(latencies) => {
+                let read = |class, window| -> LatencyReading { latencies.read(class, window, now) };
+                signals.extend(Class::SHOPPERS.map(|class| {
+                    let (fast, slow) = (read(class, FAST), read(class, SLOW));
+                    self.targets.judge(&self.settings, class, &fast, &slow, now)
+                }));
+            }
+            None => signals.push(Signal {
+                source: "shoppers".to_owned(),
+                verdict: Verdict::Idle,
+                at: now,
+                reason: "no shop runs in this process".to_owned(),
+            }),
+        }
+        signals
+    }
+}

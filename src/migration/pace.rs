@@ -1,0 +1,202 @@
+//! The pace: a pure function of settings, signals and time.
+//!
+//! The engine works a share of the time, its *duty*. After a batch that took `t` it sleeps
+//! `t · (1 − duty) / duty`. With every sample the worst verdict decides:
+//!
+//! | worst verdict | duty |
+//! |---|---|
+//! | idle | doubled: there is nobody to disturb |
+//! | normal | raised by [`raise_per_second`](crate::config::Pace::raise_per_second), unless held |
+//! | unknown | halved every second; never raised |
+//! | slow | multiplied by [`EASE`] |
+//! | cut | a third, at most once per [`SETTLE`], then held |
+//! | stop | a third, nothing runs, the batch in flight is cancelled, then held |
+//!
+//! Raising is slow and lowering is at once, because shoppers who were driven away do not come back
+//! to raise the average.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::config::Pace as Settings;
+use crate::pressure::signal::{Signal, Verdict};
+
+/// What a slow sample multiplies the duty by.
+const EASE: f64 = 0.85;
+/// What a cut divides the duty by.
+const CUT: f64 = 3.0;
+/// Time that the fast window needs to show what a cut has done; cutting again earlier would
+/// punish the same requests twice.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Share of the batch target that a batch takes at the least duty. A batch of 25 ms makes shoppers
+/// queue for 25 ms; at a low duty shorter batches cost little and hurt less.
+const SHORTEST_BATCH: f64 = 0.2;
+
+/// What the runner does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Run batches at the duty.
+    Work,
+    /// Begin no batch; let the one in flight end.
+    Wait,
+    /// Cancel the batch in flight and begin none.
+    Cancel,
+}
+
+/// A source that limits the pace, with its verdict and reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// What was measured.
+    pub source: String,
+    /// What it means.
+    pub verdict: Verdict,
+    /// The numbers, in words.
+    pub reason: String,
+}
+
+/// The pace at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pace {
+    /// Share of the time that the engine works, within `(0, 1]`.
+    pub duty: f64,
+    /// What the runner does now.
+    pub order: Order,
+    /// Everything that limits the pace, worst first; empty when nothing does.
+    pub causes: Vec<Cause>,
+    #[serde(skip)]
+    at: Instant,
+    #[serde(skip)]
+    held_until: Option<Instant>,
+    #[serde(skip)]
+    cut_at: Option<Instant>,
+}
+
+impl Pace {
+    /// The pace before the first sample: as slow as possible, and nothing runs.
+    pub fn initial(settings: &Settings, now: Instant) -> Self {
+        Self {
+            duty: settings.duty_min,
+            order: Order::Wait,
+            causes: Vec::new(),
+            at: now,
+            held_until: None,
+            cut_at: None,
+        }
+    }
+
+    /// The pace after a sample. `self` is the pace before it.
+    pub fn next(&self, settings: &Settings, signals: &[Signal], now: Instant) -> Self {
+        if !settings.adaptive {
+            return Self {
+                duty: settings.duty_max,
+                order: Order::Work,
+                at: now,
+                ..Self::initial(settings, now)
+            };
+        }
+        let mut causes: Vec<Cause> = signals
+            .iter()
+            .map(|signal| cause(settings, signal, now))
+            .collect();
+        if causes.is_empty() {
+            causes.push(unknown("signals", "nothing is measured".to_owned()));
+        }
+        let worst = causes
+            .iter()
+            .map(|c| c.verdict)
+            .max()
+            .unwrap_or(Verdict::Unknown);
+        causes.retain(|cause| cause.verdict > Verdict::Normal);
+        causes.sort_by_key(|cause| std::cmp::Reverse(cause.verdict));
+
+        // A sampler that was asleep, or a clock that jumped, earns no more than one sample's raise.
+        let elapsed = now
+            .saturating_duration_since(self.at)
+            .min(settings.sample * 2);
+        let elapsed = elapsed.as_secs_f64();
+        let held = self.held_until.is_some_and(|until| now < until);
+        let settled = self
+            .cut_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= SETTLE);
+        let mut next = Self {
+            duty: self.duty,
+            order: Order::Work,
+            causes,
+            at: now,
+            held_until: self.held_until,
+            cut_at: self.cut_at,
+        };
+        match worst {
+            Verdict::Idle if !held => next.duty *= 2.0,
+            Verdict::Normal if !held => next.duty *= settings.raise_per_second.powf(elapsed),
+            Verdict::Idle | Verdict::Normal => {}
+            Verdict::Unknown => next.duty *= 0.5_f64.powf(elapsed),
+            Verdict::Slow => next.duty *= EASE,
+            Verdict::Cut | Verdict::Stop => {
+                if settled {
+                    next.duty /= CUT;
+                    next.cut_at = Some(now);
+                }
+                next.held_until = Some(now + settings.hold);
+                if worst == Verdict::Stop {
+                    next.order = Order::Cancel;
+                }
+            }
+        }
+        if next.duty.is_nan() {
+            next.duty = settings.duty_min;
+        }
+        next.duty = next.duty.clamp(settings.duty_min, settings.duty_max);
+        next
+    }
+
+    /// The same pace while the engine stands still for a reason of its own.
+    pub fn waiting(&self, source: &str, reason: &str, now: Instant) -> Self {
+        Self {
+            order: Order::Wait,
+            causes: vec![Cause {
+                source: source.to_owned(),
+                verdict: Verdict::Normal,
+                reason: reason.to_owned(),
+            }],
+            at: now,
+            ..self.clone()
+        }
+    }
+
+    /// How long to sleep after a batch that took `took`.
+    pub fn rest(&self, took: Duration) -> Duration {
+        took.mul_f64((1.0 - self.duty) / self.duty)
+    }
+
+    /// How long a batch should take at this duty, where it takes `full` at full duty.
+    pub fn batch_target(&self, full: Duration) -> Duration {
+        full.mul_f64(SHORTEST_BATCH + (1.0 - SHORTEST_BATCH) * self.duty)
+    }
+}
+
+/// A signal as a cause; one from the future or the distant past is Unknown.
+fn cause(settings: &Settings, signal: &Signal, now: Instant) -> Cause {
+    if signal.at > now {
+        return unknown(&signal.source, "its time lies in the future".to_owned());
+    }
+    let age = now.duration_since(signal.at);
+    if age > settings.stale_after {
+        return unknown(&signal.source, format!("last measured {age:.1?} ago"));
+    }
+    Cause {
+        source: signal.source.clone(),
+        verdict: signal.verdict,
+        reason: signal.reason.clone(),
+    }
+}
+
+fn unknown(source: &str, reason: String) -> Cause {
+    Cause {
+        source: source.to_owned(),
+        verdict: Verdict::Unknown,
+        reason,
+    }
+}

@@ -1,0 +1,199 @@
+//! How slow is too slow: a class's latency against its own baseline.
+//!
+//! A shop's latency depends on its hardware, its data and the hour, so a fixed limit is wrong
+//! somewhere. The target of a class is its 95th percentile with the migration at rest, measured
+//! again and again in short pauses: a baseline measured under one's own load drifts with it. Fixed
+//! limits remain at both ends: below the floor nothing is called slow, above the ceiling everything
+//! is, whatever the baseline says.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::latency::LatencyReading;
+use super::signal::{Signal, Verdict};
+use crate::class::Class;
+use crate::config::Pace as Settings;
+
+/// Fewer samples than this say nothing about a 95th percentile.
+const ENOUGH: u64 = 20;
+/// Pauses whose median is the baseline: one odd pause does not move it.
+const PAUSES: usize = 5;
+
+/// The baselines of the shoppers' classes.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    pauses: [VecDeque<f64>; 4],
+}
+
+impl Targets {
+    /// Takes a reading made while the migration was at rest into the baseline of `class`.
+    pub fn observe(&mut self, class: Class, at_rest: &LatencyReading) {
+        let Some(p95) = at_rest.p95_ms.filter(|p95| p95.is_finite()) else {
+            return;
+        };
+        if at_rest.completed < ENOUGH {
+            return;
+        }
+        let pauses = &mut self.pauses[class.index()];
+        if pauses.len() == PAUSES {
+            pauses.pop_front();
+        }
+        pauses.push_back(p95);
+    }
+
+    /// The 95th percentile of `class` at rest, in milliseconds; `None` before the first pause with
+    /// enough requests.
+    pub fn baseline_ms(&self, class: Class) -> Option<f64> {
+        let mut pauses: Vec<f64> = self.pauses[class.index()].iter().copied().collect();
+        pauses.sort_by(f64::total_cmp);
+        pauses.get(pauses.len() / 2).copied()
+    }
+
+    /// Judges what `class` felt over the fast and the slow window.
+    pub fn judge(
+        &self,
+        settings: &Settings,
+        class: Class,
+        fast: &LatencyReading,
+        slow: &LatencyReading,
+        at: Instant,
+    ) -> Signal {
+        let (verdict, reason) = self.verdict(settings, class, fast, slow);
+        Signal {
+            source: format!("{class} latency"),
+            verdict,
+            at,
+            reason,
+        }
+    }
+
+    fn verdict(
+        &self,
+        settings: &Settings,
+        class: Class,
+        fast: &LatencyReading,
+        slow: &LatencyReading,
+    ) -> (Verdict, String) {
+        let not_a_number = |reading: &LatencyReading| {
+            !reading.oldest_ms.is_finite() || reading.p95_ms.is_some_and(|p95| !p95.is_finite())
+        };
+        if not_a_number(fast) || not_a_number(slow) {
+            return (Verdict::Unknown, "the reading is not a number".to_owned());
+        }
+        if slow.completed == 0 && slow.in_flight == 0 {
+            return (Verdict::Idle, "no requests".to_owned());
+        }
+        let p95 = |reading: &LatencyReading| {
+            reading
+                .p95_ms
+                .filter(|_| reading.completed + reading.in_flight >= ENOUGH)
+        };
+        let critical = ms(settings.critical);
+        let worst = fast.oldest_ms.max(p95(fast).unwrap_or(0.0));
+        if worst > critical {
+            let reason =
+                format!("a request has waited or taken {worst:.0} ms; critical is {critical:.0}");
+            return (Verdict::Stop, reason);
+        }
+        if fast.failed > 0 {
+            let reason = format!("{} of {} requests failed", fast.failed, fast.completed);
+            return (Verdict::Cut, reason);
+        }
+        let floor = ms(settings.slow_floor);
+        let baseline = self.baseline_ms(class).unwrap_or(0.0);
+        let limit = |factor: f64| (baseline * factor).max(floor);
+        let said = |p95: f64, limit: f64| {
+            format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
+        };
+        let cut = limit(settings.cut_factor);
+        if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
+            return (Verdict::Cut, said(p95, cut));
+        }
+        let slow_limit = limit(settings.slow_factor).min(ms(settings.ceiling).max(floor));
+        match p95(slow) {
+            Some(p95) if p95 > slow_limit => (Verdict::Slow, said(p95, slow_limit)),
+            Some(p95) => (Verdict::Normal, said(p95, slow_limit)),
+            None => (
+                Verdict::Normal,
+                format!("{} requests, too few to judge", slow.completed),
+            ),
+        }
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(p95_ms: f64) -> LatencyReading {
+        LatencyReading {
+            completed: 1000,
+            failed: 0,
+            in_flight: 1,
+            oldest_ms: 0.0,
+            p50_ms: Some(p95_ms / 2.0),
+            p95_ms: Some(p95_ms),
+            p99_ms: Some(p95_ms * 1.5),
+        }
+    }
+
+    fn verdict(fast: LatencyReading, slow: LatencyReading) -> Verdict {
+        let mut targets = Targets::default();
+        for _ in 0..3 {
+            targets.observe(Class::Browse, &reading(10.0));
+        }
+        let settings = Settings::default();
+        let now = Instant::now();
+        targets
+            .judge(&settings, Class::Browse, &fast, &slow, now)
+            .verdict
+    }
+
+    #[test]
+    fn the_verdict_grows_with_the_distance_from_the_baseline() {
+        assert_eq!(verdict(reading(10.0), reading(10.0)), Verdict::Normal);
+        assert_eq!(verdict(reading(14.0), reading(14.0)), Verdict::Slow);
+        assert_eq!(verdict(reading(25.0), reading(14.0)), Verdict::Cut);
+        assert_eq!(verdict(reading(300.0), reading(14.0)), Verdict::Stop);
+    }
+
+    #[test]
+    fn requests_that_hang_stop_the_migration_though_none_completes() {
+        let hanging = LatencyReading {
+            completed: 0,
+            oldest_ms: 400.0,
+            in_flight: 3,
+            p95_ms: None,
+            ..reading(1.0)
+        };
+        assert_eq!(verdict(hanging, hanging), Verdict::Stop);
+    }
+
+    #[test]
+    fn a_failed_request_cuts_and_no_requests_are_idle() {
+        let failed = LatencyReading {
+            failed: 1,
+            ..reading(10.0)
+        };
+        assert_eq!(verdict(failed, reading(10.0)), Verdict::Cut);
+        let none = LatencyReading {
+            completed: 0,
+            in_flight: 0,
+            p95_ms: None,
+            ..reading(1.0)
+        };
+        assert_eq!(verdict(none, none), Verdict::Idle);
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_unknown_and_never_becomes_a_baseline() {
+        assert_eq!(verdict(reading(f64::NAN), reading(10.0)), Verdict::Unknown);
+        let mut targets = Targets::default();
+        targets.observe(Class::Browse, &reading(f64::NAN));
+        assert_eq!(targets.baseline_ms(Class::Browse), None);
+    }
+}
