@@ -1,1 +1,3 @@
 //! The command line: one file per command, each a thin call.
+
+pub mod load;

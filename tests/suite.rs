@@ -1,0 +1,3 @@
+//! Behaviour of the shop and its tools, one module per domain.
+
+mod load;
