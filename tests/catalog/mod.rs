@@ -1,0 +1,3 @@
+//! The catalogue: product files and the sample shop.
+
+mod import;
