@@ -2,6 +2,8 @@
 
 pub mod gate;
 pub mod pool;
+pub mod probe;
 pub mod schema;
 
 pub use pool::{Pool, PoolError};
+pub use probe::Probe;
