@@ -1,2 +1,3 @@
 //! PostgreSQL: where it comes from, how connections are shared, how the schema is applied.
 
+pub mod embedded;
