@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use evenkeel::db::embedded::fetch::{self, Source};
-use evenkeel::db::embedded::{Cluster, ClusterOptions, EmbeddedError, StopMode};
+use evenkeel::db::embedded::{
+    Cluster, ClusterOptions, EmbeddedError, Source, StopMode, fetch_binaries,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -69,9 +70,20 @@ async fn a_dropped_cluster_shuts_down_and_the_next_start_waits_for_it() {
     let cluster = start(dir.path()).await;
     write_value(&cluster, 3).await;
     let pid = cluster.postmaster_pid();
+    // A session that does not react for a second holds the shutdown up.
+    let mut session = connect(&cluster).await.unwrap();
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    signal(backend.cast_unsigned(), Signal::SIGSTOP);
 
     drop(cluster);
-    let cluster = start(dir.path()).await;
+    let resumed = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        signal(backend.cast_unsigned(), Signal::SIGCONT);
+    };
+    let (cluster, ()) = tokio::join!(start(dir.path()), resumed);
 
     assert_ne!(cluster.postmaster_pid(), pid);
     assert!(!is_alive(pid));
@@ -94,6 +106,17 @@ async fn the_server_dies_with_its_process_even_when_that_is_killed() {
     assert!(ends(postmaster).await, "the server outlived its process");
     let cluster = start(dir.path()).await;
     assert_eq!(read_value(&cluster).await, Some(5));
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn ctrl_c_in_a_terminal_does_not_reach_the_server() {
+    let dir = data_dir();
+    let cluster = start(dir.path()).await;
+
+    let server = process_group(cluster.postmaster_pid());
+
+    assert_ne!(server, process_group(std::process::id()));
     cluster.stop().await.unwrap();
 }
 
@@ -133,7 +156,10 @@ async fn a_restart_keeps_data_and_socket() {
     let mut cluster = start(dir.path()).await;
     write_value(&cluster, 11).await;
     let url = cluster.url("postgres");
-    for mode in [StopMode::Fast, StopMode::Immediate] {
+    for (mode, request) in [
+        (StopMode::Fast, "received fast shutdown request"),
+        (StopMode::Immediate, "received immediate shutdown request"),
+    ] {
         let before = cluster.postmaster_pid();
 
         cluster.restart(mode).await.unwrap();
@@ -142,8 +168,24 @@ async fn a_restart_keeps_data_and_socket() {
         assert!(!is_alive(before));
         assert_eq!(cluster.url("postgres"), url);
         assert_eq!(read_value(&cluster).await, Some(11));
+        let log = fs::read_to_string(dir.path().join("postgres.log")).unwrap();
+        assert_eq!(log.matches(request).count(), 1, "{log}");
     }
     cluster.stop().await.unwrap();
+}
+
+#[test]
+fn a_server_outlives_the_runtime_that_started_it() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let dir = data_dir();
+    let mut cluster = runtime().block_on(start(dir.path()));
+
+    runtime().block_on(async {
+        assert!(ping(&cluster).await.is_ok());
+        cluster.restart(StopMode::Fast).await.unwrap();
+    });
+
+    runtime().block_on(cluster.stop()).unwrap();
 }
 
 #[tokio::test]
@@ -329,7 +371,10 @@ async fn fetched_binaries_run(source: Source) {
     let dir = data_dir();
     let cache = dir.path().join("cache");
     // Two at once, as two processes would.
-    let (one, two) = tokio::join!(fetch::fetch(source, &cache), fetch::fetch(source, &cache));
+    let (one, two) = tokio::join!(
+        fetch_binaries(source, &cache),
+        fetch_binaries(source, &cache)
+    );
     let bin_dir = one.unwrap();
     assert_eq!(two.unwrap(), bin_dir);
     assert!(source.is_cached(&cache));
@@ -358,8 +403,15 @@ async fn hold() {
     };
     let cluster = start(Path::new(&dir)).await;
     write_value(&cluster, 5).await;
+    // A child that outlives the kill: it must hold neither the server's lifeline nor the lock.
+    let mut orphan = Command::new("sleep")
+        .arg("15")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     println!("\npostmaster {}", cluster.postmaster_pid());
     tokio::time::sleep(Duration::from_secs(60)).await;
+    orphan.wait().unwrap();
 }
 
 /// Runs [`hold`] in another process; the answer is that process and its postmaster.
@@ -380,10 +432,10 @@ fn start_elsewhere(dir: &Path) -> (Child, u32) {
 
 /// A directory that the server's account can enter when the tests run as root.
 fn data_dir() -> TempDir {
-    tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir_in("/tmp")
-        .unwrap()
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    // Not left to the umask.
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    dir
 }
 
 fn options(data_dir: &Path) -> ClusterOptions {
@@ -399,7 +451,9 @@ async fn try_start(options: ClusterOptions) -> Result<Cluster, EmbeddedError> {
 }
 
 async fn start(data_dir: &Path) -> Cluster {
-    try_start(options(data_dir)).await.unwrap()
+    try_start(options(data_dir))
+        .await
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 async fn connect(cluster: &Cluster) -> sqlx::Result<PgConnection> {
@@ -438,6 +492,17 @@ async fn read_value(cluster: &Cluster) -> Option<i32> {
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+fn process_group(pid: u32) -> i32 {
+    let output = Command::new("ps")
+        .args(["-o", "pgid=", "-p", &pid.to_string()])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 fn is_alive(pid: u32) -> bool {

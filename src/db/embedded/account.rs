@@ -111,7 +111,7 @@ async fn output_of(mut command: Command, program: &str) -> Result<Output, Embedd
     command.stdin(Stdio::null()).kill_on_drop(true);
     match tokio::time::timeout(PROGRAM_TIMEOUT, command.output()).await {
         Ok(Ok(output)) => Ok(output),
-        Ok(Err(e)) => Err(failed(e.to_string())),
+        Ok(Err(e)) => Err(failed(format!("it could not be run ({e})"))),
         Err(_) => Err(failed(format!(
             "it did not end within {} s",
             PROGRAM_TIMEOUT.as_secs()

