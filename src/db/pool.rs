@@ -237,6 +237,10 @@ impl Pool {
     }
 
     /// Connections that the pool may open.
+    #[expect(
+        clippy::misnamed_getters,
+        reason = "what deadpool calls size is how many are open"
+    )]
     pub fn size(&self) -> usize {
         self.inner.connections.status().max_size
     }

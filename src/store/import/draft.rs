@@ -6,6 +6,8 @@ use super::columns::Row;
 use super::money::Currency;
 
 const MOST_NAME: usize = 255;
+/// SKUs and categories travel in requests, which take at most 200 bytes of them.
+const MOST_KEY: usize = 200;
 const MOST_DESCRIPTION: usize = 64 * 1024;
 const MOST_URL: usize = 2048;
 const MOST_TAGS: usize = 250;
@@ -83,7 +85,7 @@ impl Draft {
             title: row.text("Title", MOST_NAME)?.to_owned(),
             description: description.trim().to_owned(),
             vendor: row.text("Vendor", MOST_NAME)?.to_owned(),
-            category: row.text("Type", MOST_NAME)?.to_owned(),
+            category: key("Type", row.get("Type"))?.to_owned(),
             tags: tags(row)?,
             published: published(row)?,
             variants: Vec::new(),
@@ -104,11 +106,12 @@ impl Draft {
             return Err(format!("a product has at most {MOST_PARTS} variants"));
         }
         let options = self.options(row)?;
-        let sku = match row.text("Variant SKU", MOST_NAME)? {
+        let sku = match row.get("Variant SKU") {
             "" => derived_sku(&self.handle, &options),
             // Spreadsheets protect leading zeros by an apostrophe in front.
             sku => sku.trim_start_matches('\'').to_owned(),
         };
+        key("Variant SKU", &sku)?;
         if self.variants.iter().any(|other| other.sku == sku) {
             return Err(format!("the product has a variant with SKU `{sku}` above"));
         }
@@ -212,6 +215,19 @@ fn derived_sku(handle: &str, options: &[(&str, &str)]) -> String {
         }));
     }
     sku
+}
+
+/// A text by which things are asked for.
+fn key<'a>(column: &str, text: &'a str) -> Result<&'a str, String> {
+    if text.len() > MOST_KEY {
+        return Err(format!("{column} is longer than {MOST_KEY} bytes"));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!(
+            "{column} holds a line break or another control character"
+        ));
+    }
+    Ok(text)
 }
 
 fn tags(row: &Row<'_>) -> Result<Vec<String>, String> {
