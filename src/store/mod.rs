@@ -6,6 +6,7 @@ pub mod import;
 pub mod orders;
 pub mod page;
 pub mod passwords;
+pub mod sample;
 pub mod sessions;
 
 use crate::db::PoolError;
