@@ -1,0 +1,5 @@
+//! The HTTP API, over TCP.
+
+mod accounts;
+mod orders;
+mod products;

@@ -1,0 +1,7 @@
+//! Behaviour of the shop and its tools, one module per domain.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod db;
+mod support;
