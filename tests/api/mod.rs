@@ -1,5 +1,7 @@
 //! The HTTP API, over TCP.
 
 mod accounts;
+mod malformed;
 mod orders;
 mod products;
+mod statements;
