@@ -70,12 +70,12 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, statements: Ar
         let Ok(length) = from.read_u32().await else {
             return;
         };
-        let Some(body) = pass(&mut from, &mut to, Some(kind), length).await else {
-            return;
-        };
-        // Execute, and Query, which is also how sqlx asks whether a connection lives.
-        if kind == b'E' || (kind == b'Q' && !body.starts_with(b"/* SQLx ping */")) {
+        // Execute, or Query.
+        if matches!(kind, b'E' | b'Q') {
             statements.fetch_add(1, Ordering::SeqCst);
+        }
+        if pass(&mut from, &mut to, Some(kind), length).await.is_none() {
+            return;
         }
     }
 }
@@ -85,12 +85,11 @@ async fn pass(
     to: &mut OwnedWriteHalf,
     kind: Option<u8>,
     length: u32,
-) -> Option<Vec<u8>> {
+) -> Option<()> {
     let mut body = vec![0; length as usize - 4];
     from.read_exact(&mut body).await.ok()?;
     let mut message: Vec<u8> = kind.into_iter().collect();
     message.extend(length.to_be_bytes());
     message.extend(&body);
-    to.write_all(&message).await.ok()?;
-    Some(body)
+    to.write_all(&message).await.ok()
 }
