@@ -179,7 +179,8 @@ impl Pool {
     /// Lends a connection of `class` to `work` under the time limits of the class.
     ///
     /// `work` may be dropped at any await point; it should open a transaction when it changes more
-    /// than one row, and must not hold the connection across anything but SQL.
+    /// than one row, and must not hold the connection across anything but SQL. If it abandons a
+    /// statement itself, it has to fail: after a success the connection is taken to be idle.
     ///
     /// # Errors
     /// What `work` returns, or a [`PoolError`] when there was no connection or no time.

@@ -196,6 +196,12 @@ fn unread(rejection: BytesRejection) -> ApiError {
 /// `is_data`: it could be read, but a field is not as it has to be.
 fn unfit(field: String, err: &dyn std::fmt::Display, is_data: bool) -> ApiError {
     if is_data {
+        // The path of the whole is a lone dot.
+        let field = if field == "." {
+            "body".to_owned()
+        } else {
+            field
+        };
         ApiError::field(field, err.to_string())
     } else {
         ApiError::new(Kind::MALFORMED, format!("The body is not JSON: {err}."))

@@ -8,6 +8,7 @@ mod health;
 mod measure;
 mod metrics;
 mod orders;
+mod pages;
 mod products;
 
 use std::any::Any;
@@ -57,6 +58,7 @@ pub fn router(app: App) -> Router {
     let time_limit = from_fn_with_state(app.settings.http.request_timeout, time_limit);
     routes
         .merge(docs::pages(api))
+        .merge(pages::router())
         .fallback(async || ApiError::not_found("address"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::METHOD_NOT_ALLOWED, ""))
         // One stack around everything; the first is the outermost.

@@ -115,7 +115,8 @@ pub async fn list(
                 v.from_price_minor, v.currency, coalesce(v.in_stock, false) AS in_stock, i.image
          FROM products p
          LEFT JOIN LATERAL (
-             SELECT min(price_minor) AS from_price_minor, min(currency) AS currency,
+             SELECT min(price_minor) AS from_price_minor,
+                    (array_agg(currency ORDER BY price_minor))[1] AS currency,
                     bool_or(stock > 0) AS in_stock
              FROM variants WHERE product_id = p.id
          ) v ON true

@@ -1,6 +1,7 @@
 //! The load generator against a shop whose behaviour the test decides.
 
 mod fake_shop;
+mod real_shop;
 
 use std::sync::Arc;
 use std::time::Duration;
