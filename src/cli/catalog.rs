@@ -12,6 +12,9 @@ use crate::store::import::{Currency, ImportError, Report, import};
 /// Rejections that are printed per file; the rest is only counted.
 const MOST_PRINTED: usize = 50;
 
+/// Largest file that is read. A file with a quote that is never closed is one field, held in memory.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Look after the catalogue.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -41,6 +44,8 @@ enum Command {
 enum FileError {
     #[error("cannot open it: {0}")]
     Open(#[from] std::io::Error),
+    #[error("it has {0} bytes, but at most {MOST_BYTES} are read: split it between two products")]
+    TooLarge(u64),
     #[error(transparent)]
     Import(#[from] ImportError),
 }
@@ -66,8 +71,12 @@ async fn load(
     path: &Path,
     currency: Currency,
 ) -> Result<Report, FileError> {
-    let file = BufReader::new(File::open(path)?);
-    Ok(import(conn, file, currency).await?)
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > MOST_BYTES {
+        return Err(FileError::TooLarge(size));
+    }
+    Ok(import(conn, BufReader::new(file), currency).await?)
 }
 
 fn show(path: &Path, report: &Report) {
