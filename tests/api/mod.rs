@@ -1,7 +1,11 @@
 //! The HTTP API, over TCP.
 
 mod accounts;
+mod lifecycle;
+mod lock;
 mod malformed;
+mod observability;
 mod orders;
 mod products;
+mod restart;
 mod statements;
