@@ -2,9 +2,11 @@
 
 pub mod accounts;
 pub mod catalog;
+pub mod import;
 pub mod orders;
 pub mod page;
 pub mod passwords;
+pub mod sample;
 pub mod sessions;
 
 use crate::db::PoolError;

@@ -1,0 +1,4 @@
+//! The catalogue: product files and the sample shop.
+
+mod import;
+mod sample;
