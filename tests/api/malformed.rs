@@ -100,6 +100,8 @@ async fn a_body_that_is_not_json_is_refused_everywhere() {
                 assert_eq!(response.status(), 413);
             }
         }
+        let answer = case.post_bytes(path, deep).await;
+        assert!([400, 422].contains(&answer.status.as_u16()), "{answer:?}");
         for kind in [
             "text/plain",
             "application/x-www-form-urlencoded",

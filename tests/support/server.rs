@@ -41,6 +41,12 @@ pub fn options(directory: impl Into<PathBuf>) -> ClusterOptions {
     options
 }
 
+/// Where the server that is used for `purpose` keeps its data.
+pub fn directory(purpose: &str) -> PathBuf {
+    let name = format!("{DIRECTORY}{}-{purpose}", std::process::id());
+    std::env::temp_dir().join(name)
+}
+
 /// Brings the schema into `database`.
 pub async fn apply_schema(database: &PgConnectOptions) {
     let mut conn = database.connect().await.unwrap();
@@ -53,8 +59,7 @@ async fn start() -> PgConnectOptions {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     remove_leftovers();
-    let directory = format!("{DIRECTORY}{}", std::process::id());
-    let directory = std::env::temp_dir().join(directory);
+    let directory = directory("shared");
     let (ready, started) = mpsc::channel();
     // Every test has a runtime of its own; the server outlives them all on this one.
     std::thread::spawn(move || {
@@ -80,8 +85,9 @@ fn remove_leftovers() {
     let entries = std::fs::read_dir(std::env::temp_dir()).unwrap();
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(DIRECTORY));
-        if let Some(pid) = pid.and_then(|pid| pid.parse().ok())
+        let name = name.to_str().and_then(|name| name.strip_prefix(DIRECTORY));
+        let pid = name.and_then(|name| name.split_once('-')?.0.parse().ok());
+        if let Some(pid) = pid
             && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
         {
             remove(&entry.path());
