@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! main, cli            the command line
-//! app                  what a running shop is made of
 //! http                 demo, rehearsal
+//! app                  what a running shop is made of: the state that handlers and tasks share
 //! migration            the engine: definition, ledger, batch, pace, runner, sweep
 //! store      pressure  the shop's domain and SQL | what shoppers and the database feel
 //! db                   embedded PostgreSQL, the shared pool, the gate, the schema

@@ -56,6 +56,9 @@ CREATE TABLE accounts (
     CONSTRAINT accounts_email_key UNIQUE (email),
     CONSTRAINT accounts_email_key_key UNIQUE (email_key)
 );
+-- Nobody may register an address that an account from before has in other letter case. The index
+-- shrinks to nothing as those accounts get their key.
+CREATE INDEX accounts_without_key_idx ON accounts (lower(email)) WHERE email_key IS NULL;
 
 CREATE TABLE sessions (
     account_id bigint NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,

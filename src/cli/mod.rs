@@ -1,1 +1,4 @@
 //! The command line: one file per command, each a thin call.
+
+pub mod catalog;
+pub mod load;

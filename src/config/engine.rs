@@ -185,11 +185,15 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_one_is_refused() {
-        let mut pace = Pace::default();
-        pace.duty_max = f64::NAN;
-        assert!(pace.validate().is_err());
-        let mut pace = Pace::default();
-        pace.raise_per_second = f64::NAN;
-        assert!(pace.validate().is_err());
+        let without_ceiling = Pace {
+            duty_max: f64::NAN,
+            ..Pace::default()
+        };
+        assert!(without_ceiling.validate().is_err());
+        let without_rate = Pace {
+            raise_per_second: f64::NAN,
+            ..Pace::default()
+        };
+        assert!(without_rate.validate().is_err());
     }
 }

@@ -109,6 +109,8 @@ pub struct Accounts {
     pub session_lifetime: Duration,
     /// Passwords hashed or checked at once; each takes about 20 MB and 30 ms of a core.
     pub hashing_concurrency: usize,
+    /// Have browsers send the session cookie over TLS only. Turn it on behind a TLS proxy.
+    pub secure_cookies: bool,
 }
 
 impl Default for Accounts {
@@ -116,6 +118,7 @@ impl Default for Accounts {
         Self {
             session_lifetime: Duration::from_secs(14 * 24 * 3600),
             hashing_concurrency: 1,
+            secure_cookies: false,
         }
     }
 }
@@ -198,6 +201,9 @@ impl Settings {
                      time out while they queue"
                 ));
             }
+        }
+        if self.accounts.hashing_concurrency == 0 {
+            return Err("accounts.hashing_concurrency must be at least 1".to_owned());
         }
         self.migration.validate()?;
         self.pace.validate()

@@ -1,7 +1,10 @@
 //! PostgreSQL: where it comes from, how its connections are shared, how the schema is applied.
 
+pub mod embedded;
 pub mod gate;
 pub mod pool;
+pub mod probe;
 pub mod schema;
 
 pub use pool::{Pool, PoolError};
+pub use probe::Probe;

@@ -179,7 +179,8 @@ impl Pool {
     /// Lends a connection of `class` to `work` under the time limits of the class.
     ///
     /// `work` may be dropped at any await point; it should open a transaction when it changes more
-    /// than one row, and must not hold the connection across anything but SQL.
+    /// than one row, and must not hold the connection across anything but SQL. If it abandons a
+    /// statement itself, it has to fail: after a success the connection is taken to be idle.
     ///
     /// # Errors
     /// What `work` returns, or a [`PoolError`] when there was no connection or no time.
@@ -237,6 +238,10 @@ impl Pool {
     }
 
     /// Connections that the pool may open.
+    #[expect(
+        clippy::misnamed_getters,
+        reason = "what deadpool calls size is how many are open"
+    )]
     pub fn size(&self) -> usize {
         self.inner.connections.status().max_size
     }

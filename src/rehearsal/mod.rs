@@ -1,1 +1,3 @@
 //! Peak load, simulated from outside over TCP.
+
+pub mod load;

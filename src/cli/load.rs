@@ -1,0 +1,205 @@
+//! `evenkeel load`: sends a crowd of shoppers to a shop on this machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::class::Class;
+use crate::rehearsal::load::{
+    Capacity, CapacityLimits, ClassStats, Lag, Load, LoadError, Mix, Profile, Recording, Sessions,
+    Shop, Target, measure_capacity,
+};
+use crate::shutdown::Shutdown;
+
+/// How often the line on the terminal is renewed.
+const RENEWAL: Duration = Duration::from_millis(250);
+
+/// Send shoppers to a shop on this machine, as an open-loop load.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address of the shop. Only this machine is accepted.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: Target,
+    /// Requests per second, on average; they arrive at random.
+    #[arg(long, default_value_t = 500.0, value_parser = positive)]
+    rate: f64,
+    /// For how long.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Weights of the classes.
+    #[arg(long, default_value = "browse=80,account=12,checkout=8")]
+    mix: Mix,
+    /// Accounts that are registered for the shoppers.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    accounts: u16,
+    /// How long a shopper waits for an answer.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    deadline: Duration,
+    /// The same seed sends the same requests at the same times.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Look for the highest rate that the shop sustains, instead of sending one.
+    #[arg(long, conflicts_with_all = ["rate", "duration"])]
+    capacity: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "a number above 0 is wanted".to_owned())
+}
+
+/// Runs the command and prints what it measured. Ctrl-C ends a load early and prints so far.
+///
+/// # Errors
+/// [`LoadError`] when no load could be sent. A shop that fails under the load is a result.
+pub async fn run(args: Args) -> Result<(), LoadError> {
+    let profile = Profile {
+        mix: args.mix,
+        deadline: args.deadline,
+        seed: args.seed,
+        ..Profile::default()
+    };
+    let sessions = Sessions::Register(args.accounts.into());
+    let shop = Arc::new(Shop::learn(args.url, &profile, sessions).await?);
+    if args.capacity {
+        let capacity = measure_capacity(&shop, &profile, &CapacityLimits::default()).await?;
+        print(args.json, &capacity, show_capacity);
+    } else {
+        let recording = send(&args, &shop, &profile).await?;
+        print(args.json, &Report::of(args.rate, &recording), show_report);
+    }
+    Ok(())
+}
+
+async fn send(args: &Args, shop: &Arc<Shop>, profile: &Profile) -> Result<Recording, LoadError> {
+    let load = Load::start(shop, profile, args.rate)?;
+    let line = ProgressBar::new_spinner();
+    let interrupted = Shutdown::signalled();
+    tokio::pin!(interrupted);
+    let mut renewal = tokio::time::interval(RENEWAL);
+    while load.began().elapsed() < args.duration {
+        let left = args.duration.saturating_sub(load.began().elapsed());
+        tokio::select! {
+            () = &mut interrupted => break,
+            () = tokio::time::sleep(left) => break,
+            _ = renewal.tick() => line.set_message(progress(&load)),
+        }
+    }
+    line.finish_and_clear();
+    Ok(load.stop().await)
+}
+
+fn progress(load: &Load) -> String {
+    let live = load.live();
+    let classes = Class::SHOPPERS.map(|class| {
+        let counts = live.class(class);
+        format!("{class} {} ok {} failed", counts.ok, counts.failed)
+    });
+    let seconds = load.began().elapsed().as_secs();
+    format!(
+        "{seconds} s · {} · {} under way",
+        classes.join(" · "),
+        live.in_flight
+    )
+}
+
+/// What a load did, for people and as JSON.
+#[derive(Serialize)]
+struct Report {
+    rate: f64,
+    seconds: f64,
+    browse: ClassStats,
+    account: ClassStats,
+    checkout: ClassStats,
+    /// How late this process was in sending.
+    lag: Lag,
+}
+
+impl Report {
+    fn of(rate: f64, recording: &Recording) -> Self {
+        Self {
+            rate,
+            seconds: recording.lasted().as_secs_f64(),
+            browse: recording.total(Class::Browse),
+            account: recording.total(Class::Account),
+            checkout: recording.total(Class::Checkout),
+            lag: recording.lag,
+        }
+    }
+}
+
+fn print<T: Serialize>(json: bool, result: &T, show: fn(&T) -> String) {
+    match serde_json::to_string_pretty(result) {
+        Ok(text) if json => println!("{text}"),
+        _ => println!("{}", show(result)),
+    }
+}
+
+fn show_report(report: &Report) -> String {
+    let mut text = format!(
+        "{:10}{:>9}{:>9}{:>9}{:>9}{:>10}{:>10}{:>10}\n",
+        "", "sent", "ok", "refused", "failed", "p50 ms", "p99 ms", "max ms"
+    );
+    let classes = [
+        ("browse", &report.browse),
+        ("account", &report.account),
+        ("checkout", &report.checkout),
+    ];
+    for (name, stats) in classes.into_iter().filter(|(_, stats)| stats.sent > 0) {
+        text += &format!(
+            "{name:10}{:>9}{:>9}{:>9}{:>9}{:>10.1}{:>10.1}{:>10.1}\n",
+            stats.sent,
+            stats.ok,
+            stats.refused,
+            stats.failed,
+            stats.p50_ms,
+            stats.p99_ms,
+            stats.max_ms
+        );
+        let causes = [
+            ("timed out", stats.timeout),
+            ("no or a broken connection", stats.connection),
+            ("answered 503", stats.unavailable),
+            ("answered another 5xx", stats.server_error),
+            ("answered another status", stats.unexpected),
+            ("not sent, too many under way", stats.dropped),
+        ];
+        for (cause, count) in causes.into_iter().filter(|(_, count)| *count > 0) {
+            text += &format!("{:>30} {cause}\n", count);
+        }
+    }
+    text + &format!(
+        "sent late by this machine: p50 {:.1} ms, p99 {:.1} ms, at most {:.1} ms",
+        report.lag.p50_ms, report.lag.p99_ms, report.lag.max_ms
+    )
+}
+
+fn show_capacity(capacity: &Capacity) -> String {
+    let mut text = format!(
+        "{:>10}{:>12}{:>10}{:>10}\n",
+        "offered/s", "answered/s", "p99 ms", "failed"
+    );
+    for step in &capacity.steps {
+        text += &format!(
+            "{:>10.0}{:>12.0}{:>10.1}{:>9.1}%{}\n",
+            step.offered_rps,
+            step.answered_rps,
+            step.p99_ms,
+            step.failed_share * 100.0,
+            if step.sustained {
+                ""
+            } else {
+                "  not sustained"
+            }
+        );
+    }
+    let bound = if capacity.found { "" } else { "at least " };
+    text + &format!("capacity: {bound}{:.0} requests per second", capacity.rps)
+}

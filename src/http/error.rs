@@ -1,0 +1,282 @@
+//! Every error that a client sees: one problem document (RFC 9457).
+//!
+//! Each layer has its own error type; this file is where they become HTTP.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tracing::{error, warn};
+use utoipa::ToSchema;
+
+use crate::class::Class;
+use crate::db::PoolError;
+use crate::store::accounts::AccountError;
+use crate::store::orders::OrderError;
+use crate::store::passwords::PasswordError;
+use crate::store::{Remedy, StoreError};
+
+/// Seconds after which a request that met an overloaded database is worth repeating.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// A kind of problem: its stable name, title and status.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The `type` member, a URI reference.
+    pub uri: &'static str,
+    /// The `title` member.
+    pub title: &'static str,
+    /// The status code.
+    pub status: StatusCode,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $slug:literal, $title:literal;)*) => {
+        impl Kind {
+            $($(#[$doc])* pub const $name: Self = Self {
+                uri: concat!("/problems/", $slug),
+                title: $title,
+                status: StatusCode::$status,
+            };)*
+        }
+    };
+}
+
+kinds! {
+    /// The request could not be read.
+    MALFORMED = BAD_REQUEST, "malformed-request", "The request could not be read";
+    /// No session, or one that has ended.
+    UNAUTHENTICATED = UNAUTHORIZED, "unauthenticated", "Log in first";
+    /// E-mail address or password is wrong.
+    WRONG_CREDENTIALS = UNAUTHORIZED, "wrong-credentials", "E-mail address or password is wrong";
+    /// Known, but not allowed.
+    FORBIDDEN = FORBIDDEN, "forbidden", "Not allowed";
+    /// Nothing here, or nothing that the caller may see.
+    NOT_FOUND = NOT_FOUND, "not-found", "Not found";
+    /// The address exists, but not for this method.
+    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed";
+    /// The state of things does not permit it.
+    CONFLICT = CONFLICT, "conflict", "Conflict";
+    /// Another account has this e-mail address.
+    EMAIL_TAKEN = CONFLICT, "email-taken", "Another account has this e-mail address";
+    /// Fewer pieces are left than ordered.
+    OUT_OF_STOCK = CONFLICT, "out-of-stock", "Out of stock";
+    /// The body is larger than the service reads.
+    TOO_LARGE = PAYLOAD_TOO_LARGE, "body-too-large", "The request body is too large";
+    /// The body is not JSON.
+    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Send JSON";
+    /// Readable, but a field is not as it has to be.
+    INVALID = UNPROCESSABLE_ENTITY, "invalid-fields", "Some fields are invalid";
+    /// The idempotency key belongs to another request.
+    KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused",
+        "The idempotency key belongs to another request";
+    /// A fault of this service.
+    INTERNAL = INTERNAL_SERVER_ERROR, "internal", "Internal error";
+    /// Too busy, or the database cannot be reached.
+    UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment";
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Path of the field, e.g. `lines[2].sku`.
+    pub field: String,
+    /// What to change.
+    pub message: String,
+}
+
+/// A problem document as in RFC 9457.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// Which kind of problem: a stable URI reference.
+    pub r#type: &'static str,
+    /// The kind in words.
+    pub title: &'static str,
+    /// The status code.
+    pub status: u16,
+    /// What happened this time and what to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// The fields that are invalid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// An error answer. Boxed, because results carry it everywhere and it is rare.
+#[derive(Clone, Debug)]
+pub struct ApiError(Box<(StatusCode, Problem)>);
+
+impl ApiError {
+    /// An error of `kind`, with a sentence on what happened this time and what to do.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let problem = Problem {
+            r#type: kind.uri,
+            title: kind.title,
+            status: kind.status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+        };
+        Self(Box::new((kind.status, problem)))
+    }
+
+    /// Fields that are not as they have to be.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let mut error = Self::new(Kind::INVALID, "");
+        error.0.1.errors = errors;
+        error
+    }
+
+    /// One field that is not as it has to be.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError {
+            field: field.into(),
+            message: message.into(),
+        }])
+    }
+
+    /// Nobody is logged in.
+    pub fn unauthenticated() -> Self {
+        Self::new(
+            Kind::UNAUTHENTICATED,
+            "Send the token of POST /api/sessions as a bearer token or as its cookie.",
+        )
+    }
+
+    /// There is nothing here.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Kind::NOT_FOUND, format!("There is no such {what}."))
+    }
+
+    /// A fault of this service. `cause` is logged, with the request's id, and not told.
+    pub fn internal(cause: &dyn std::error::Error) -> Self {
+        error!(%cause, "internal error");
+        Self::new(
+            Kind::INTERNAL,
+            "The fault has been logged under the id in the X-Request-Id header.",
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, problem) = *self.0;
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            }
+            _ => None,
+        };
+        response
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(err: PoolError) -> Self {
+        StoreError::from(err).into()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(err: StoreError) -> Self {
+        match err.remedy() {
+            Remedy::Report => Self::internal(&err),
+            Remedy::Correct => Self::new(
+                Kind::INVALID,
+                "A text contains a character that cannot be stored, such as NUL.",
+            ),
+            Remedy::Retry => {
+                warn!(%err, "database unavailable");
+                Self::new(Kind::UNAVAILABLE, unavailable(&err))
+            }
+        }
+    }
+}
+
+fn unavailable(err: &StoreError) -> &'static str {
+    match err {
+        StoreError::Pool(PoolError::Saturated {
+            class: Class::Checkout,
+            ..
+        }) => "Too many orders are being placed. This one was not: repeat it.",
+        StoreError::Pool(PoolError::Saturated { .. }) => "Too many requests are waiting.",
+        _ => "The database does not answer.",
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(err: AccountError) -> Self {
+        match err {
+            AccountError::EmailTaken => Self::new(
+                Kind::EMAIL_TAKEN,
+                "Log in, or register with another e-mail address.",
+            ),
+            AccountError::WrongCredentials => Self::new(Kind::WRONG_CREDENTIALS, ""),
+            AccountError::NoSession => Self::unauthenticated(),
+            AccountError::Password(PasswordError::Busy) => {
+                Self::new(Kind::UNAVAILABLE, "Too many people are logging in.")
+            }
+            AccountError::Password(err) => Self::internal(&err),
+            AccountError::Store(err) => err.into(),
+        }
+    }
+}
+
+impl From<OrderError> for ApiError {
+    fn from(err: OrderError) -> Self {
+        match err {
+            OrderError::NoSession => Self::unauthenticated(),
+            OrderError::NotFound => Self::not_found("order"),
+            OrderError::UnknownSku(lines) => Self::invalid(
+                lines
+                    .into_iter()
+                    .map(|line| FieldError {
+                        field: format!("lines[{line}].sku"),
+                        message: "nothing on sale has this SKU".to_owned(),
+                    })
+                    .collect(),
+            ),
+            OrderError::MixedCurrencies => Self::field(
+                "lines",
+                "prices are in different currencies: place one order per currency",
+            ),
+            OrderError::TotalTooLarge => Self::field("lines", "the total is too large"),
+            OrderError::OutOfStock(skus) => Self::new(
+                Kind::OUT_OF_STOCK,
+                format!("Fewer pieces are left than ordered: {}.", skus.join(", ")),
+            ),
+            OrderError::KeyReused => Self::new(
+                Kind::KEY_REUSED,
+                "Use a new Idempotency-Key for every new order.",
+            ),
+            OrderError::Store(err) => err.into(),
+        }
+    }
+}
+
+impl ApiError {
+    /// The answer to an order that could not be placed. When the database went silent half-way,
+    /// nobody knows whether it was.
+    pub fn placing(err: OrderError) -> Self {
+        match err {
+            OrderError::Store(err)
+                if err.remedy() == Remedy::Retry
+                    && !matches!(err, StoreError::Pool(PoolError::Saturated { .. })) =>
+            {
+                warn!(%err, "order unconfirmed");
+                Self::new(
+                    Kind::UNAVAILABLE,
+                    "The database does not answer. The order may have been placed: repeat the \
+                     request with the same Idempotency-Key.",
+                )
+            }
+            err => err.into(),
+        }
+    }
+}

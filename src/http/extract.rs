@@ -1,0 +1,219 @@
+//! What handlers take out of requests. Everything that cannot be taken becomes a problem document
+//! that names the field.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::error::{ApiError, FieldError, Kind};
+use crate::store::sessions::Token;
+
+/// Name of the cookie that holds a session's token.
+pub const SESSION_COOKIE: &str = "evenkeel_session";
+
+/// A JSON body, read and validated.
+pub struct Json<T>(pub T);
+
+impl<S, T> FromRequest<S> for Json<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned + garde::Validate<Context = ()>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        require_json(request.headers())?;
+        let body = Bytes::from_request(request, state).await.map_err(unread)?;
+        let body = std::str::from_utf8(&body).map_err(|err| {
+            ApiError::new(Kind::MALFORMED, format!("The body is not UTF-8: {err}."))
+        })?;
+        let mut json = serde_json::Deserializer::from_str(body);
+        let value: T = serde_path_to_error::deserialize(&mut json).map_err(|err| {
+            let field = err.path().to_string();
+            unfit(field, err.inner(), err.inner().is_data())
+        })?;
+        json.end()
+            .map_err(|err| unfit(String::new(), &err, false))?;
+        validate(&value)?;
+        Ok(Self(value))
+    }
+}
+
+/// A query string, read and validated.
+pub struct Query<T>(pub T);
+
+impl<S, T> FromRequestParts<S> for Query<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned + garde::Validate<Context = ()>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        // The parser below would silently replace what is not UTF-8.
+        if percent_encoding::percent_decode_str(query)
+            .decode_utf8()
+            .is_err()
+        {
+            return Err(ApiError::new(
+                Kind::MALFORMED,
+                "The query string is not UTF-8.",
+            ));
+        }
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        let value: T = serde_path_to_error::deserialize(pairs)
+            .map_err(|err| unfit(err.path().to_string(), err.inner(), true))?;
+        validate(&value)?;
+        Ok(Self(value))
+    }
+}
+
+/// The only parameter in a route's path.
+pub struct Path<T>(pub T);
+
+impl<S, T> FromRequestParts<S> for Path<T>
+where
+    S: Send + Sync,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let malformed = |detail: String| ApiError::new(Kind::MALFORMED, detail);
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|err| malformed(err.body_text()))?;
+        let Some((name, text)) = params.iter().next() else {
+            return Err(ApiError::not_found("address"));
+        };
+        if text.contains('\0') {
+            return Err(malformed(format!("{name} contains a NUL character.")));
+        }
+        let value = text
+            .parse()
+            .map_err(|err| malformed(format!("{name}: {err}.")))?;
+        Ok(Self(value))
+    }
+}
+
+/// The token of a session, from the `Authorization` header or else from the cookie.
+///
+/// The cookie needs no further defence against forged requests from other sites: it is
+/// `SameSite=Lax`, which keeps it from their POST and DELETE requests, and bodies must be JSON,
+/// which their forms cannot send.
+pub struct SessionToken(pub Token);
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let headers = &parts.headers;
+        let text = match headers.get(header::AUTHORIZATION) {
+            Some(value) => value.to_str().ok().and_then(bearer),
+            None => cookie(headers),
+        };
+        text.and_then(Token::parse)
+            .map(Self)
+            .ok_or_else(ApiError::unauthenticated)
+    }
+}
+
+/// The `Idempotency-Key` header: 1 to 255 visible ASCII characters.
+pub struct IdempotencyKey(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut keys = parts.headers.get_all("idempotency-key").iter();
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            return Err(ApiError::new(
+                Kind::MALFORMED,
+                "Send one Idempotency-Key header: a random text per order, the same when the \
+                 request is repeated.",
+            ));
+        };
+        let key = key.as_bytes();
+        if !(1..=255).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
+            return Err(ApiError::new(
+                Kind::MALFORMED,
+                "Idempotency-Key must be 1 to 255 visible ASCII characters.",
+            ));
+        }
+        Ok(Self(String::from_utf8_lossy(key).into_owned()))
+    }
+}
+
+/// The token in the value of an `Authorization` header.
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(name, value)| (name == SESSION_COOKIE).then_some(value))
+}
+
+/// For `garde(custom(...))`: text that fits on one line, without control characters.
+pub fn one_line(text: &str, _: &()) -> garde::Result {
+    if text.chars().any(char::is_control) {
+        return Err(garde::Error::new("control characters are not allowed"));
+    }
+    Ok(())
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let essence = kind
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(str::trim);
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Kind::UNSUPPORTED_MEDIA_TYPE,
+        "Send the body with Content-Type: application/json.",
+    ))
+}
+
+fn unread(rejection: BytesRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::new(Kind::TOO_LARGE, "Send less at once.");
+    }
+    ApiError::new(Kind::MALFORMED, "The body ended early.")
+}
+
+/// `is_data`: it could be read, but a field is not as it has to be.
+fn unfit(field: String, err: &dyn std::fmt::Display, is_data: bool) -> ApiError {
+    if is_data {
+        // The path of the whole is a lone dot.
+        let field = if field == "." {
+            "body".to_owned()
+        } else {
+            field
+        };
+        ApiError::field(field, err.to_string())
+    } else {
+        ApiError::new(Kind::MALFORMED, format!("The body is not JSON: {err}."))
+    }
+}
+
+fn validate<T: garde::Validate<Context = ()>>(value: &T) -> Result<(), ApiError> {
+    value.validate().map_err(|report| {
+        let errors = report.iter().map(|(path, error)| FieldError {
+            field: path.to_string(),
+            message: error.to_string(),
+        });
+        ApiError::invalid(errors.collect())
+    })
+}

@@ -1,0 +1,12 @@
+//! The HTTP API, over TCP.
+
+mod accounts;
+mod lifecycle;
+mod lock;
+mod malformed;
+mod observability;
+mod orders;
+mod pages;
+mod products;
+mod restart;
+mod statements;

@@ -1,0 +1,5 @@
+//! The catalogue: product files and the sample shop.
+
+mod command;
+mod import;
+mod sample;

@@ -1,0 +1,9 @@
+//! Behaviour of the shop and its tools, one module per domain.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod catalog;
+mod db;
+mod load;
+mod support;
