@@ -15,7 +15,8 @@ const STOCK: i32 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_order_is_missing_after_postgresql_crashed_under_load() {
-    let options = server::options(server::directory("restart"));
+    let directory = server::directory("restart");
+    let options = server::options(&directory);
     let mut cluster = Cluster::start(options, |_| ()).await.unwrap();
     cluster.create_database("shop").await.unwrap();
     let database = cluster.connect_options("shop");
@@ -56,4 +57,5 @@ async fn no_acknowledged_order_is_missing_after_postgresql_crashed_under_load() 
     assert_eq!(shop.stock("chair").await, STOCK - sold);
     shop.get("/health/ready").await.expect(200);
     cluster.stop().await.unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -163,8 +163,8 @@ async fn a_transaction_whose_begin_was_dropped_does_not_swallow_the_next_borrowe
 
     fixture
         .abandon(async |conn| {
-            let sent = futures_util::poll!(pin!(conn.begin())).is_pending();
-            assert!(sent, "not answered yet");
+            // Until the answer to one of them takes longer than asking for it.
+            while futures_util::poll!(pin!(conn.begin())).is_ready() {}
             assert!(!conn.is_in_transaction(), "sqlx does not know");
         })
         .await;

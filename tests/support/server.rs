@@ -35,6 +35,7 @@ pub fn options(directory: impl Into<PathBuf>) -> ClusterOptions {
         ("fsync", "off"),
         ("max_connections", "400"),
         ("shared_buffers", "128MB"),
+        ("max_wal_size", "64MB"),
     ] {
         options.settings.push((name.to_owned(), value.to_owned()));
     }
