@@ -11,6 +11,8 @@ pub mod governor;
 pub mod keyset;
 pub mod ledger;
 pub mod pace;
+pub mod plan;
+pub mod progress;
 pub mod retry;
 pub mod runner;
 pub mod sweep;
