@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::database::{Database, DatabaseError};
 use crate::app::App;
 use crate::config::Settings;
+use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::governor::Sensors;
 use crate::migration::keyset::{Keyset, KeysetError};
-use crate::migration::ledger::{self, LedgerError, Phase, Run, State};
+use crate::migration::ledger::{self, LedgerError, Phase, State};
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
@@ -97,18 +98,9 @@ pub enum MigrateError {
     /// No database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// No such migration, or a file that is none.
+    /// The migration or its run does not allow it.
     #[error(transparent)]
-    Definition(#[from] DefinitionError),
-    /// The run's state does not allow it.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The table cannot be walked.
-    #[error(transparent)]
-    Keyset(#[from] KeysetError),
-    /// The search for pending rows failed.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
+    Control(#[from] ControlError),
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -120,11 +112,23 @@ pub enum MigrateError {
     Incomplete(String),
 }
 
-impl From<sqlx::Error> for MigrateError {
-    fn from(err: sqlx::Error) -> Self {
-        Self::Ledger(err.into())
-    }
+macro_rules! through_control {
+    ($($error:ty),*) => {$(
+        impl From<$error> for MigrateError {
+            fn from(err: $error) -> Self {
+                Self::Control(err.into())
+            }
+        }
+    )*};
 }
+
+through_control!(
+    DefinitionError,
+    LedgerError,
+    KeysetError,
+    VerifyError,
+    sqlx::Error
+);
 
 /// Runs the command and prints what it found or did.
 ///
@@ -150,7 +154,7 @@ async fn dispatch(
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
         Command::Start { name } => {
-            let run = start(conn, &load(&name)?).await?;
+            let run = control::start(conn, &load(&name)?, &actor()).await?;
             println!(
                 "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
                 run.id
@@ -177,12 +181,6 @@ async fn dispatch(
     }
 }
 
-async fn start(conn: &mut PgConnection, definition: &Definition) -> Result<Run, MigrateError> {
-    // A definition that cannot run is refused now, not by the process that takes it.
-    Keyset::resolve(conn, definition).await?;
-    Ok(ledger::enqueue(conn, &definition.name, &definition.text, &actor()).await?)
-}
-
 /// Who types, for the ledger.
 fn actor() -> String {
     let user = User::from_uid(getuid()).ok().flatten();
@@ -190,12 +188,8 @@ fn actor() -> String {
 }
 
 async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
-    for definition in definition::load_all(&settings.migration.definitions)? {
-        let state = match ledger::latest(conn, &definition.name).await {
-            Ok(run) => run.state.name(),
-            Err(LedgerError::NeverRun(_)) => "never run",
-            Err(err) => return Err(err.into()),
-        };
+    for (definition, run) in control::list(conn, &settings.migration.definitions).await? {
+        let state = run.map_or("never run", |run| run.state.name());
         println!("{:<28} {:<10} {}", definition.name, state, definition.title);
     }
     Ok(())
@@ -341,7 +335,7 @@ async fn standalone(
     };
     let stop = CancellationToken::new();
     let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
-    let queued = start(conn, definition).await?;
+    let queued = control::start(conn, definition, &actor()).await?;
     let Some(run) = runner.take().await? else {
         return Err(MigrateError::Incomplete(format!(
             "run {} of {} is queued, because another run is under way; `evenkeel migrate status` \

@@ -6,6 +6,7 @@
 //! that proves by the declared predicate that nothing was missed.
 
 pub mod batch;
+pub mod control;
 pub mod definition;
 pub mod governor;
 pub mod keyset;
