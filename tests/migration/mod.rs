@@ -1,0 +1,10 @@
+//! The migration engine against real tables.
+
+mod completeness;
+mod contention;
+mod fixture;
+mod interruptions;
+mod keys;
+mod leases;
+mod plans;
+mod refusals;
