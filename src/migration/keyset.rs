@@ -177,7 +177,7 @@ impl Keyset {
 
     /// Of the next `$3` keys after `$1` up to `$2`: the last one, how many there are, and how many
     /// of their rows `pending` is true for (`NULL` when that was not asked).
-    fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
+    pub fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
         let Self {
             table, qualifier, ..
         } = self;

@@ -120,19 +120,27 @@ impl Fixture {
             .unwrap()
     }
 
-    /// An engine beside a shop whose shoppers feel `latencies`.
-    pub fn runner_beside(&self, latencies: Option<Latencies>) -> Runner {
+    /// An engine that stops with `stop`, beside a shop whose shoppers feel `latencies`.
+    pub fn runner_with(&self, latencies: Option<Latencies>, stop: CancellationToken) -> Runner {
         let sensors = Sensors {
             latencies,
             pool: self.pool.clone(),
         };
-        let stop = CancellationToken::new();
         Runner::new(sensors, self.engine.clone(), self.pace.clone(), stop)
     }
 
     /// An engine on its own.
     pub fn runner(&self) -> Runner {
-        self.runner_beside(None)
+        self.runner_with(None, CancellationToken::new())
+    }
+
+    /// Takes the run that is due as another process does after the holder has died.
+    pub async fn take_over(&mut self) -> Run {
+        self.run(
+            "UPDATE evenkeel.runs SET lease_until = now() - interval '1 s' WHERE state = 'running'",
+        )
+        .await;
+        self.runner().take().await.unwrap().unwrap()
     }
 
     /// Takes the run that is due and drives it to its end.
