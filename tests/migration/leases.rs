@@ -200,7 +200,7 @@ async fn a_second_run_of_a_migration_is_refused_while_one_is_under_way() {
 async fn an_operator_pauses_resumes_and_cancels_at_any_time() {
     let mut fixture = Fixture::with_rows(400).await;
     let run = fixture
-        .enqueue(&of_t().replace("WHERE", "FROM pg_sleep(0.005) WHERE"))
+        .enqueue(&of_t().replace("WHERE", "FROM pg_sleep(0.02) WHERE"))
         .await;
     let mut pauses = 0;
     for wait in (1..).map(|i| Duration::from_millis(i * 17 % 90)) {

@@ -5,6 +5,7 @@ mod contention;
 mod fixture;
 mod interruptions;
 mod keys;
+mod kill;
 mod leases;
 mod plans;
 mod refusals;
