@@ -9,3 +9,6 @@ mod kill;
 mod leases;
 mod plans;
 mod refusals;
+mod scenarios;
+mod shop;
+mod signals;
