@@ -33,7 +33,10 @@ pub enum Placement {
 ///   and with their newest state: whoever waited here sees what the order before has left over.
 /// - The key is claimed only by an order that can be placed, and everything after depends on the
 ///   claim. A concurrent request with the same key waits for this one at the key's index entry.
-const PLACE: &str = "
+///
+/// Its parameters: `$1` account, `$2` hash of the session's token, `$3` idempotency key, `$4` hash of
+/// the request, `$5` SKUs, `$6` quantities.
+pub const PLACE: &str = "
     WITH session AS MATERIALIZED (
         SELECT account_id FROM sessions
         WHERE account_id = $1 AND token_hash = $2 AND expires_at > now()
