@@ -161,12 +161,11 @@ pub fn order_script() -> String {
         ("$2", format!("'{HASH}'::bytea")),
         ("$3", ":key::text".to_owned()),
         ("$4", format!("'\\x{}'::bytea", "00".repeat(32))),
-        ("$5::text[]", "$5".to_owned()),
         (
             "$5",
             "ARRAY['sku-' || :first::integer, 'sku-' || :second::integer]".to_owned(),
         ),
-        ("$6::integer[]", "ARRAY[1, 2]".to_owned()),
+        ("$6", "ARRAY[1, 2]".to_owned()),
     ];
     let statement = parameters
         .iter()

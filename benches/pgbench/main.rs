@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use client::Request;
 use database::Shop;
+use evenkeel::config::PoolSettings;
 use report::{Report, Round};
 
 /// Connections of every client.
@@ -126,6 +127,7 @@ fn main() {
     runtime.block_on(shop.close());
 }
 
+/// One measurement of everything.
 fn round(n: usize, shop: &Shop, service: &Server, bare: &Server) -> Round {
     eprintln!("round {n} of {ROUNDS}");
     let detail =
@@ -133,11 +135,14 @@ fn round(n: usize, shop: &Shop, service: &Server, bare: &Server) -> Round {
     let order = |client: usize| Request::Order {
         token: &shop.tokens[client],
     };
+    // However many ask, the bulkhead lets only so many checkouts at the database at once.
+    let admitted = PoolSettings::default().checkout.max;
     Round {
         detail_service: detail(service),
         detail_bare: detail(bare),
         detail_pgbench: shop.pgbench(&database::detail_script(), CONNECTIONS, LASTING),
         order_service: client::rate(service.address, CONNECTIONS, LASTING, order),
         order_pgbench: shop.pgbench(&database::order_script(), CONNECTIONS, LASTING),
+        order_pgbench_gated: shop.pgbench(&database::order_script(), admitted, LASTING),
     }
 }

@@ -17,6 +17,8 @@ pub struct Round {
     pub order_service: f64,
     /// The statement that places an order in pgbench.
     pub order_pgbench: f64,
+    /// The same with as many clients as the bulkhead lets checkouts in at once.
+    pub order_pgbench_gated: f64,
 }
 
 /// All rounds and what they ran with.
@@ -62,6 +64,7 @@ impl Report {
             self.figure("detail: pgbench", |r| r.detail_pgbench),
             self.figure("order: service", |r| r.order_service),
             self.figure("order: pgbench", |r| r.order_pgbench),
+            self.figure("order: pgbench, as gated", |r| r.order_pgbench_gated),
         ];
         // Of each round, because rounds differ by more than what is compared.
         let ratios = [
@@ -74,9 +77,12 @@ impl Report {
             self.figure("order: service / pgbench", |r| {
                 r.order_service / r.order_pgbench
             }),
+            self.figure("order: service / pgbench, as gated", |r| {
+                r.order_service / r.order_pgbench_gated
+            }),
         ];
         println!(
-            "{:30}{:>10}{:>10}{:>10}",
+            "{:36}{:>10}{:>10}{:>10}",
             "per second", "median", "least", "most"
         );
         for Figure {
@@ -86,10 +92,10 @@ impl Report {
             most,
         } in &rates
         {
-            println!("{name:30}{median:>10.0}{least:>10.0}{most:>10.0}");
+            println!("{name:36}{median:>10.0}{least:>10.0}{most:>10.0}");
         }
         println!(
-            "{:30}{:>10}{:>10}{:>10}",
+            "{:36}{:>10}{:>10}{:>10}",
             "ratio within a round", "median", "least", "most"
         );
         for Figure {
@@ -99,7 +105,7 @@ impl Report {
             most,
         } in &ratios
         {
-            println!("{name:30}{median:>10.2}{least:>10.2}{most:>10.2}");
+            println!("{name:36}{median:>10.2}{least:>10.2}{most:>10.2}");
         }
         if let (Some(service), Some(bare)) = (self.service_resident_mib, self.bare_resident_mib) {
             println!("resident: service {service:.0} MiB, bare {bare:.0} MiB");
