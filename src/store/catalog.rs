@@ -54,7 +54,7 @@ pub struct Product {
     pub handle: String,
     /// Name for people.
     pub title: String,
-    /// What it is, possibly as HTML.
+    /// What it is, as plain text.
     pub description: String,
     /// Who makes it.
     pub vendor: String,
