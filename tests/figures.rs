@@ -1,7 +1,5 @@
 //! The figures of a demo, as `demo.json` has them. `.ci/run` makes the demo and then runs this.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::PathBuf;
 
 use serde_json::Value;
