@@ -6,4 +6,5 @@ mod api;
 mod catalog;
 mod db;
 mod load;
+mod migration;
 mod support;
