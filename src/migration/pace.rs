@@ -8,8 +8,8 @@
 //! | idle | doubled: there is nobody to disturb |
 //! | normal | raised by [`raise_per_second`](crate::config::Pace::raise_per_second), unless held |
 //! | unknown | halved every second; never raised |
-//! | slow | multiplied by [`EASE`] |
-//! | cut | a third, at most once per [`SETTLE`], then held |
+//! | slow | multiplied by `EASE` |
+//! | cut | a third, at most once per `SETTLE`, then held |
 //! | stop | a third, nothing runs, the batch in flight is cancelled, then held |
 //!
 //! Raising is slow and lowering is at once, because shoppers who were driven away do not come back
