@@ -1,0 +1,144 @@
+//! A shop under peak load, watched, with everything recorded.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnection;
+
+use super::DemoError;
+use super::observer::{Observer, Sample};
+use super::screen::{Board, Interval, Screen};
+use super::shop::Pages;
+use crate::class::Class;
+use crate::rehearsal::load::{Load, Profile, Recording, Shop as Learnt};
+
+/// A load under way and whoever watches it.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    load: Load,
+    observer: Observer,
+    screen: &'a Screen,
+    board: Board,
+    events: Vec<Event>,
+    began: DateTime<Utc>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When, as an offset into the recording.
+    pub at: Duration,
+    /// What, in a clause.
+    pub what: String,
+}
+
+/// Everything that was recorded of an act.
+#[derive(Debug)]
+pub struct Footage {
+    /// Every request.
+    pub recording: Recording,
+    /// What was seen from outside.
+    pub samples: Vec<Sample>,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// The date and time of offset zero.
+    pub began: DateTime<Utc>,
+}
+
+impl<'a> Scene<'a> {
+    /// Sends the peak to a shop that was learnt, and watches it over `conn`. The board has a bar for
+    /// a migration of `rows`.
+    ///
+    /// # Errors
+    /// When the load cannot be started.
+    pub fn begin(
+        screen: &'a Screen,
+        shop: &Arc<Learnt>,
+        profile: &Profile,
+        peak: f64,
+        watch: (PgConnection, Pages),
+        rows: Option<u64>,
+    ) -> Result<Self, DemoError> {
+        let load = Load::start(shop, profile, peak)?;
+        Ok(Self {
+            load,
+            observer: Observer::start(watch.0, watch.1),
+            screen,
+            board: screen.board(peak, rows),
+            events: Vec::new(),
+            began: Utc::now(),
+        })
+    }
+
+    /// The time since the beginning.
+    pub fn now(&self) -> Duration {
+        self.load.began().elapsed()
+    }
+
+    /// Records and prints that something happened now.
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.note_at(self.now(), what);
+    }
+
+    /// Records and prints that something happened at an offset into the recording.
+    pub fn note_at(&mut self, at: Duration, what: impl Into<String>) {
+        let what = what.into();
+        let seconds = at.as_secs_f64();
+        self.screen.say(&format!("{seconds:7.1} s  {what}"));
+        self.events.push(Event { at, what });
+    }
+
+    /// The newest sample.
+    pub fn latest(&self) -> Option<Sample> {
+        self.observer.latest()
+    }
+
+    /// Requests that have failed so far.
+    pub fn failed(&self) -> u64 {
+        let live = self.load.live();
+        Class::SHOPPERS.map(|class| live.class(class).failed).iter().sum()
+    }
+
+    /// Lets time pass.
+    pub async fn pass(&self, time: Duration) {
+        self.during(tokio::time::sleep(time)).await;
+    }
+
+    /// Renews the board until `work` is done.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        let mut since = Instant::now();
+        let mut before = self.load.live();
+        let mut renewal = tokio::time::interval(self.screen.renewal());
+        renewal.reset();
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = renewal.tick() => {}
+            }
+            let after = self.load.live();
+            let interval = Interval {
+                before,
+                after,
+                lasted: since.elapsed(),
+                at: self.now(),
+            };
+            self.board
+                .show(&interval, self.observer.latest().as_ref());
+            (since, before) = (Instant::now(), after);
+        }
+    }
+
+    /// Ends the load, waits for what is under way, and hands over what was recorded.
+    pub async fn end(self) -> Footage {
+        let recording = self.load.stop().await;
+        Footage {
+            recording,
+            samples: self.observer.stop().await,
+            events: self.events,
+            began: self.began,
+        }
+    }
+}
