@@ -1,2 +1,76 @@
-//! The `evenkeel` binary.
-fn main() {}
+//! The `evenkeel` binary: parse the command line, start tracing, dispatch.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use evenkeel::cli::database::Database;
+use evenkeel::cli::{catalog, load, migrate, serve};
+use evenkeel::config::Settings;
+use tracing_subscriber::EnvFilter;
+
+/// A storefront backend that stays upright while its data is migrated.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Settings in TOML; `evenkeel config` prints all of them.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the embedded server keeps its data.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Migrate(migrate::Args),
+    Catalog(catalog::Args),
+    Load(load::Args),
+    /// Print the settings that are in force, as a settings file.
+    Config,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("EVENKEEL_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    dispatch(cli).await.unwrap_or_else(|failure| {
+        eprintln!("evenkeel: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let mut settings = Settings::load(cli.config.as_deref())?;
+    if let Some(dir) = cli.data_dir {
+        settings.database.data_dir = Some(dir);
+    }
+    match cli
+        .command
+        .unwrap_or(Command::Serve(serve::Args::default()))
+    {
+        Command::Serve(args) => serve::run(args, settings).await?,
+        Command::Migrate(args) => migrate::run(args, settings).await?,
+        Command::Load(args) => load::run(args).await?,
+        Command::Config => print!("{}", toml::to_string(&settings)?),
+        Command::Catalog(args) => {
+            let database = Database::shared(&settings).await?;
+            let mut conn = database.connect().await?;
+            let status = catalog::run(args, &mut conn).await;
+            drop(conn);
+            database.close().await?;
+            return Ok(status);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,4 +1,7 @@
 //! The command line: one file per command, each a thin call.
 
 pub mod catalog;
+pub mod database;
 pub mod load;
+pub mod migrate;
+pub mod serve;

@@ -7,6 +7,7 @@ pub mod extract;
 mod health;
 mod measure;
 mod metrics;
+mod ops;
 mod orders;
 mod pages;
 mod products;
@@ -54,6 +55,7 @@ pub fn router(app: App) -> Router {
         .merge(class(Class::Checkout, orders::placing()))
         .merge(health::router())
         .merge(metrics::router())
+        .merge(ops::router())
         .split_for_parts();
     let time_limit = from_fn_with_state(app.settings.http.request_timeout, time_limit);
     routes

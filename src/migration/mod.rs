@@ -6,11 +6,14 @@
 //! that proves by the declared predicate that nothing was missed.
 
 pub mod batch;
+pub mod control;
 pub mod definition;
 pub mod governor;
 pub mod keyset;
 pub mod ledger;
 pub mod pace;
+pub mod plan;
+pub mod progress;
 pub mod retry;
 pub mod runner;
 pub mod sweep;

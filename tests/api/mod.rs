@@ -5,6 +5,7 @@ mod lifecycle;
 mod lock;
 mod malformed;
 mod observability;
+mod ops;
 mod orders;
 mod pages;
 mod products;

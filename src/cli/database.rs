@@ -1,0 +1,142 @@
+//! The database that a command works on: `DATABASE_URL`, the embedded server of a running shop, or
+//! an embedded server of its own for as long as the command lasts.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use crate::config::{self, Settings};
+use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
+use crate::db::schema::{self, SchemaError};
+
+/// Name of the shop's database on the embedded server.
+const NAME: &str = "evenkeel";
+/// File beside the embedded server's data that tells other commands how to reach it.
+const URL_FILE: &str = "url";
+
+/// A database and, where this process started it, its server.
+pub struct Database {
+    /// How to connect.
+    pub options: PgConnectOptions,
+    cluster: Option<Cluster>,
+}
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// `DATABASE_URL` is not a URL that PostgreSQL's clients understand.
+    #[error("DATABASE_URL cannot be used: {0}; it should look like postgres://user@host/database")]
+    Url(#[source] sqlx::Error),
+    /// The embedded server did not start.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// `--fresh` with a database that is not ours to drop.
+    #[error(
+        "--fresh drops the embedded server's data only; empty DATABASE_URL's database yourself"
+    )]
+    FreshElsewhere,
+    /// Nothing answers at `DATABASE_URL`.
+    #[error("cannot connect to the database: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// The schema could not be applied.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The address file could not be written.
+    #[error("cannot write {path}: {source}")]
+    AddressFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn data_dir(settings: &config::Database) -> PathBuf {
+    settings.data_dir.clone().unwrap_or_else(default_data_dir)
+}
+
+impl Database {
+    /// The database of a shop that this process runs: an embedded server must be its own.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn own(settings: &Settings, fresh: bool) -> Result<Self, DatabaseError> {
+        if let Some(url) = &settings.database.url {
+            if fresh {
+                return Err(DatabaseError::FreshElsewhere);
+            }
+            return Ok(Self {
+                options: url.parse().map_err(DatabaseError::Url)?,
+                cluster: None,
+            });
+        }
+        let dir = data_dir(&settings.database);
+        let mut options = ClusterOptions::new(&dir);
+        options.fresh = fresh;
+        options.bin_dir.clone_from(&settings.database.bin_dir);
+        let cluster = Cluster::start(options, |step| eprintln!("{step}")).await?;
+        cluster.create_database(NAME).await?;
+        write_address(&dir.join(URL_FILE), &cluster.url(NAME))?;
+        Ok(Self {
+            options: cluster.connect_options(NAME),
+            cluster: Some(cluster),
+        })
+    }
+
+    /// The database of whichever shop runs, for a command beside it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn shared(settings: &Settings) -> Result<Self, DatabaseError> {
+        if settings.database.url.is_none()
+            && let Some(options) = running(&data_dir(&settings.database)).await
+        {
+            return Ok(Self {
+                options,
+                cluster: None,
+            });
+        }
+        Self::own(settings, false).await
+    }
+
+    /// A connection to an up-to-date schema.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn connect(&self) -> Result<PgConnection, DatabaseError> {
+        let options = self.options.clone().application_name("evenkeel command");
+        let mut conn = PgConnection::connect_with(&options)
+            .await
+            .map_err(DatabaseError::Connect)?;
+        schema::apply(&mut conn, schema::latest()).await?;
+        Ok(conn)
+    }
+
+    /// Stops the server, where this process started it.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Embedded`] when it does not stop.
+    pub async fn close(self) -> Result<(), DatabaseError> {
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The embedded server that a running shop has in `dir`.
+async fn running(dir: &Path) -> Option<PgConnectOptions> {
+    let url = tokio::fs::read_to_string(dir.join(URL_FILE)).await.ok()?;
+    let options: PgConnectOptions = url.trim().parse().ok()?;
+    let conn = PgConnection::connect_with(&options).await.ok()?;
+    let _ = conn.close().await;
+    Some(options)
+}
+
+fn write_address(path: &Path, url: &str) -> Result<(), DatabaseError> {
+    std::fs::write(path, url).map_err(|source| DatabaseError::AddressFile {
+        path: path.to_path_buf(),
+        source,
+    })
+}

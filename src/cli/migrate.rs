@@ -1,0 +1,367 @@
+//! `evenkeel migrate`: looks at background migrations and controls them. Only rows are read and
+//! written here; a shop process does the work, except with `run --standalone`.
+
+use std::time::{Duration, Instant};
+
+use indicatif::HumanDuration;
+use nix::unistd::{User, getuid};
+use sqlx::postgres::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::database::{Database, DatabaseError};
+use crate::app::App;
+use crate::config::Settings;
+use crate::migration::control::{self, ControlError};
+use crate::migration::definition::{self, Definition, DefinitionError};
+use crate::migration::governor::Sensors;
+use crate::migration::keyset::{Keyset, KeysetError};
+use crate::migration::ledger::{self, LedgerError, Phase, State};
+use crate::migration::plan::plan;
+use crate::migration::progress::Progress;
+use crate::migration::retry::Failure;
+use crate::migration::runner::{End, Runner};
+use crate::migration::sweep::{VerifyError, verify};
+use crate::shutdown::Shutdown;
+
+/// Look at background migrations and control them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show the declared migrations and the state of their newest run.
+    List,
+    /// Try one batch, roll it back, and predict.
+    Plan {
+        /// Name of the migration: its file without `.sql`.
+        name: String,
+    },
+    /// Queue a run; a shop process takes it.
+    Start {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Show how far a run is, how fast it goes and what limits it; without a name, all runs.
+    Status {
+        /// Name of the migration.
+        name: Option<String>,
+        /// Show it again every second until it ends.
+        #[arg(long, requires = "name")]
+        watch: bool,
+    },
+    /// Stop a run after the batch in flight; its cursor is kept.
+    Pause {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Let a paused or failed run go on.
+    Resume {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Give a run up; what was changed stays changed.
+    Cancel {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Look for rows that are still pending, changing nothing. Ends with 1 if there are any.
+    Verify {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Queue a run and drive it in this process, without a shop.
+    Run {
+        /// Name of the migration.
+        name: String,
+        /// Required, because no shopper is measured here: it goes at the speed that --duty gives.
+        #[arg(long, required = true)]
+        standalone: bool,
+        /// Share of the time to work, above 0 and at most 1.
+        #[arg(long, default_value_t = 1.0, value_parser = share)]
+        duty: f64,
+    },
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|duty: &f64| *duty > 0.0 && *duty <= 1.0)
+        .ok_or_else(|| "a number above 0 and at most 1 is wanted".to_owned())
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The migration or its run does not allow it.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The engine could not reach the database.
+    #[error(transparent)]
+    Engine(#[from] Failure),
+    /// Rows are pending.
+    #[error("{0} rows are still pending; the first before the key {1:?}")]
+    Pending(i64, Vec<String>),
+    /// The run did not complete.
+    #[error("{0}")]
+    Incomplete(String),
+}
+
+macro_rules! through_control {
+    ($($error:ty),*) => {$(
+        impl From<$error> for MigrateError {
+            fn from(err: $error) -> Self {
+                Self::Control(err.into())
+            }
+        }
+    )*};
+}
+
+through_control!(
+    DefinitionError,
+    LedgerError,
+    KeysetError,
+    VerifyError,
+    sqlx::Error
+);
+
+/// Runs the command and prints what it found or did.
+///
+/// # Errors
+/// [`MigrateError`] says what to do.
+pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
+    let database = Database::shared(&settings).await?;
+    let mut conn = database.connect().await?;
+    let result = dispatch(args.command, &settings, &database, &mut conn).await;
+    drop(conn);
+    database.close().await?;
+    result
+}
+
+async fn dispatch(
+    command: Command,
+    settings: &Settings,
+    database: &Database,
+    conn: &mut PgConnection,
+) -> Result<(), MigrateError> {
+    let load = |name: &str| definition::load(&settings.migration.definitions, name);
+    match command {
+        Command::List => list(settings, conn).await,
+        Command::Plan { name } => show_plan(conn, &load(&name)?).await,
+        Command::Start { name } => {
+            let run = control::start(conn, &load(&name)?, &actor()).await?;
+            println!(
+                "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
+                run.id
+            );
+            Ok(())
+        }
+        Command::Status { name: None, .. } => {
+            for run in ledger::recent(conn, 50).await? {
+                println!("{}", headline(&Progress::of(conn, run).await?));
+            }
+            Ok(())
+        }
+        Command::Status {
+            name: Some(name),
+            watch,
+        } => status(conn, &name, watch).await,
+        Command::Pause { name } => command_run(conn, &name, State::Paused).await,
+        Command::Resume { name } => command_run(conn, &name, State::Queued).await,
+        Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
+        Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
+        Command::Run { name, duty, .. } => {
+            standalone(settings, database, conn, &load(&name)?, duty).await
+        }
+    }
+}
+
+/// Who types, for the ledger.
+fn actor() -> String {
+    let user = User::from_uid(getuid()).ok().flatten();
+    user.map_or_else(|| format!("uid {}", getuid()), |user| user.name)
+}
+
+async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
+    for (definition, run) in control::list(conn, &settings.migration.definitions).await? {
+        let state = run.map_or("never run", |run| run.state.name());
+        println!("{:<28} {:<10} {}", definition.name, state, definition.title);
+    }
+    Ok(())
+}
+
+async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
+    let plan = plan(conn, definition).await?;
+    println!("{}: {}", definition.name, definition.title);
+    println!(
+        "  walks     {} by {} (index {})",
+        definition.table, plan.key, plan.index
+    );
+    println!(
+        "  rows      about {}, of which about {} are pending",
+        plan.rows, plan.pending
+    );
+    println!(
+        "  sample    {} rows passed, {} changed and rolled back, {:.1} ms",
+        plan.sample_rows, plan.sample_changed, plan.sample_ms
+    );
+    let time = Duration::try_from_secs_f64(plan.full_speed_s).unwrap_or_default();
+    println!(
+        "  time      about {} at full speed; longer while shoppers need the database",
+        HumanDuration(time)
+    );
+    for warning in plan.warnings {
+        println!("  warning   {warning}");
+    }
+    Ok(())
+}
+
+async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), MigrateError> {
+    let terminal = console::Term::stdout();
+    loop {
+        let run = ledger::latest(conn, name).await?;
+        let ended = !matches!(run.state, State::Queued | State::Running | State::Paused);
+        let progress = Progress::of(conn, run).await?;
+        let text = describe(&progress);
+        println!("{text}");
+        if !watch || ended {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if terminal.is_term() {
+            // A line that cannot be cleared is merely printed again.
+            let _ = terminal.clear_last_lines(text.lines().count());
+        }
+    }
+}
+
+fn headline(progress: &Progress) -> String {
+    let run = &progress.run;
+    let state = match (run.state, run.phase) {
+        (State::Running, _) if !progress.driven => "running, but its process is silent",
+        (State::Running, Phase::Sweep) => "running the final sweep",
+        (state, _) => state.name(),
+    };
+    let done = progress
+        .done
+        .map_or(String::new(), |done| format!(", {:.1} %", done * 100.0));
+    format!(
+        "run {} of {}: {state}{done}, {} rows changed in {} batches",
+        run.id, run.migration, run.rows_changed, run.batches
+    )
+}
+
+fn describe(progress: &Progress) -> String {
+    let mut lines = vec![headline(progress)];
+    if let Some(rate) = progress.rows_per_s {
+        let eta = progress
+            .eta_s
+            .and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let eta = eta.map_or(String::new(), |eta| {
+            format!(", done in about {}", HumanDuration(eta))
+        });
+        lines.push(format!("  {rate:.0} rows/s{eta}"));
+    }
+    if let (State::Running, Some(pace)) = (progress.run.state, &progress.run.pace) {
+        let duty = pace["duty"].as_f64().unwrap_or(0.0);
+        lines.push(format!("  works {:.0} % of the time", duty * 100.0));
+        for cause in pace["causes"].as_array().into_iter().flatten() {
+            let text = |key: &str| cause[key].as_str().unwrap_or_default().to_owned();
+            lines.push(format!(
+                "  limited by {} ({}): {}",
+                text("source"),
+                text("verdict"),
+                text("reason")
+            ));
+        }
+    }
+    if let Some(error) = &progress.run.error {
+        lines.push(format!("  {error}"));
+    }
+    for range in &progress.set_aside {
+        lines.push(format!(
+            "  set aside: after {:?} up to {:?}: {}",
+            range.lower_key, range.upper_key, range.error
+        ));
+    }
+    lines.join("\n")
+}
+
+async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {
+    let run = ledger::latest(conn, name).await?;
+    let run = ledger::command(conn, run.id, to, &actor()).await?;
+    println!("run {} of {name} is {}", run.id, run.state.name());
+    Ok(())
+}
+
+async fn check(
+    settings: &Settings,
+    database: &Database,
+    conn: &mut PgConnection,
+    definition: &Definition,
+) -> Result<(), MigrateError> {
+    let keyset = Keyset::resolve(conn, definition).await?;
+    let app = App::new(settings.clone(), database.options.clone());
+    let found = verify(&app.pool, &settings.migration, definition, &keyset).await?;
+    app.pool.close().await;
+    match found.first_range {
+        Some(key) if found.pending > 0 => Err(MigrateError::Pending(found.pending, key)),
+        _ => {
+            println!("{}: {} rows, none pending", definition.name, found.rows);
+            Ok(())
+        }
+    }
+}
+
+async fn standalone(
+    settings: &Settings,
+    database: &Database,
+    conn: &mut PgConnection,
+    definition: &Definition,
+    duty: f64,
+) -> Result<(), MigrateError> {
+    let app = App::new(settings.clone(), database.options.clone());
+    let mut pace = settings.pace.clone();
+    pace.duty_max = duty;
+    pace.duty_min = pace.duty_min.min(duty);
+    let sensors = Sensors {
+        latencies: None,
+        pool: app.pool.clone(),
+    };
+    let stop = CancellationToken::new();
+    let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
+    let queued = control::start(conn, definition, &actor()).await?;
+    let Some(run) = runner.take().await? else {
+        return Err(MigrateError::Incomplete(format!(
+            "run {} of {} is queued, because another run is under way; `evenkeel migrate status` \
+             shows it",
+            queued.id, definition.name
+        )));
+    };
+    let began = Instant::now();
+    let drive = runner.drive(run.clone());
+    tokio::pin!(drive);
+    let end = tokio::select! {
+        end = &mut drive => end,
+        () = Shutdown::signalled() => {
+            stop.cancel();
+            drive.await
+        }
+    };
+    app.pool.close().await;
+    let run = ledger::find(conn, run.id).await?;
+    let progress = Progress::of(conn, run).await?;
+    match end {
+        End::Completed => {
+            println!("{}", headline(&progress));
+            println!("  took {}", HumanDuration(began.elapsed()));
+            Ok(())
+        }
+        _ => Err(MigrateError::Incomplete(describe(&progress))),
+    }
+}

@@ -1,0 +1,178 @@
+//! `evenkeel serve`: runs the shop and, beside it, the migration engine.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::RngExt;
+use sqlx::postgres::PgConnection;
+use tokio::net::TcpListener;
+
+use super::database::{Database, DatabaseError};
+use crate::app::App;
+use crate::config::Settings;
+use crate::http;
+use crate::migration::governor::Sensors;
+use crate::migration::runner::Runner;
+use crate::shutdown::Shutdown;
+use crate::store::sample::{self, SampleError, SampleSize};
+
+/// Run the shop (this is what happens without a command).
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Drop the embedded server's data first.
+    #[arg(long)]
+    fresh: bool,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+}
+
+/// Why the shop does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The sample shop could not be written.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}; choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The service ended by itself.
+    #[error("the service failed: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Runs the shop until Ctrl-C or SIGTERM, then ends in order: requests under way are answered, the
+/// batch in flight commits, the lease is given back.
+///
+/// # Errors
+/// [`ServeError`] says what to do.
+pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
+    let interrupted = Shutdown::signalled();
+    tokio::pin!(interrupted);
+    let address = args.listen.unwrap_or(settings.http.listen);
+    // Before the database is started: a taken address is the commonest mistake.
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })?;
+    let address = listener.local_addr()?;
+    let database = Database::own(&settings, args.fresh).await?;
+    let prepared = tokio::select! {
+        prepared = prepare(&database, &settings) => prepared.map(|()| true),
+        () = &mut interrupted => Ok(false),
+    };
+    let served = match prepared {
+        Ok(true) => {
+            let token = admin_token(&mut settings);
+            let app = App::new(settings, database.options.clone());
+            announce(address, &token);
+            serve(app, listener, interrupted).await
+        }
+        Ok(false) => Ok(()),
+        Err(err) => Err(err),
+    };
+    database.close().await?;
+    served
+}
+
+async fn serve(
+    app: App,
+    listener: TcpListener,
+    interrupted: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    if app.settings.migration.enabled {
+        let sensors = Sensors {
+            latencies: Some(app.latencies.clone()),
+            pool: app.pool.clone(),
+        };
+        let runner = Runner::new(
+            sensors,
+            app.settings.migration.clone(),
+            app.settings.pace.clone(),
+            app.shutdown.token().clone(),
+        );
+        app.shutdown.spawn(async move { runner.run().await });
+    }
+    let serving = app.shutdown.spawn(http::serve(app.clone(), listener));
+    tokio::pin!(serving);
+    let result = tokio::select! {
+        () = interrupted => None,
+        result = &mut serving => Some(result),
+    };
+    eprintln!("stopping: requests and the batch under way are finished first");
+    app.shutdown.finish().await;
+    app.pool.close().await;
+    match result {
+        Some(Ok(result)) => Ok(result?),
+        Some(Err(err)) => Err(std::io::Error::other(err).into()),
+        None => Ok(()),
+    }
+}
+
+async fn prepare(database: &Database, settings: &Settings) -> Result<(), ServeError> {
+    let mut conn = database.connect().await?;
+    if settings.database.sample_shop {
+        fill(&mut conn).await?;
+    }
+    Ok(())
+}
+
+async fn fill(conn: &mut PgConnection) -> Result<(), SampleError> {
+    let size = SampleSize::default();
+    if !sample::is_wanted(conn, size).await? {
+        return Ok(());
+    }
+    let style = ProgressStyle::with_template("filling the sample shop {bar:40} {percent} %");
+    let bar =
+        ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let done = sample::fill(conn, size, &|done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })
+    .await;
+    bar.finish_and_clear();
+    match done {
+        // A shop with products of its own needs no samples.
+        Ok(()) | Err(SampleError::NotEmpty) => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// The configured token, or a random one that lasts until the process ends.
+fn admin_token(settings: &mut Settings) -> Token {
+    if settings.ops.admin_token.is_some() {
+        return Token::Configured;
+    }
+    let token = URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 24]>());
+    settings.ops.admin_token = Some(token.clone());
+    Token::Made(token)
+}
+
+enum Token {
+    Configured,
+    Made(String),
+}
+
+fn announce(address: SocketAddr, token: &Token) {
+    println!("shop            http://{address}/");
+    println!("API             http://{address}/api/products");
+    println!("documentation   http://{address}/api/docs");
+    println!("health          http://{address}/health/ready");
+    println!("metrics         http://{address}/metrics");
+    println!("operations      http://{address}/ops/migrations");
+    match token {
+        Token::Configured => println!("operations token: as configured"),
+        Token::Made(token) => println!(
+            "operations token: {token}  (until this process ends; set EVENKEEL_OPS__ADMIN_TOKEN to keep one)"
+        ),
+    }
+}

@@ -1,0 +1,240 @@
+//! Operations on background migrations, for whoever has the admin token.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{ApiError, Kind};
+use super::extract::{self, Path, bearer};
+use crate::app::App;
+use crate::class::Class;
+use crate::migration::control::{self, ControlError};
+use crate::migration::definition::{self, Definition, DefinitionError};
+use crate::migration::keyset::Keyset;
+use crate::migration::ledger::{self, LedgerError, State as RunState};
+use crate::migration::progress::Progress;
+use crate::migration::sweep::{Verification, verify};
+
+/// Who acts, for the ledger: the token says that somebody may, not who it is.
+const ACTOR: &str = "operator over HTTP";
+
+/// The addresses of operations.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(start))
+        .routes(routes!(status))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(cancel))
+        .routes(routes!(check))
+}
+
+/// Proof that the request carries the admin token.
+struct Operator;
+
+impl FromRequestParts<App> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let given = parts.headers.get(header::AUTHORIZATION);
+        let given = given.and_then(|value| value.to_str().ok()).and_then(bearer);
+        let (Some(given), Some(wanted)) = (given, &app.settings.ops.admin_token) else {
+            return Err(ApiError::new(
+                Kind::UNAUTHENTICATED,
+                "Send the operations token, which the service prints at start, as a bearer token.",
+            ));
+        };
+        // Digests have one length, so that the comparison tells nothing about the token's.
+        let (given, wanted) = (Sha256::digest(given), Sha256::digest(wanted));
+        if bool::from(given.as_slice().ct_eq(wanted.as_slice())) {
+            Ok(Self)
+        } else {
+            Err(ApiError::new(
+                Kind::FORBIDDEN,
+                "This is not the operations token.",
+            ))
+        }
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(err: ControlError) -> Self {
+        match err {
+            ControlError::Definition(err @ DefinitionError::Read { .. }) => Self::internal(&err),
+            ControlError::Definition(DefinitionError::Unknown { .. }) => {
+                Self::not_found("migration")
+            }
+            ControlError::Definition(err) => Self::field("name", err.to_string()),
+            ControlError::Keyset(err) => Self::field("name", err.to_string()),
+            ControlError::Ledger(LedgerError::NoRun(_) | LedgerError::NeverRun(_)) => {
+                Self::not_found("run")
+            }
+            ControlError::Ledger(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::Pool(err) => err.into(),
+            ControlError::Database(err) => crate::store::StoreError::from(err).into(),
+        }
+    }
+}
+
+/// A declared migration and its newest run.
+#[derive(Serialize, ToSchema)]
+struct Listed {
+    name: String,
+    title: String,
+    owner: String,
+    table: String,
+    /// Absent when it was never started.
+    run: Option<Progress>,
+}
+
+/// List the declared migrations, each with its newest run.
+#[utoipa::path(get, path = "/ops/migrations", tag = "operations", security(("bearer" = [])),
+    responses((status = OK, body = Vec<Listed>)))]
+async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Listed>>, ApiError> {
+    let dir = &app.settings.migration.definitions;
+    let all = app
+        .pool
+        .run(Class::Background, async |conn| {
+            let mut all = Vec::new();
+            for (definition, run) in control::list(conn, dir).await? {
+                let run = match run {
+                    Some(run) => Some(Progress::of(conn, run).await?),
+                    None => None,
+                };
+                all.push(listed(definition, run));
+            }
+            Ok::<_, ControlError>(all)
+        })
+        .await?;
+    Ok(Json(all))
+}
+
+fn listed(definition: Definition, run: Option<Progress>) -> Listed {
+    Listed {
+        name: definition.name,
+        title: definition.title,
+        owner: definition.owner,
+        table: definition.table,
+        run,
+    }
+}
+
+/// What to start.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    /// Name of the migration.
+    #[garde(length(min = 1, max = 100), custom(extract::one_line))]
+    name: String,
+}
+
+/// Queue a run of a migration.
+#[utoipa::path(post, path = "/ops/migrations", tag = "operations", request_body = Start,
+    security(("bearer" = [])), responses((status = CREATED, body = Progress)))]
+async fn start(
+    State(app): State<App>,
+    _: Operator,
+    extract::Json(Start { name }): extract::Json<Start>,
+) -> Result<(StatusCode, Json<Progress>), ApiError> {
+    let definition =
+        definition::load(&app.settings.migration.definitions, &name).map_err(ControlError::from)?;
+    let progress = app
+        .pool
+        .run(Class::Background, async |conn| {
+            let run = control::start(conn, &definition, ACTOR).await?;
+            Ok::<_, ControlError>(Progress::of(conn, run).await?)
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(progress)))
+}
+
+/// Show how far a run is, how fast it goes and what limits it.
+#[utoipa::path(get, path = "/ops/migrations/{run}", tag = "operations", security(("bearer" = [])),
+    params(("run" = i64, Path, description = "Number of the run")),
+    responses((status = OK, body = Progress)))]
+async fn status(
+    State(app): State<App>,
+    _: Operator,
+    Path(run): Path<i64>,
+) -> Result<Json<Progress>, ApiError> {
+    let progress = app
+        .pool
+        .run(Class::Background, async |conn| {
+            let run = ledger::find(conn, run).await?;
+            Ok::<_, ControlError>(Progress::of(conn, run).await?)
+        })
+        .await?;
+    Ok(Json(progress))
+}
+
+/// Stop a run after the batch in flight; its cursor is kept.
+#[utoipa::path(post, path = "/ops/migrations/{run}/pause", tag = "operations",
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
+    responses((status = OK, body = Progress)))]
+async fn pause(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
+    command(app, by, run, RunState::Paused).await
+}
+
+/// Let a paused or failed run go on.
+#[utoipa::path(post, path = "/ops/migrations/{run}/resume", tag = "operations",
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
+    responses((status = OK, body = Progress)))]
+async fn resume(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
+    command(app, by, run, RunState::Queued).await
+}
+
+/// Give a run up; what was changed stays changed.
+#[utoipa::path(post, path = "/ops/migrations/{run}/cancel", tag = "operations",
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
+    responses((status = OK, body = Progress)))]
+async fn cancel(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
+    command(app, by, run, RunState::Cancelled).await
+}
+
+async fn command(
+    State(app): State<App>,
+    _: Operator,
+    Path(run): Path<i64>,
+    to: RunState,
+) -> Result<Json<Progress>, ApiError> {
+    let progress = app
+        .pool
+        .run(Class::Background, async |conn| {
+            let run = ledger::command(conn, run, to, ACTOR).await?;
+            Ok::<_, ControlError>(Progress::of(conn, run).await?)
+        })
+        .await?;
+    Ok(Json(progress))
+}
+
+/// Look for rows that a run has left pending, changing nothing.
+#[utoipa::path(post, path = "/ops/migrations/{run}/verify", tag = "operations",
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
+    responses((status = OK, body = Verification)))]
+async fn check(
+    State(app): State<App>,
+    _: Operator,
+    Path(run): Path<i64>,
+) -> Result<Json<Verification>, ApiError> {
+    let (definition, keyset) = app
+        .pool
+        .run(Class::Background, async |conn| {
+            let run = ledger::find(conn, run).await?;
+            let definition = Definition::parse(&run.migration, &run.definition)?;
+            let keyset = Keyset::resolve(conn, &definition).await?;
+            Ok::<_, ControlError>((definition, keyset))
+        })
+        .await?;
+    let engine = &app.settings.migration;
+    let found = verify(&app.pool, engine, &definition, &keyset).await;
+    Ok(Json(found.map_err(ControlError::from)?))
+}
