@@ -5,5 +5,6 @@
 mod api;
 mod catalog;
 mod db;
+mod demo;
 mod load;
 mod support;

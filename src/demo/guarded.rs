@@ -66,12 +66,13 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
         ..
     } = *production;
     screen.heading("Act 2 · The same change, guarded");
-    screen.say("A pool with a bulkhead, and the change as a schema step and a background migration.");
+    screen
+        .say("A pool with a bulkhead, and the change as a schema step and a background migration.");
     let definition = definition::load(Path::new(DEFINITIONS), MIGRATION)?;
     let shop = Shop::start(stage, "guarded", true).await?;
     let mut conn = stage.connect("evenkeel demo: operator").await?;
     let mut scene = production.scene(&shop, Some(production.orders)).await?;
-    scene.note("peak traffic, normal service");
+    scene.dawn().await;
     scene.pass(WARM_UP).await;
 
     let from = Instant::now();
@@ -129,7 +130,11 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
     let (felt, control) = (felt(&played), felt(&control));
     let sustained_time = sustained.map_or(Duration::ZERO, |period| period.to - period.from);
     let rate = |rows: i64, time: Duration| {
-        if time.is_zero() { f64::NAN } else { rows as f64 / time.as_secs_f64() }
+        if time.is_zero() {
+            f64::NAN
+        } else {
+            rows as f64 / time.as_secs_f64()
+        }
     };
     let figures = MigrationFigures {
         rows_total,

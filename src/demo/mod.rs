@@ -22,7 +22,7 @@ mod screen;
 mod shop;
 mod stage;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use sqlx::postgres::PgConnection;
 
 pub use error::DemoError;
 use evidence::Evidence;
+use report::Story;
 use scene::Scene;
 use screen::Screen;
 use shop::Shop;
@@ -171,11 +172,7 @@ async fn on_stage(
     played
 }
 
-async fn acts(
-    options: &Options,
-    stage: &Stage,
-    screen: &Screen,
-) -> Result<Vec<String>, DemoError> {
+async fn acts(options: &Options, stage: &Stage, screen: &Screen) -> Result<Vec<String>, DemoError> {
     let pace = if options.quick {
         Pace::quick()
     } else {
@@ -190,9 +187,9 @@ async fn acts(
     let capacity = capacity(stage, screen, &profile, options.quick).await?;
     let peak = (capacity.rps * PEAK).min(GENERATOR_MAX);
     let bounded = if peak < capacity.rps * PEAK {
-        format!(", which is all that one load generator sends")
+        ", which is all that one load generator sends"
     } else {
-        String::new()
+        ""
     };
     screen.say(&format!(
         "capacity: {:.0} requests per second; the peak of both acts: {peak:.0}, {:.0} % of \
@@ -211,14 +208,18 @@ async fn acts(
     };
     let naive = naive::play(&production).await?;
     let guarded = guarded::play(&production).await?;
-    let evidence = Evidence {
-        capacity_rps: capacity.rps,
-        peak_rps: peak,
-        acts: [naive.act.clone(), guarded.act.clone()],
+    let story = Story {
+        evidence: Evidence {
+            capacity_rps: capacity.rps,
+            peak_rps: peak,
+            acts: [naive.act.clone(), guarded.act.clone()],
+        },
+        naive,
+        guarded,
     };
-    report::write(&options.report, &evidence, &naive, &guarded)?;
-    report::summary(screen, &options.report, &evidence);
-    Ok(evidence.broken_claims())
+    report::write(&options.report, &story)?;
+    report::summary(screen, &options.report, &story.evidence);
+    Ok(story.evidence.broken_claims())
 }
 
 /// The shop's database as it was before the change.
@@ -284,9 +285,4 @@ async fn shoppers(conn: &mut PgConnection) -> Result<Vec<Credentials>, sqlx::Err
         password: DEMO_PASSWORD.to_owned(),
     });
     Ok(people.collect())
-}
-
-/// Where the parts of the report are.
-fn in_report(report: &Path, name: &str) -> PathBuf {
-    report.join(name)
 }

@@ -52,7 +52,7 @@ pub async fn play(production: &Production<'_>) -> Result<Naive, DemoError> {
     screen.say("The shop as it was then: one pool, no classes, no limits.");
     let shop = Shop::start(stage, "naive", false).await?;
     let mut scene = production.scene(&shop, None).await?;
-    scene.note("peak traffic, normal service");
+    scene.dawn().await;
     scene.pass(NORMAL).await;
 
     let script = stage.connect(SCRIPT).await?;

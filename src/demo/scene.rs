@@ -14,6 +14,11 @@ use super::shop::Pages;
 use crate::class::Class;
 use crate::rehearsal::load::{Load, Profile, Recording, Shop as Learnt};
 
+/// The share of the peak that an act begins with, and how it rises from there.
+const DAWN: f64 = 0.1;
+const DAWN_LASTS: Duration = Duration::from_secs(2);
+const DAWN_STEPS: u32 = 10;
+
 /// A load under way and whoever watches it.
 #[derive(Debug)]
 pub struct Scene<'a> {
@@ -23,6 +28,7 @@ pub struct Scene<'a> {
     board: Board,
     events: Vec<Event>,
     began: DateTime<Utc>,
+    peak: f64,
 }
 
 /// Something that happened.
@@ -48,7 +54,7 @@ pub struct Footage {
 }
 
 impl<'a> Scene<'a> {
-    /// Sends the peak to a shop that was learnt, and watches it over `conn`. The board has a bar for
+    /// Sends a load to a shop that was learnt, to begin with a share of the peak, and watches it over `conn`. The board has a bar for
     /// a migration of `rows`.
     ///
     /// # Errors
@@ -61,7 +67,7 @@ impl<'a> Scene<'a> {
         watch: (PgConnection, Pages),
         rows: Option<u64>,
     ) -> Result<Self, DemoError> {
-        let load = Load::start(shop, profile, peak)?;
+        let load = Load::start(shop, profile, peak * DAWN)?;
         Ok(Self {
             load,
             observer: Observer::start(watch.0, watch.1),
@@ -69,7 +75,20 @@ impl<'a> Scene<'a> {
             board: screen.board(peak, rows),
             events: Vec::new(),
             began: Utc::now(),
+            peak,
         })
+    }
+
+    /// Raises the load from [`DAWN`] to the peak, as a morning does: a shop that has just started
+    /// opens its connections and fills its caches meanwhile.
+    pub async fn dawn(&mut self) {
+        self.note("shoppers arrive");
+        for step in 1..=DAWN_STEPS {
+            self.pass(DAWN_LASTS / DAWN_STEPS).await;
+            let share = DAWN + (1.0 - DAWN) * f64::from(step) / f64::from(DAWN_STEPS);
+            self.load.set_rate(self.peak * share);
+        }
+        self.note("peak traffic, normal service");
     }
 
     /// The time since the beginning.
@@ -90,15 +109,13 @@ impl<'a> Scene<'a> {
         self.events.push(Event { at, what });
     }
 
-    /// The newest sample.
-    pub fn latest(&self) -> Option<Sample> {
-        self.observer.latest()
-    }
-
     /// Requests that have failed so far.
     pub fn failed(&self) -> u64 {
         let live = self.load.live();
-        Class::SHOPPERS.map(|class| live.class(class).failed).iter().sum()
+        Class::SHOPPERS
+            .map(|class| live.class(class).failed)
+            .iter()
+            .sum()
     }
 
     /// Lets time pass.
@@ -125,8 +142,7 @@ impl<'a> Scene<'a> {
                 lasted: since.elapsed(),
                 at: self.now(),
             };
-            self.board
-                .show(&interval, self.observer.latest().as_ref());
+            self.board.show(&interval, self.observer.latest().as_ref());
             (since, before) = (Instant::now(), after);
         }
     }

@@ -180,7 +180,8 @@ impl Board {
             )
         });
         parts.extend(lock.clone());
-        self.lock.set_message(lock.unwrap_or_else(|| "–".to_owned()));
+        self.lock
+            .set_message(lock.unwrap_or_else(|| "–".to_owned()));
         let progress = sample.migration.as_ref().zip(self.rows);
         if let Some((progress, rows)) = progress {
             let done = u64::try_from(progress.rows_changed).unwrap_or_default();

@@ -51,7 +51,8 @@ impl Shop {
     /// [`DemoError::Shop`] with the end of its log.
     pub async fn start(stage: &Stage, name: &str, safeguards: bool) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(DemoError::file("find", "this program"))?;
-        let address = free_address().map_err(DemoError::file("find a free port of", "127.0.0.1"))?;
+        let address =
+            free_address().map_err(DemoError::file("find a free port of", "127.0.0.1"))?;
         let log = stage.log(&format!("{name}.log"));
         let create = || DemoError::file("create", &log);
         let output = File::create(&log).map_err(create())?;

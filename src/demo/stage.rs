@@ -67,10 +67,7 @@ impl Stage {
     /// # Errors
     /// When the server does not answer.
     pub async fn connect(&self, application: &str) -> Result<PgConnection, sqlx::Error> {
-        self.options()
-            .application_name(application)
-            .connect()
-            .await
+        self.options().application_name(application).connect().await
     }
 
     /// How to connect to the shop's database.
