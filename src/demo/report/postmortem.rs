@@ -113,5 +113,5 @@ pub(super) fn timeline(naive: &Naive) -> Vec<(Duration, String)> {
 
 fn clock(naive: &Naive, at: Duration) -> String {
     let at = naive.footage.began + TimeDelta::from_std(at).unwrap_or_default();
-    at.format("%H:%M:%S%.1f").to_string()
+    at.format("%H:%M:%S%.3f").to_string()
 }
