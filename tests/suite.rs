@@ -7,4 +7,5 @@ mod catalog;
 mod db;
 mod demo;
 mod load;
+mod migration;
 mod support;

@@ -1,6 +1,9 @@
 //! `evenkeel migrate`: looks at background migrations and controls them. Only rows are read and
 //! written here; a shop process does the work, except with `run --standalone`.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::HumanDuration;
@@ -32,6 +35,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Write a definition to start from.
+    New {
+        /// Name of the migration.
+        name: String,
+    },
     /// Show the declared migrations and the state of their newest run.
     List,
     /// Try one batch, roll it back, and predict.
@@ -101,6 +109,14 @@ pub enum MigrateError {
     /// The migration or its run does not allow it.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The new definition could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -135,6 +151,9 @@ through_control!(
 /// # Errors
 /// [`MigrateError`] says what to do.
 pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
+    if let Command::New { name } = &args.command {
+        return create(&settings.migration.definitions, name);
+    }
     let database = Database::shared(&settings).await?;
     let mut conn = database.connect().await?;
     let result = dispatch(args.command, &settings, &database, &mut conn).await;
@@ -151,6 +170,7 @@ async fn dispatch(
 ) -> Result<(), MigrateError> {
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
     match command {
+        Command::New { name } => create(&settings.migration.definitions, &name),
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
         Command::Start { name } => {
@@ -179,6 +199,23 @@ async fn dispatch(
             standalone(settings, database, conn, &load(&name)?, duty).await
         }
     }
+}
+
+fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
+    // Refuses a name that the file could not be loaded by.
+    Definition::parse(name, definition::TEMPLATE)?;
+    let path = dir.join(format!("{name}.sql"));
+    let write = || {
+        std::fs::create_dir_all(dir)?;
+        let mut file = File::create_new(&path)?;
+        file.write_all(definition::TEMPLATE.as_bytes())
+    };
+    write().map_err(|source| MigrateError::Write {
+        path: path.clone(),
+        source,
+    })?;
+    println!("{} is there to be edited", path.display());
+    Ok(())
 }
 
 /// Who types, for the ledger.

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngExt;
 use sqlx::postgres::PgConnection;
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use super::database::{Database, DatabaseError};
 use crate::app::App;
@@ -60,6 +62,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] says what to do.
 pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
+    raise_open_files();
     let interrupted = interruption(args.die_with_stdin);
     tokio::pin!(interrupted);
     let address = args.listen.unwrap_or(settings.http.listen);
@@ -165,6 +168,16 @@ async fn fill(conn: &mut PgConnection) -> Result<(), SampleError> {
         // A shop with products of its own needs no samples.
         Ok(()) | Err(SampleError::NotEmpty) => Ok(()),
         Err(err) => Err(err),
+    }
+}
+
+/// Every connection is an open file, and the usual soft limit of 1,024 is a small crowd.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%err, soft, "the limit of open files stays as it is");
     }
 }
 

@@ -272,7 +272,10 @@ impl Pool {
                 Err(_) => {}
             }
         } else {
-            self.inner.canceller.cancel(backend.pid).await?;
+            let cancel = self.inner.canceller.cancel(backend.pid);
+            tokio::time::timeout(CANCEL_PATIENCE, cancel)
+                .await
+                .map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
         }
         let settled = async {
             // The first may report the cancelled statement; the second must succeed.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, Range};
@@ -47,7 +47,8 @@ pub enum Outcome {
     },
     /// No keys are left up to the end.
     Exhausted,
-    /// Another process holds the lease; nothing was written.
+    /// Another process holds the lease, or the cursor is not where the batch began; nothing was
+    /// written, and the ledger says which.
     LeaseLost,
 }
 
@@ -63,7 +64,7 @@ impl Batch<'_> {
         settings: &Engine,
     ) -> Result<Outcome, sqlx::Error> {
         let began = Instant::now();
-        let mut tx = conn.begin_with(AssertSqlSafe(begin_sql(settings))).await?;
+        let mut tx = begin(conn, settings).await?;
         let sweeping = self.phase == Phase::Sweep;
         let pending = sweeping.then_some(self.definition.pending.as_str());
         let Self { keyset, cursor, .. } = *self;
@@ -105,20 +106,29 @@ impl Batch<'_> {
     }
 }
 
-/// Opens a batch's transaction in one round trip.
+/// Opens a short transaction over the migrated table, in one round trip.
 ///
+/// - Nothing in it waits or works for long: whatever the table's locks are, the holder keeps its
+///   lease and hears a shutdown.
 /// - The commit is asynchronous: rows and cursor are in the same transaction, so a crash of the
 ///   server loses both or neither, and shoppers' commits do not queue behind the migration's.
 /// - The plan is made for the actual range. A generic plan would assume that a row comparison
 ///   matches a third of the table, and read all of it.
-fn begin_sql(settings: &Engine) -> String {
-    format!(
+///
+/// # Errors
+/// What the database says.
+pub async fn begin<'c>(
+    conn: &'c mut PgConnection,
+    settings: &Engine,
+) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    let sql = format!(
         "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
          SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
          SET LOCAL enable_seqscan = off",
         settings.statement_timeout.as_millis(),
         settings.lock_timeout.as_millis()
-    )
+    );
+    conn.begin_with(AssertSqlSafe(sql)).await
 }
 
 /// Rows for the next batch, so that it takes `target`: at most doubled, at most halved.

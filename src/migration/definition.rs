@@ -20,6 +20,21 @@ use rust_embed::RustEmbed;
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
 
+/// A file to start from; parses as it is.
+pub const TEMPLATE: &str = "\
+-- title: What it does, in a sentence
+-- owner: whom to ask about it
+-- table: the_table
+-- pending: new_column IS NULL
+--
+-- Further keys: `key` (the columns of a unique index, when it is not the primary key), `alias` (the
+-- name that the statement gives the table), `batch_first` and `batch_max` (rows).
+
+UPDATE the_table
+   SET new_column = old_column
+ WHERE :range
+";
+
 /// The definitions that the binary was built with, for use outside a source tree.
 #[derive(RustEmbed)]
 #[folder = "migrations/background"]
@@ -107,12 +122,12 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
     if !valid_name {
         return Err("name the file with letters, digits, `_` and `-` only".to_owned());
     }
-    let body_at = text
-        .lines()
-        .take_while(|line| line.trim_start().starts_with("--"))
-        .count();
+    let is_comment = |line: &&str| line.trim_start().starts_with("--");
+    let body_at = text.lines().take_while(is_comment).count();
+    // An empty comment ends the header; what follows it is for people.
+    let is_key = |line: &&str| !line.trim_start().trim_start_matches('-').trim().is_empty();
     let mut header = Header::default();
-    for line in text.lines().take(body_at) {
+    for line in text.lines().take(body_at).take_while(is_key) {
         header.read(line.trim_start().trim_start_matches('-').trim())?;
     }
     let body: Vec<&str> = text.lines().skip(body_at).collect();
@@ -149,13 +164,10 @@ struct Header {
 
 impl Header {
     fn read(&mut self, line: &str) -> Result<(), String> {
-        if line.is_empty() {
-            return Ok(());
-        }
         let Some((key, value)) = line.split_once(':') else {
             return Err(format!(
-                "`-- {line}` in the header is not `-- key: value`; put comments below the first \
-                 line that is not a comment"
+                "`-- {line}` in the header is not `-- key: value`; put comments below an \
+                 empty comment line"
             ));
         };
         let (key, value) = (key.trim(), value.trim().to_owned());
@@ -342,6 +354,12 @@ mod tests {
             problem(&GOOD.replace("-- pending", "-- batch_max: 0\n-- pending"))
                 .contains("above zero")
         );
+    }
+
+    #[test]
+    fn the_template_is_a_valid_definition() {
+        let definition = Definition::parse("m", TEMPLATE).expect("valid");
+        assert_eq!(definition.table, "the_table");
     }
 
     #[test]

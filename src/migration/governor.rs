@@ -1,6 +1,7 @@
 //! Samples the signals and publishes the pace while a run is driven.
 //!
-//! Measuring is here, judging in `pressure`, deciding in [`Pace`]; the runner acts.
+//! Measuring is in `pressure`, deciding in [`Pace`] and, when to rest for a baseline, here; the
+//! runner acts. [`Governor::decide`] knows no clock, so a whole day can be played to it in a test.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,6 @@ enum Stage {
 /// Turns samples into a pace, one tick at a time.
 pub struct Governor {
     settings: Settings,
-    sensors: Sensors,
     targets: Targets,
     stage: Stage,
     off_target_since: Option<Instant>,
@@ -57,11 +57,10 @@ pub struct Governor {
 
 impl Governor {
     /// A governor that begins by measuring the baseline.
-    pub fn new(settings: Settings, sensors: Sensors, now: Instant) -> Self {
+    pub fn new(settings: Settings, now: Instant) -> Self {
         let pace = Pace::initial(&settings, now);
         Self {
             settings,
-            sensors,
             targets: Targets::default(),
             stage: Stage::Baseline {
                 since: now,
@@ -74,32 +73,43 @@ impl Governor {
     }
 
     /// Samples until the future is dropped, publishing every pace.
-    pub async fn run(mut self, publish: watch::Sender<Pace>) {
+    pub async fn run(mut self, sensors: &Sensors, publish: watch::Sender<Pace>) {
         let mut ticks = tokio::time::interval(self.settings.sample);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let pace = self.tick(Instant::now());
+            let gates = sensors.pool.gates();
+            let pace = self.decide(sensors.latencies.as_ref(), &gates, Instant::now());
             publish.send_replace(pace);
         }
     }
 
-    /// One sample: measure, judge, decide.
-    fn tick(&mut self, now: Instant) -> Pace {
-        let signals = self.measure(now);
+    /// The pace after a sample at `now`, given what shoppers felt and what the gates counted.
+    pub fn decide(
+        &mut self,
+        latencies: Option<&Latencies>,
+        gates: &[GateReading; 4],
+        now: Instant,
+    ) -> Pace {
+        let signals = self.judge(latencies, gates, now);
         let worst = signals.iter().map(|s| s.verdict).max();
         let worst = worst.unwrap_or(Verdict::Unknown);
         match self.stage {
             Stage::Baseline { since, until } => {
                 // With nobody in the shop there is nothing to measure and nobody to spare.
-                if now < until && worst != Verdict::Idle && self.settings.adaptive {
+                let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
+                // A batch may still be in flight from before; a critical signal cancels it.
+                if resting && worst != Verdict::Stop {
                     let resting = self
                         .pace
                         .waiting("baseline", "measuring the shop at rest", now);
                     self.pace = resting.clone();
                     return resting;
                 }
-                self.observe_baseline(now.saturating_duration_since(since), now);
+                // What shoppers feel in an outage is not how they feel at rest.
+                if worst != Verdict::Stop {
+                    self.observe_baseline(latencies, now.saturating_duration_since(since), now);
+                }
                 self.stage = Stage::Working { since: now };
                 self.off_target_since = None;
             }
@@ -110,7 +120,7 @@ impl Governor {
                 if worst != Verdict::Idle && (due || doubted) {
                     self.stage = Stage::Baseline {
                         since: now,
-                        until: now + self.settings.baseline_pause,
+                        until: now + self.pause(latencies, now),
                     };
                 }
             }
@@ -130,8 +140,23 @@ impl Governor {
         now.saturating_duration_since(since) >= DOUBT
     }
 
-    fn observe_baseline(&mut self, pause: Duration, now: Instant) {
-        let Some(latencies) = &self.sensors.latencies else {
+    /// How long the next baseline pause is to be: long, when there are shoppers whose first it is.
+    fn pause(&self, latencies: Option<&Latencies>, now: Instant) -> Duration {
+        let strangers = latencies.is_some_and(|latencies| {
+            Class::SHOPPERS.into_iter().any(|class| {
+                self.targets.baseline_ms(class).is_none()
+                    && latencies.read(class, SLOW, now).completed > 0
+            })
+        });
+        if strangers {
+            FIRST_PAUSE.max(self.settings.baseline_pause)
+        } else {
+            self.settings.baseline_pause
+        }
+    }
+
+    fn observe_baseline(&mut self, latencies: Option<&Latencies>, pause: Duration, now: Instant) {
+        let Some(latencies) = latencies else {
             return;
         };
         let window = pause.saturating_sub(SETTLE).min(SLOW);
@@ -141,11 +166,15 @@ impl Governor {
         }
     }
 
-    fn measure(&mut self, now: Instant) -> Vec<Signal> {
-        let gates = self.sensors.pool.gates();
-        let mut signals = saturation::judge(self.gates.as_ref(), &gates, now);
-        self.gates = Some(gates);
-        match &self.sensors.latencies {
+    fn judge(
+        &mut self,
+        latencies: Option<&Latencies>,
+        gates: &[GateReading; 4],
+        now: Instant,
+    ) -> Vec<Signal> {
+        let mut signals = saturation::judge(self.gates.as_ref(), gates, now);
+        self.gates = Some(*gates);
+        match latencies {
             Some(latencies) => {
                 let read = |class, window| -> LatencyReading { latencies.read(class, window, now) };
                 signals.extend(Class::SHOPPERS.map(|class| {

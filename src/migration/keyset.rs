@@ -26,7 +26,7 @@ pub struct Keyset {
 struct Column {
     /// Quoted where needed.
     name: String,
-    /// As `format_type` spells it.
+    /// As `format_type` spells it with its modifier: `character` alone would mean `character(1)`.
     type_name: String,
 }
 
@@ -65,7 +65,7 @@ const INDEXES: &str = "
     SELECT c.relname::text AS index_name, i.indisprimary,
            array_agg(a.attname::text ORDER BY k.ord) AS plain,
            array_agg(quote_ident(a.attname) ORDER BY k.ord) AS quoted,
-           array_agg(format_type(a.atttypid, NULL) ORDER BY k.ord) AS types
+           array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.ord) AS types
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid
       JOIN pg_am am ON am.oid = c.relam AND am.amname = 'btree'
@@ -177,7 +177,7 @@ impl Keyset {
 
     /// Of the next `$3` keys after `$1` up to `$2`: the last one, how many there are, and how many
     /// of their rows `pending` is true for (`NULL` when that was not asked).
-    fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
+    pub fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
         let Self {
             table, qualifier, ..
         } = self;
@@ -268,10 +268,10 @@ impl Keyset {
             columns.join(", ")
         };
         let sql = format!(
-            "SELECT ARRAY[{}] FROM {} ORDER BY {} LIMIT 1",
-            columns(|c| format!("{}::text", c.name)),
+            "SELECT ARRAY[{}] FROM {} AS walked ORDER BY {} LIMIT 1",
+            columns(|c| format!("walked.{}::text", c.name)),
             self.table,
-            columns(|c| format!("{} DESC", c.name)),
+            columns(|c| format!("walked.{} DESC", c.name)),
         );
         sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_optional(conn)

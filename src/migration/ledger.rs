@@ -34,30 +34,49 @@ pub enum State {
 
 use State::{Cancelled, Completed, Failed, Paused, Queued, Running};
 
+/// Who changes a run's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The process that has its lease, or takes it.
+    Holder,
+    /// A person.
+    Operator,
+}
+
+use By::{Holder, Operator};
+
 /// Every legal change of state, with its reason. Nothing else happens to a run.
-pub const TRANSITIONS: [(State, State, &str); 11] = [
-    (Queued, Running, "a process took the lease"),
-    (Queued, Paused, "an operator paused it before it began"),
-    (Queued, Cancelled, "an operator gave it up before it began"),
+pub const TRANSITIONS: [(State, State, By, &str); 11] = [
+    (Queued, Running, Holder, "a process took the lease"),
+    (Queued, Paused, Operator, "paused before it began"),
+    (Queued, Cancelled, Operator, "given up before it began"),
     (
         Running,
         Queued,
+        Holder,
         "its process shut down in order and gave the lease back",
     ),
-    (Running, Paused, "an operator paused it"),
-    (Running, Completed, "the sweep found nothing pending"),
-    (Running, Failed, "it cannot go on by itself"),
-    (Running, Cancelled, "an operator gave it up"),
-    (Paused, Queued, "an operator resumed it"),
-    (Paused, Cancelled, "an operator gave it up"),
-    (Failed, Queued, "an operator resumed it after a fix"),
+    (Running, Paused, Operator, "paused"),
+    (
+        Running,
+        Completed,
+        Holder,
+        "the sweep found nothing pending",
+    ),
+    (Running, Failed, Holder, "it cannot go on by itself"),
+    (Running, Cancelled, Operator, "given up"),
+    (Paused, Queued, Operator, "resumed"),
+    (Paused, Cancelled, Operator, "given up"),
+    (Failed, Queued, Operator, "resumed after a fix"),
 ];
 
 impl State {
-    /// The states from which a run can come here.
-    pub fn origins(self) -> Vec<State> {
-        let legal = TRANSITIONS.iter().filter(|(_, to, _)| *to == self);
-        legal.map(|(from, _, _)| *from).collect()
+    /// The states from which `by` can bring a run here.
+    pub fn origins(self, by: By) -> Vec<State> {
+        let legal = TRANSITIONS
+            .iter()
+            .filter(|(_, to, who, _)| *to == self && *who == by);
+        legal.map(|(from, ..)| *from).collect()
     }
 
     /// The name in lower case, as the ledger stores it.
@@ -203,15 +222,36 @@ pub async fn enqueue(
     .fetch_optional(&mut *conn)
     .await?;
     let Some(run) = run else {
-        let active = latest(conn, migration).await?;
-        return Err(LedgerError::AlreadyActive {
-            migration: migration.to_owned(),
-            id: active.id,
-            state: active.state.name(),
-        });
+        refuse_another(conn, migration, 0).await?;
+        // It ended between the two statements.
+        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
     };
     record(conn, run.id, actor, "queued", "").await?;
     Ok(run)
+}
+
+/// Refuses when a run of `migration` other than `id` is queued, running or paused.
+async fn refuse_another(
+    conn: &mut PgConnection,
+    migration: &str,
+    id: i64,
+) -> Result<(), LedgerError> {
+    let active: Option<(i64, State)> = sqlx::query_as(
+        "SELECT id, state FROM evenkeel.runs
+          WHERE migration = $1 AND id <> $2 AND state IN ('queued', 'running', 'paused')",
+    )
+    .bind(migration)
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    match active {
+        None => Ok(()),
+        Some((id, state)) => Err(LedgerError::AlreadyActive {
+            migration: migration.to_owned(),
+            id,
+            state: state.name(),
+        }),
+    }
 }
 
 /// Takes the lease of the oldest run that waits or whose holder has died; `None` when there is
@@ -236,6 +276,8 @@ pub async fn acquire(
           WHERE id = (SELECT id FROM evenkeel.runs
                        WHERE state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp())
                        ORDER BY id LIMIT 1)
+            -- Once more for the row itself: somebody may have paused it while we waited for it.
+            AND (state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))
             AND NOT EXISTS (SELECT FROM evenkeel.runs
                              WHERE state = 'running' AND lease_until >= clock_timestamp())
          RETURNING *",
@@ -286,7 +328,8 @@ pub struct Done<'a> {
 }
 
 /// Moves the cursor over a batch, within the batch's own transaction. Returns the run's state, or
-/// `None` when the lease is lost, whereupon the caller must roll back.
+/// `None` when the lease is lost, or when the cursor is no longer where the batch began (a COMMIT
+/// that was given up had arrived after all), whereupon the caller must roll back.
 ///
 /// # Errors
 /// What the database says.
@@ -304,7 +347,7 @@ pub async fn commit(
                     rows_changed = rows_changed + $6,
                     sweep_found = sweep_found + CASE phase WHEN 'sweep' THEN $8 ELSE 0 END,
                     lease_until = clock_timestamp() + $9
-              WHERE id = $1 AND lease_token = $2
+              WHERE id = $1 AND lease_token = $2 AND cursor IS NOT DISTINCT FROM $3
           RETURNING id, batches, phase, state, lease_token),
          batch AS (
              INSERT INTO evenkeel.batches
@@ -353,7 +396,8 @@ pub async fn begin_phase(
     Ok(done.rows_affected() == 1)
 }
 
-/// Sets a range aside and moves the cursor past it. `false` when the lease is lost.
+/// Sets a range aside and moves the cursor past it. `false` when the lease is lost or the cursor is
+/// no longer where the range begins.
 ///
 /// # Errors
 /// What the database says.
@@ -364,17 +408,20 @@ pub async fn quarantine(
     sqlstate: Option<&str>,
     error: &str,
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+    let run = sqlx::query(
         "WITH run AS (
              UPDATE evenkeel.runs
                 SET cursor = $4,
                     rows_seen = rows_seen + CASE phase WHEN 'main' THEN $7 ELSE 0 END,
                     sweep_found = sweep_found + CASE phase WHEN 'sweep' THEN $8 ELSE 0 END
-              WHERE id = $1 AND lease_token = $2 RETURNING id)
-         INSERT INTO evenkeel.quarantine (run_id, lower_key, upper_key, sqlstate, error)
-         SELECT id, $3, $4, $5, $6 FROM run
-          WHERE NOT EXISTS (SELECT FROM evenkeel.quarantine q
-                             WHERE q.run_id = $1 AND q.upper_key = $4 AND q.resolved_at IS NULL)",
+              WHERE id = $1 AND lease_token = $2 AND cursor IS NOT DISTINCT FROM $3
+          RETURNING id),
+         aside AS (
+             INSERT INTO evenkeel.quarantine (run_id, lower_key, upper_key, sqlstate, error)
+             SELECT id, $3, $4, $5, $6 FROM run
+              WHERE NOT EXISTS (SELECT FROM evenkeel.quarantine q
+                                 WHERE q.run_id = $1 AND q.upper_key = $4 AND q.resolved_at IS NULL))
+         SELECT FROM run",
     )
     .bind(lease.run)
     .bind(lease.token)
@@ -384,12 +431,9 @@ pub async fn quarantine(
     .bind(error)
     .bind(range.seen)
     .bind(range.todo.unwrap_or(0))
-    .execute(&mut *conn)
+    .fetch_optional(conn)
     .await?;
-    if done.rows_affected() == 1 {
-        return Ok(true);
-    }
-    holds(conn, lease).await
+    Ok(run.is_some())
 }
 
 /// Ranges of `run` that are set aside and not resolved.
@@ -417,16 +461,6 @@ pub async fn resolve_quarantine(conn: &mut PgConnection, run: i64) -> Result<(),
     .execute(conn)
     .await?;
     Ok(())
-}
-
-async fn holds(conn: &mut PgConnection, lease: Lease) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM evenkeel.runs WHERE id = $1 AND lease_token = $2)",
-    )
-    .bind(lease.run)
-    .bind(lease.token)
-    .fetch_one(conn)
-    .await
 }
 
 /// Ends the holder's work on a run: completed, failed with a reason, or back to the queue.
@@ -462,14 +496,20 @@ pub async fn finish(
 /// Changes a run's state on an operator's behalf.
 ///
 /// # Errors
-/// [`LedgerError::Illegal`] when [`TRANSITIONS`] has no such change.
+/// [`LedgerError::Illegal`] when [`TRANSITIONS`] has no such change by an operator;
+/// [`LedgerError::AlreadyActive`] when another run of the same migration is under way.
 pub async fn command(
     conn: &mut PgConnection,
     id: i64,
     to: State,
     actor: &str,
 ) -> Result<Run, LedgerError> {
-    let origins: Vec<&str> = to.origins().into_iter().map(State::name).collect();
+    if to == Queued {
+        let migration = find(conn, id).await?.migration;
+        refuse_another(conn, &migration, id).await?;
+    }
+    let origins = to.origins(Operator).into_iter().map(State::name);
+    let origins: Vec<&str> = origins.collect();
     let run: Option<Run> = sqlx::query_as(
         "UPDATE evenkeel.runs
             SET state = $2, error = NULL,

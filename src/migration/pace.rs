@@ -32,6 +32,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Share of the batch target that a batch takes at the least duty. A batch of 25 ms makes shoppers
 /// queue for 25 ms; at a low duty shorter batches cost little and hurt less.
 const SHORTEST_BATCH: f64 = 0.2;
+/// What a duty next to nothing cannot exceed.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
 
 /// What the runner does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -166,9 +168,10 @@ impl Pace {
         }
     }
 
-    /// How long to sleep after a batch that took `took`.
+    /// How long to sleep after a batch that took `took`; an hour at most.
     pub fn rest(&self, took: Duration) -> Duration {
-        took.mul_f64((1.0 - self.duty) / self.duty)
+        let seconds = took.as_secs_f64() * (1.0 - self.duty) / self.duty;
+        Duration::try_from_secs_f64(seconds).map_or(LONGEST_REST, |rest| rest.min(LONGEST_REST))
     }
 
     /// How long a batch should take at this duty, where it takes `full` at full duty.

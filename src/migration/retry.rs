@@ -39,6 +39,8 @@ pub enum Remedy {
     Wait,
     /// Report the range and go on behind it.
     SetAside,
+    /// No range can succeed: the statement or the schema is wrong.
+    GiveUp,
 }
 
 impl Failure {
@@ -57,11 +59,20 @@ impl Failure {
             .is_some_and(|code| ["40P01", "40001", "55P03", "57014"].contains(&code.as_str()))
     }
 
+    /// Whether the database does not understand or permit the SQL itself, so that neither time nor
+    /// other rows can help.
+    pub fn is_permanent(&self) -> bool {
+        // Feature not supported; invalid schema name; syntax error or access rule violation.
+        self.sqlstate()
+            .is_some_and(|code| ["0A", "3F", "42"].contains(&&code[..2]))
+    }
+
     /// What to do after the batch failed for the `failures`-th time in a row; `smallest` when it
     /// cannot be made smaller, `tries` being how often a contended one is tried at that size.
     pub fn remedy(&self, smallest: bool, failures: u32, tries: u32) -> Remedy {
         match self.sqlstate() {
             None => Remedy::Reread,
+            Some(_) if self.is_permanent() => Remedy::GiveUp,
             // Connection exceptions and operator intervention other than a cancelled query.
             Some(code) if code.starts_with("08") || (code.starts_with("57P")) => Remedy::Reread,
             // Too many connections, disk full, out of memory: not this range's fault.

@@ -12,16 +12,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::batch::{Batch, Outcome};
+use super::batch::{Batch, Outcome, begin};
 use super::definition::Definition;
 use super::governor::{Governor, Sensors};
-use super::keyset::{KeyValue, Keyset, Range};
+use super::keyset::{KeyValue, Keyset, KeysetError, Range};
 use super::ledger::{self, Lease, Phase, Run, State};
 use super::pace::{Order, Pace};
 use super::retry::{Failure, Patience, Remedy};
 use crate::class::Class;
 use crate::config::{Engine, Pace as PaceSettings};
-use crate::db::{Pool, PoolError};
+use crate::db::Pool;
 
 /// The engine of one process.
 #[derive(Clone)]
@@ -59,15 +59,15 @@ enum Interrupt {
     Reread(Failure),
 }
 
-impl From<PoolError> for Interrupt {
-    fn from(err: PoolError) -> Self {
-        Self::Reread(err.into())
-    }
-}
-
-impl From<sqlx::Error> for Interrupt {
-    fn from(err: sqlx::Error) -> Self {
-        Self::Reread(err.into())
+impl From<Failure> for Interrupt {
+    fn from(failure: Failure) -> Self {
+        if failure.is_permanent() {
+            Self::Broken(format!(
+                "the database refuses the migration's SQL: {failure}"
+            ))
+        } else {
+            Self::Reread(failure)
+        }
     }
 }
 
@@ -146,12 +146,12 @@ impl Runner {
     /// Drives `run`, whose lease this process has just taken, until it ends or the lease does.
     pub async fn drive(&self, run: Run) -> End {
         let (publish, pace) = watch::channel(Pace::initial(&self.pace, Instant::now()));
-        let governor = Governor::new(self.pace.clone(), self.sensors.clone(), Instant::now());
+        let governor = Governor::new(self.pace.clone(), Instant::now());
         info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
         let end = tokio::select! {
             end = self.drive_at(run.clone(), pace) => end,
             // Publishes for as long as the drive lasts.
-            () = governor.run(publish) => End::ShutDown,
+            () = governor.run(&self.sensors, publish) => End::ShutDown,
         };
         info!(run = run.id, migration = %run.migration, ?end, "run left");
         end
@@ -188,6 +188,7 @@ impl Runner {
                 Interrupt::Reread(failure) => {
                     warn!(run = lease.run, error = %failure, "reading the ledger again");
                     if self.stop.is_cancelled() {
+                        self.finish(lease, State::Queued, None).await;
                         return End::ShutDown;
                     }
                     self.pause(patience.pause()).await;
@@ -212,13 +213,18 @@ impl Runner {
         let definition = Definition::parse(&run.migration, &run.definition)
             .map_err(|err| Interrupt::Broken(err.to_string()))?;
         let resolve = async |conn: &mut PgConnection| {
-            Ok::<_, PoolError>(Keyset::resolve(conn, &definition).await)
+            let mut tx = begin(conn, &self.engine).await?;
+            let keyset = match Keyset::resolve(&mut tx, &definition).await {
+                Err(KeysetError::Database(err)) => return Err(Failure::from(err)),
+                resolved => resolved,
+            };
+            tx.commit().await?;
+            Ok(keyset)
         };
-        let keyset = match self.pool.run(Class::Background, resolve).await? {
-            Ok(keyset) => keyset,
-            Err(super::keyset::KeysetError::Database(err)) => return Err(err.into()),
-            Err(err) => return Err(Interrupt::Broken(err.to_string())),
-        };
+        let resolved = self.pool.run(Class::Background, resolve).await;
+        let keyset = resolved
+            .map_err(Interrupt::from)?
+            .map_err(|err| Interrupt::Broken(err.to_string()))?;
         Ok(Drive {
             runner: self,
             lease,
@@ -285,10 +291,11 @@ impl Drive<'_> {
             match self.batch(&walk).await {
                 None => {
                     // Cancelled in flight: the ledger knows whether it was in time.
+                    let rows = (walk.rows / 2).max(self.runner.engine.batch_min);
                     walk = self.resume().await?;
-                    walk.rows = (walk.rows / 2).max(self.runner.engine.batch_min);
+                    walk.rows = rows;
                 }
-                Some(Ok(Outcome::LeaseLost)) => return Err(Interrupt::End(End::LeaseLost)),
+                Some(Ok(Outcome::LeaseLost)) => walk = self.resume().await?,
                 Some(Ok(Outcome::Exhausted)) => walk = self.turn(walk.phase).await?,
                 Some(Ok(Outcome::Committed {
                     range,
@@ -303,8 +310,7 @@ impl Drive<'_> {
                     }
                     walk.cursor = Some(range.upper);
                     walk.rows = next_rows;
-                    let rest = self.pace.borrow().rest(began.elapsed());
-                    self.rest(rest).await?;
+                    self.rest_after(began.elapsed()).await?;
                 }
                 Some(Err(failure)) => walk = self.recover(walk, failure, patience).await?,
             }
@@ -339,17 +345,21 @@ impl Drive<'_> {
 
     /// Begins a phase at the beginning of the table. An empty table completes the run.
     async fn begin(&self, phase: Phase, rows: u32) -> Result<Walk, Interrupt> {
-        let (lease, keyset) = (self.lease, &self.keyset);
+        let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
         let begun = self
             .query(async |conn| {
-                let Some(end) = keyset.last(conn).await? else {
+                let mut tx = begin(conn, engine).await?;
+                let Some(end) = keyset.last(&mut tx).await? else {
+                    ledger::resolve_quarantine(&mut tx, lease.run).await?;
+                    tx.commit().await?;
                     return Ok(None);
                 };
                 let estimate = match phase {
-                    Phase::Main => Some(keyset.estimate(conn).await?.max(0)),
+                    Phase::Main => Some(keyset.estimate(&mut tx).await?.max(0)),
                     Phase::Sweep => None,
                 };
-                let held = ledger::begin_phase(conn, lease, phase, &end, estimate).await?;
+                let held = ledger::begin_phase(&mut tx, lease, phase, &end, estimate).await?;
+                tx.commit().await?;
                 Ok(Some((end, held)))
             })
             .await?;
@@ -393,6 +403,11 @@ impl Drive<'_> {
             .await
     }
 
+    /// Rows that a batch of `walk` covers.
+    fn rows(&self, walk: &Walk) -> u32 {
+        walk.rows.min(self.definition.batch_max.unwrap_or(u32::MAX))
+    }
+
     /// Runs one batch; `None` when it was cancelled in flight by a critical signal.
     async fn batch(&mut self, walk: &Walk) -> Option<Result<Outcome, Failure>> {
         let engine = &self.runner.engine;
@@ -403,7 +418,7 @@ impl Drive<'_> {
             phase: walk.phase,
             cursor: walk.cursor.as_ref(),
             end: &walk.end,
-            rows: walk.rows.min(self.definition.batch_max.unwrap_or(u32::MAX)),
+            rows: self.rows(walk),
             target: self.pace.borrow().batch_target(engine.batch_target),
         };
         let work =
@@ -424,14 +439,16 @@ impl Drive<'_> {
         patience: &mut Patience,
     ) -> Result<Walk, Interrupt> {
         let engine = &self.runner.engine;
-        let smallest = walk.rows <= engine.batch_min;
+        let smallest = self.rows(&walk) <= engine.batch_min;
         match failure.remedy(smallest, patience.failures(), engine.tries) {
-            Remedy::Reread => return Err(Interrupt::Reread(failure)),
+            Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
             Remedy::Halve => {
-                walk.rows = (walk.rows / 2).max(engine.batch_min);
+                walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
                 if failure.is_contention() {
                     self.rest(patience.pause()).await?;
                 }
+                // Tries are counted at the smallest size.
+                patience.reset();
             }
             Remedy::Wait => self.rest(patience.pause()).await?,
             Remedy::SetAside => {
@@ -443,17 +460,19 @@ impl Drive<'_> {
     }
 
     async fn set_aside(&self, walk: &mut Walk, failure: &Failure) -> Result<(), Interrupt> {
-        let (keyset, lease, rows) = (&self.keyset, self.lease, walk.rows);
+        let (keyset, lease, engine) = (&self.keyset, self.lease, &self.runner.engine);
+        let rows = self.rows(walk);
         let pending = (walk.phase == Phase::Sweep).then_some(self.definition.pending.as_str());
         let (code, error) = (failure.sqlstate(), failure.to_string());
         let (cursor, end) = (&walk.cursor, &walk.end);
         let aside = self
             .query(async |conn| {
-                let mut tx = conn.begin().await?;
+                let mut tx = begin(conn, engine).await?;
                 let range = keyset
                     .next(&mut tx, cursor.as_ref(), end, rows, pending)
                     .await?;
                 let Some(range) = range else {
+                    tx.rollback().await?;
                     return Ok(None);
                 };
                 let held =
@@ -467,10 +486,11 @@ impl Drive<'_> {
             return Ok(());
         };
         if !held {
-            return Err(Interrupt::End(End::LeaseLost));
+            *walk = self.resume().await?;
+            return Ok(());
         }
         warn!(run = lease.run, ?lower, ?upper, %error, "range set aside");
-        if open > i64::from(self.runner.engine.quarantine_max) {
+        if open > i64::from(engine.quarantine_max) {
             return Err(Interrupt::Broken(format!(
                 "{open} ranges could not be changed, the last because: {error}"
             )));
@@ -496,7 +516,26 @@ impl Drive<'_> {
         }
     }
 
-    /// Sleeps between batches, renewing the lease; a shutdown ends the sleep.
+    /// Rests after a batch that took `took`, for as long as the pace says by then: a pace that has
+    /// recovered ends a long rest early, and one that has fallen makes it longer.
+    async fn rest_after(&mut self, took: Duration) -> Result<(), Interrupt> {
+        let since = Instant::now();
+        loop {
+            self.renew_if_due().await?;
+            let rest = self.pace.borrow_and_update().rest(took);
+            let left = rest.saturating_sub(since.elapsed());
+            if left.is_zero() || self.runner.stop.is_cancelled() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                _ = self.pace.changed() => {}
+                () = self.runner.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
     async fn rest(&mut self, time: Duration) -> Result<(), Interrupt> {
         let until = Instant::now() + time;
         loop {
@@ -536,6 +575,6 @@ impl Drive<'_> {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
     ) -> Result<T, Interrupt> {
         let done = self.runner.pool.run(Class::Background, work).await;
-        done.map_err(Interrupt::Reread)
+        done.map_err(Interrupt::from)
     }
 }

@@ -85,7 +85,7 @@ pub struct LatencyReading {
     pub failed: u64,
     /// Requests under way now.
     pub in_flight: u64,
-    /// Age of the oldest request under way, in milliseconds, to the resolution of [`TICK`].
+    /// Age of the oldest request under way in milliseconds, at least: to the resolution of [`TICK`].
     pub oldest_ms: f64,
     /// Median in milliseconds; `None` when nothing ended or waited within the window.
     pub p50_ms: Option<f64>,
@@ -191,8 +191,9 @@ impl ClassWindow {
                 continue;
             }
             in_flight += open;
-            if age > 0 {
-                let age = TICK * age as u32;
+            // A request of the cohort `age` ticks ago is between `age - 1` and `age + 1` ticks old.
+            if age > 1 {
+                let age = TICK * (age - 1) as u32;
                 oldest_ms = age.as_secs_f64() * 1e3;
                 buckets[bucket(age)] += open;
                 total += open;

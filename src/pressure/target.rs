@@ -80,6 +80,10 @@ impl Targets {
         if not_a_number(fast) || not_a_number(slow) {
             return (Verdict::Unknown, "the reading is not a number".to_owned());
         }
+        let missing = |reading: &LatencyReading| reading.completed > 0 && reading.p95_ms.is_none();
+        if missing(fast) || missing(slow) {
+            return (Verdict::Unknown, "the reading has no percentile".to_owned());
+        }
         if slow.completed == 0 && slow.in_flight == 0 {
             return (Verdict::Idle, "no requests".to_owned());
         }

@@ -54,7 +54,7 @@ pub struct Product {
     pub handle: String,
     /// Name for people.
     pub title: String,
-    /// What it is, possibly as HTML.
+    /// What it is, as plain text.
     pub description: String,
     /// Who makes it.
     pub vendor: String,
@@ -140,31 +140,33 @@ pub async fn list(
     Ok(Page::cut(rows, filter.limit, |p: &ProductSummary| p.id))
 }
 
-/// The published product called `handle` as the JSON text of a [`Product`], or `None`. One statement.
+/// The statement of [`detail`]; `$1` is the handle.
 ///
 /// This is the busiest request of a shop. PostgreSQL writes the document as fast as it writes rows
 /// of columns, and nothing has to be decoded and encoded again on the way.
+pub const DETAIL: &str = "
+    SELECT row_to_json(product)::text FROM (
+        SELECT p.id, p.handle, p.title, p.description, p.vendor, p.category, p.tags,
+               (SELECT coalesce(json_agg(v), '[]') FROM (
+                    SELECT sku, title, options, price_minor, compare_at_minor, currency, stock,
+                           image_url
+                    FROM variants WHERE product_id = p.id ORDER BY position
+                ) v) AS variants,
+               (SELECT coalesce(json_agg(i), '[]') FROM (
+                    SELECT url, alt FROM images WHERE product_id = p.id ORDER BY position
+                ) i) AS images
+        FROM products p WHERE handle = $1 AND published
+    ) product";
+
+/// The published product called `handle` as the JSON text of a [`Product`], or `None`. One statement.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn detail(conn: &mut PgConnection, handle: &str) -> Result<Option<String>, StoreError> {
-    let json = sqlx::query_scalar(
-        "SELECT row_to_json(product)::text FROM (
-             SELECT p.id, p.handle, p.title, p.description, p.vendor, p.category, p.tags,
-                    (SELECT coalesce(json_agg(v), '[]') FROM (
-                         SELECT sku, title, options, price_minor, compare_at_minor, currency, stock,
-                                image_url
-                         FROM variants WHERE product_id = p.id ORDER BY position
-                     ) v) AS variants,
-                    (SELECT coalesce(json_agg(i), '[]') FROM (
-                         SELECT url, alt FROM images WHERE product_id = p.id ORDER BY position
-                     ) i) AS images
-             FROM products p WHERE handle = $1 AND published
-         ) product",
-    )
-    .bind(handle)
-    .fetch_optional(conn)
-    .await?;
+    let json = sqlx::query_scalar(DETAIL)
+        .bind(handle)
+        .fetch_optional(conn)
+        .await?;
     Ok(json)
 }
 

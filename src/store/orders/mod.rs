@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
-pub use place::{Placement, WantedLine, place};
+pub use place::{PLACE, Placement, WantedLine, place};
 
 use super::StoreError;
 use super::page::{Cursor, Page};

@@ -1,0 +1,14 @@
+//! The migration engine against real tables.
+
+mod completeness;
+mod contention;
+mod fixture;
+mod interruptions;
+mod keys;
+mod kill;
+mod leases;
+mod plans;
+mod refusals;
+mod scenarios;
+mod shop;
+mod signals;

@@ -1,0 +1,106 @@
+//! What cannot work fails with a reason that says what to do.
+
+use super::fixture::{Fixture, UPDATE, migration, of_t};
+
+fn keyed(key: &str) -> String {
+    let header = format!("-- table: t\n-- key: {key}\n-- pending: NOT done");
+    migration(&header, UPDATE)
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_named() {
+    let mut fixture = Fixture::new().await;
+    let reason = fixture.refusal(&of_t()).await;
+    assert!(reason.contains("there is no table `t`"), "{reason}");
+    let malformed = of_t().replace("table: t", "table: a.b.c.d.e");
+    let reason = fixture.refusal(&malformed).await;
+    assert!(reason.contains("a.b.c.d.e"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_table_without_a_primary_key_needs_a_declared_one() {
+    let mut fixture = Fixture::new().await;
+    fixture.run("CREATE TABLE t (id bigint UNIQUE)").await;
+    fixture.count_changes("t").await;
+    let reason = fixture.refusal(&of_t()).await;
+    assert!(reason.contains("no primary key"), "{reason}");
+    assert!(reason.contains("`-- key: …`"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_declared_key_needs_an_index_that_walks_every_row_once() {
+    let mut fixture = Fixture::with_rows(10).await;
+    fixture
+        .run(
+            "ALTER TABLE t ADD plain bigint NOT NULL DEFAULT 0, ADD nullable bigint UNIQUE,
+                 ADD part bigint NOT NULL DEFAULT 0, ADD expr bigint NOT NULL DEFAULT 0,
+                 ADD falling bigint NOT NULL DEFAULT 0, ADD late bigint NOT NULL DEFAULT 0,
+                 ADD a bigint NOT NULL DEFAULT 0, ADD b bigint NOT NULL DEFAULT 0;
+             UPDATE t SET part = id, expr = id, falling = id, late = id, a = id, b = id;
+             CREATE INDEX ON t (plain);
+             CREATE UNIQUE INDEX ON t (part) WHERE part > 5;
+             CREATE UNIQUE INDEX ON t ((expr + 1));
+             CREATE UNIQUE INDEX ON t (falling DESC);
+             ALTER TABLE t ADD UNIQUE (late) DEFERRABLE INITIALLY DEFERRED;
+             CREATE UNIQUE INDEX ON t (a, b)",
+        )
+        .await;
+    for key in [
+        "plain", "nullable", "part", "expr", "falling", "late", "a", "b, a", "nothing",
+    ] {
+        let reason = fixture.refusal(&keyed(key)).await;
+        assert!(
+            reason.contains(&format!("no valid unique index on ({key})")),
+            "{reason}"
+        );
+        assert!(reason.contains("CREATE UNIQUE INDEX"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn sql_that_the_database_refuses_fails_the_run_and_sets_nothing_aside() {
+    let mut fixture = Fixture::with_rows(1000).await;
+    let cases = [
+        (of_t().replace("n = n + 1", "m = 1"), "\"m\""),
+        (of_t().replace("SET done", "SETT done"), "syntax error"),
+        (of_t().replace("NOT done", "NOT finished"), "finished"),
+        (of_t().replace("n + 1", "now()"), "\"n\" is of type"),
+        (of_t().replace("UPDATE t", "UPDATE u"), "\"u\""),
+    ];
+    for (text, said) in cases {
+        let reason = fixture.refusal(&text).await;
+        assert!(reason.contains(said), "{reason}");
+        assert_eq!(fixture.quarantined().await, 0, "{text}");
+    }
+    assert_eq!(fixture.count("SELECT sum(changes) FROM t").await, 0);
+}
+
+#[tokio::test]
+async fn a_definition_that_cannot_be_read_fails_its_run() {
+    let mut fixture = Fixture::new().await;
+    let reason = fixture.refusal("UPDATE t SET x = 1 WHERE :range").await;
+    assert!(reason.contains("the header lacks"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_statement_that_leaves_rows_pending_fails_after_its_sweeps() {
+    let mut fixture = Fixture::with_rows(100).await;
+    let useless = of_t().replace("done = true, n = n + 1", "n = n + 1");
+    let reason = fixture.refusal(&useless).await;
+    assert!(reason.contains("sweep 5"), "{reason}");
+    assert!(reason.contains("`NOT done`"), "{reason}");
+    // The main walk and every sweep, and no more.
+    let passes = i64::from(fixture.engine.sweeps_max) + 1;
+    let most = fixture.count("SELECT max(changes)::bigint FROM t").await;
+    assert_eq!(most, passes);
+}
+
+#[tokio::test]
+async fn a_statement_that_fails_everywhere_does_not_set_every_row_aside() {
+    let mut fixture = Fixture::with_rows(1000).await;
+    fixture.engine.quarantine_max = 5;
+    let broken = of_t().replace("n + 1", "n / 0");
+    let reason = fixture.refusal(&broken).await;
+    assert!(reason.contains("division by zero"), "{reason}");
+    assert_eq!(fixture.quarantined().await, 6);
+}
