@@ -6,11 +6,17 @@
 //! | worst verdict | duty |
 //! |---|---|
 //! | idle | doubled: there is nobody to disturb |
-//! | normal | raised by [`raise_per_second`](crate::config::Pace::raise_per_second), unless held |
+//! | normal | raised, unless held: slowly near the *limit*, fast far below it |
 //! | unknown | halved every second; never raised |
 //! | slow | multiplied by `EASE` |
 //! | cut | a third, at most once per `SETTLE`, then held |
 //! | stop | a third, nothing runs, the batch in flight is cancelled, then held |
+//!
+//! The limit is the duty at which shoppers were last found off target. It is unknown at first, and
+//! being far below it teaches nothing, so the duty climbs fast
+//! ([`climb_per_second`](crate::config::Pace::climb_per_second)) up to [`NEAR`] of it and then feels
+//! its way ([`raise_per_second`](crate::config::Pace::raise_per_second)). This is TCP's slow start
+//! and congestion avoidance (RFC 5681) for a duty instead of a window.
 //!
 //! Raising is slow and lowering is at once, because shoppers who were driven away do not come back
 //! to raise the average.
@@ -26,6 +32,8 @@ use crate::pressure::signal::{Signal, Verdict};
 const EASE: f64 = 0.85;
 /// What a cut divides the duty by.
 const CUT: f64 = 3.0;
+/// Share of the limit up to which the duty climbs fast.
+const NEAR: f64 = 0.7;
 /// Time that the fast window needs to show what a cut has done; cutting again earlier would
 /// punish the same requests twice.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -73,6 +81,9 @@ pub struct Pace {
     held_until: Option<Instant>,
     #[serde(skip)]
     cut_at: Option<Instant>,
+    /// The duty at which shoppers were last found off target; `None` while that never happened.
+    #[serde(skip)]
+    limit: Option<f64>,
 }
 
 impl Pace {
@@ -85,6 +96,7 @@ impl Pace {
             at: now,
             held_until: None,
             cut_at: None,
+            limit: None,
         }
     }
 
@@ -129,15 +141,26 @@ impl Pace {
             at: now,
             held_until: self.held_until,
             cut_at: self.cut_at,
+            limit: self.limit,
         };
         match worst {
-            Verdict::Idle if !held => next.duty *= 2.0,
-            Verdict::Normal if !held => next.duty *= settings.raise_per_second.powf(elapsed),
+            Verdict::Idle if !held => {
+                next.duty *= 2.0;
+                next.limit = None;
+            }
+            Verdict::Normal if !held => next.raise(settings, elapsed),
             Verdict::Idle | Verdict::Normal => {}
             Verdict::Unknown => next.duty *= 0.5_f64.powf(elapsed),
-            Verdict::Slow => next.duty *= EASE,
+            Verdict::Slow => {
+                next.duty *= EASE;
+                next.limit = Some(next.duty);
+            }
             Verdict::Cut | Verdict::Stop => {
                 if settled {
+                    // Where it went wrong the first time; cutting further is not learning.
+                    if !held {
+                        next.limit = Some(self.duty);
+                    }
                     next.duty /= CUT;
                     next.cut_at = Some(now);
                 }
@@ -152,6 +175,16 @@ impl Pace {
         }
         next.duty = next.duty.clamp(settings.duty_min, settings.duty_max);
         next
+    }
+
+    fn raise(&mut self, settings: &Settings, elapsed: f64) {
+        let near = self.limit.map_or(settings.duty_max, |limit| limit * NEAR);
+        if self.duty < near {
+            let climbed = self.duty * settings.climb_per_second.powf(elapsed);
+            self.duty = climbed.min(near);
+        } else {
+            self.duty *= settings.raise_per_second.powf(elapsed);
+        }
     }
 
     /// The same pace while the engine stands still for a reason of its own.

@@ -16,6 +16,10 @@ use crate::config::Pace as Settings;
 
 /// Fewer samples than this say nothing about a 95th percentile.
 const ENOUGH: u64 = 20;
+/// Relative standard error of a 95th percentile of one sample, where latencies are exponentially
+/// distributed: √(q(1−q)) / f(x) / x with q = 0.95, density f = 0.05 and quantile x = 3. That of n
+/// samples is smaller by √n.
+const SAMPLING_ERROR: f64 = 1.45;
 /// Pauses whose median is the baseline: one odd pause does not move it.
 const PAUSES: usize = 5;
 
@@ -105,15 +109,21 @@ impl Targets {
         }
         let floor = ms(settings.slow_floor);
         let baseline = self.baseline_ms(class).unwrap_or(0.0);
-        let limit = |factor: f64| (baseline * factor).max(floor);
+        // A class with few requests jumps about its true percentile. Without an allowance for that,
+        // a healthy shop would look slow in one class or another most of the time.
+        let limit = |factor: f64, reading: &LatencyReading| {
+            let requests = (reading.completed + reading.in_flight).max(1) as f64;
+            let allowance = 1.0 + SAMPLING_ERROR / requests.sqrt();
+            (baseline * factor * allowance).max(floor)
+        };
         let said = |p95: f64, limit: f64| {
             format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
         };
-        let cut = limit(settings.cut_factor);
+        let cut = limit(settings.cut_factor, fast);
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
-        let slow_limit = limit(settings.slow_factor).min(ms(settings.ceiling).max(floor));
+        let slow_limit = limit(settings.slow_factor, slow).min(ms(settings.ceiling).max(floor));
         match p95(slow) {
             Some(p95) if p95 > slow_limit => (Verdict::Slow, said(p95, slow_limit)),
             Some(p95) => (Verdict::Normal, said(p95, slow_limit)),
