@@ -19,6 +19,7 @@ pub mod class;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod demo;
 pub mod http;
 pub mod migration;
 pub mod pressure;

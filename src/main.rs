@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use evenkeel::cli::database::Database;
-use evenkeel::cli::{catalog, load, migrate, serve};
+use evenkeel::cli::{catalog, demo, load, migrate, serve};
 use evenkeel::config::Settings;
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +31,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Migrate(migrate::Args),
     Catalog(catalog::Args),
     Load(load::Args),
@@ -65,6 +66,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         .unwrap_or(Command::Serve(serve::Args::default()))
     {
         Command::Serve(args) => serve::run(args, settings).await?,
+        Command::Demo(args) => return Ok(demo::run(args, settings).await?),
         Command::Migrate(args) => migrate::run(args, settings).await?,
         Command::Load(args) => load::run(args).await?,
         Command::Config => print!("{}", toml::to_string(&settings)?),

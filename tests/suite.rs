@@ -5,6 +5,7 @@
 mod api;
 mod catalog;
 mod db;
+mod demo;
 mod load;
 mod migration;
 mod support;

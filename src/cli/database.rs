@@ -20,6 +20,7 @@ pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
     cluster: Option<Cluster>,
+    apply_schema: bool,
 }
 
 /// Why there is no database.
@@ -69,6 +70,7 @@ impl Database {
             return Ok(Self {
                 options: url.parse().map_err(DatabaseError::Url)?,
                 cluster: None,
+                apply_schema: settings.database.apply_schema,
             });
         }
         let dir = data_dir(&settings.database);
@@ -81,6 +83,7 @@ impl Database {
         Ok(Self {
             options: cluster.connect_options(NAME),
             cluster: Some(cluster),
+            apply_schema: settings.database.apply_schema,
         })
     }
 
@@ -95,12 +98,13 @@ impl Database {
             return Ok(Self {
                 options,
                 cluster: None,
+                apply_schema: settings.database.apply_schema,
             });
         }
         Self::own(settings, false).await
     }
 
-    /// A connection to an up-to-date schema.
+    /// A connection to a schema that is up to date, unless the settings leave that to others.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -109,7 +113,9 @@ impl Database {
         let mut conn = PgConnection::connect_with(&options)
             .await
             .map_err(DatabaseError::Connect)?;
-        schema::apply(&mut conn, schema::latest()).await?;
+        if self.apply_schema {
+            schema::apply(&mut conn, schema::latest()).await?;
+        }
         Ok(conn)
     }
 

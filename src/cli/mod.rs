@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod database;
+pub mod demo;
 pub mod load;
 pub mod migrate;
 pub mod serve;

@@ -29,6 +29,9 @@ pub struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Stop when the standard input ends: whoever started this process is gone then, however.
+    #[arg(long, hide = true)]
+    die_with_stdin: bool,
 }
 
 /// Why the shop does not run.
@@ -60,7 +63,7 @@ pub enum ServeError {
 /// [`ServeError`] says what to do.
 pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     raise_open_files();
-    let interrupted = Shutdown::signalled();
+    let interrupted = interruption(args.die_with_stdin);
     tokio::pin!(interrupted);
     let address = args.listen.unwrap_or(settings.http.listen);
     // Before the database is started: a taken address is the commonest mistake.
@@ -118,6 +121,24 @@ async fn serve(
         Some(Ok(result)) => Ok(result?),
         Some(Err(err)) => Err(std::io::Error::other(err).into()),
         None => Ok(()),
+    }
+}
+
+/// Completes on Ctrl-C or SIGTERM, and if wanted at the end of the standard input.
+async fn interruption(with_stdin: bool) {
+    if !with_stdin {
+        return Shutdown::signalled().await;
+    }
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // Not a task of the runtime, which would wait for the read when this process ends.
+    std::thread::spawn(move || {
+        // A read that fails is an end, too.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    tokio::select! {
+        () = Shutdown::signalled() => {}
+        _ = end => {}
     }
 }
 

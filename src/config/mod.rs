@@ -84,6 +84,8 @@ pub struct Database {
     /// How long opening a connection may take.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// Bring the schema up to date at start. Off where a deployment does that in a step of its own.
+    pub apply_schema: bool,
     /// Fill an empty database with a sample shop at start.
     pub sample_shop: bool,
 }
@@ -95,6 +97,7 @@ impl Default for Database {
             data_dir: None,
             bin_dir: None,
             connect_timeout: Duration::from_secs(1),
+            apply_schema: true,
             sample_shop: true,
         }
     }

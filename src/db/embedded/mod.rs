@@ -211,6 +211,15 @@ impl Cluster {
         self.server.stop(StopMode::Fast).await
     }
 
+    /// Stops the server as in a crash and waits for its end: quick, for data that is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::StillRunning`] if it does not end.
+    pub async fn abandon(mut self) -> Result<(), EmbeddedError> {
+        self.server.stop(StopMode::Immediate).await
+    }
+
     /// Creates a database unless it exists; tells whether it did.
     ///
     /// # Errors

@@ -1,0 +1,278 @@
+//! `report.html`: one file that needs nothing else.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use plotly::Plot;
+
+use super::Story;
+use super::charts::{self, Band};
+use super::postmortem;
+use crate::demo::cycles::Period;
+use crate::demo::evidence::Classes;
+
+const STYLE: &str = include_str!("page.css");
+/// The script whose interval is marked, and the outage.
+const SCRIPT_BAND: &str = "rgba(220, 38, 38, 0.12)";
+const ON_BAND: &str = "rgba(13, 148, 136, 0.14)";
+
+/// The whole page.
+pub fn html(story: &Story) -> String {
+    let mut page = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_page(&mut page, story);
+    page
+}
+
+fn write_page(page: &mut String, story: &Story) -> std::fmt::Result {
+    let evidence = &story.evidence;
+    writeln!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>Evenkeel: the outage and the same change without one</title>\n\
+         <style>\n{STYLE}</style>\n{}\n</head>\n<body>\n<main>",
+        plotly_script()
+    )?;
+    writeln!(
+        page,
+        "<h1>The outage of June 20, and the same change without one</h1>\n\
+         <p class=\"lead\">One shop, one database, the same peak of {:.0} requests per second \
+         ({:.0} % of the {:.0} that it sustains), played twice on {}. Requests arrive at random \
+         whether or not the shop answers, and every one counts from the moment when it was due.</p>",
+        evidence.peak_rps,
+        evidence.peak_rps / evidence.capacity_rps * 100.0,
+        evidence.capacity_rps,
+        story.naive.footage.began.format("%-d %B %Y, %H:%M UTC")
+    )?;
+    write_tiles(page, story)?;
+    write_naive(page, story)?;
+    write_guarded(page, story)?;
+    writeln!(page, "</main>\n</body>\n</html>")
+}
+
+fn write_tiles(page: &mut String, story: &Story) -> std::fmt::Result {
+    let outage = story.naive.act.outage.unwrap_or_default();
+    let share = outage.failed_share;
+    let least = share.browse.min(share.account).min(share.checkout) * 100.0;
+    let guarded = &story.guarded.act;
+    let failed: u64 = guarded.classes.iter().map(|(_, c)| c.failed).sum();
+    let sent: u64 = guarded.classes.iter().map(|(_, c)| c.sent).sum();
+    page.push_str("<div class=\"tiles\">\n");
+    let mut tile = |kind: &str, value: String, text: String| {
+        writeln!(
+            page,
+            "<div class=\"tile {kind}\"><b>{value}</b><span>{text}</span></div>"
+        )
+    };
+    tile(
+        "bad",
+        format!("{least:.1} %"),
+        format!(
+            "of every class failed during the script: {:.1} s of outage, {:.1} s after its start",
+            outage.duration_s, outage.onset_s
+        ),
+    )?;
+    tile(
+        "good",
+        format!("{failed}"),
+        format!("of {sent} requests failed while the engine made the same change"),
+    )?;
+    if let Some(migration) = guarded.migration {
+        tile(
+            "good",
+            format!("{:.2} ×", migration.p99_ratio_median),
+            format!(
+                "the 99th percentile with the migration by the one without, median of {} cycles \
+                 ({:.2} × between periods without any migration)",
+                migration.cycles, migration.control_ratio_median
+            ),
+        )?;
+        tile(
+            "good",
+            format!("{}", migration.rows_changed),
+            format!(
+                "of {} rows changed, {}",
+                migration.rows_total,
+                if migration.verified {
+                    "every one verified"
+                } else {
+                    "some still pending"
+                }
+            ),
+        )?;
+    }
+    writeln!(page, "</div>")
+}
+
+fn write_naive(page: &mut String, story: &Story) -> std::fmt::Result {
+    let naive = &story.naive;
+    writeln!(
+        page,
+        "<h2>Act 1: June 20</h2>\n<p>The shop as it was then: one pool without classes. A cron job \
+         runs <code>BEGIN; ALTER TABLE orders ADD COLUMN …; UPDATE orders …; COMMIT</code> straight \
+         against the database (red). The lock that ALTER takes is held until the end; every session \
+         that touches orders waits for it, then every connection of the pool is such a session, and \
+         nobody can even look at a product.</p>"
+    )?;
+    let bands = [Band {
+        period: Period {
+            from: naive.script.0,
+            to: naive.script.1,
+        },
+        color: SCRIPT_BAND,
+        label: "the script runs",
+    }];
+    write_classes(page, &naive.act.classes)?;
+    chart(
+        page,
+        "naive-throughput",
+        "Requests",
+        &charts::throughput(&naive.footage, &bands),
+    )?;
+    chart(
+        page,
+        "naive-failures",
+        "Failed requests by class",
+        &charts::failures(&naive.footage, &bands),
+    )?;
+    chart(
+        page,
+        "naive-latency",
+        "Latency by class",
+        &charts::latency(&naive.footage, &bands),
+    )?;
+    chart(
+        page,
+        "naive-pool",
+        "The pool",
+        &charts::pool(&naive.footage, &bands),
+    )?;
+    write_timeline(page, postmortem::timeline(naive))
+}
+
+fn write_guarded(page: &mut String, story: &Story) -> std::fmt::Result {
+    let guarded = &story.guarded;
+    writeln!(
+        page,
+        "<h2>Act 2: guarded</h2>\n<p>The same peak. The column is added by a schema step that takes \
+         its lock for milliseconds and gives up rather than queue; the rows are filled by the engine \
+         in short batches, at a pace set by what shoppers feel. The migration is switched on (green) \
+         and off in turns, because only neighbours in time can be compared on a machine that \
+         drifts; then it runs without pauses.</p>"
+    )?;
+    let on = guarded.cycles.iter().map(|cycle| (cycle.on, ""));
+    let sustained = guarded.sustained.map(|period| (period, "without pauses"));
+    let bands: Vec<Band> = on
+        .chain(sustained)
+        .map(|(period, label)| Band {
+            period,
+            color: ON_BAND,
+            label,
+        })
+        .collect();
+    write_classes(page, &guarded.act.classes)?;
+    chart(
+        page,
+        "guarded-throughput",
+        "Requests",
+        &charts::throughput(&guarded.footage, &bands),
+    )?;
+    chart(
+        page,
+        "guarded-latency",
+        "Latency by class",
+        &charts::latency(&guarded.footage, &bands),
+    )?;
+    chart(
+        page,
+        "guarded-migration",
+        "The migration",
+        &charts::migration(&guarded.footage, &bands),
+    )?;
+    chart(
+        page,
+        "guarded-pool",
+        "The pool",
+        &charts::pool(&guarded.footage, &bands),
+    )?;
+    chart(
+        page,
+        "guarded-cycles",
+        "99th percentile over all classes, with and without",
+        &charts::cycles(&guarded.felt),
+    )?;
+    let ratios: Vec<String> = guarded
+        .control
+        .iter()
+        .map(|felt| format!("{:.2}", felt.ratio))
+        .collect();
+    writeln!(
+        page,
+        "<p>Ratios of the control, cycles in which no migration ran at all: {}. What they scatter by \
+         is the noise of this machine.</p>",
+        ratios.join(", ")
+    )?;
+    let events = guarded.footage.events.iter();
+    write_timeline(
+        page,
+        events.map(|event| (event.at, event.what.clone())).collect(),
+    )
+}
+
+fn write_classes(page: &mut String, classes: &Classes) -> std::fmt::Result {
+    writeln!(
+        page,
+        "<table><tr><th>class</th><th>sent</th><th>answered</th><th>failed</th><th>p50, ms</th>\
+         <th>p99, ms</th></tr>"
+    )?;
+    for (class, figures) in classes.iter() {
+        writeln!(
+            page,
+            "<tr><td>{class}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.1}</td><td>{:.1}</td></tr>",
+            figures.sent, figures.ok, figures.failed, figures.p50_ms, figures.p99_ms
+        )?;
+    }
+    writeln!(page, "</table>")
+}
+
+fn write_timeline(page: &mut String, rows: Vec<(Duration, String)>) -> std::fmt::Result {
+    writeln!(
+        page,
+        "<details open><summary>Timeline</summary><table class=\"timeline\">\
+         <tr><th>second</th><th>what happened</th></tr>"
+    )?;
+    for (at, what) in rows {
+        writeln!(
+            page,
+            "<tr><td>{:.1}</td><td>{}</td></tr>",
+            at.as_secs_f64(),
+            escaped(&what)
+        )?;
+    }
+    writeln!(page, "</table></details>")
+}
+
+fn chart(page: &mut String, id: &str, title: &str, plot: &Plot) -> std::fmt::Result {
+    writeln!(
+        page,
+        "<figure><figcaption>{title}</figcaption>{}</figure>",
+        plot.to_inline_html(Some(id))
+    )
+}
+
+/// Names of sessions come from the database.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Plotly's script alone: the crate's sources end with another, for mathematical formulas.
+fn plotly_script() -> String {
+    let mut scripts = Plot::offline_js_sources();
+    if let Some(second) = scripts.rfind("<script") {
+        scripts.truncate(second);
+    }
+    scripts
+}
