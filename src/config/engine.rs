@@ -118,7 +118,7 @@ impl Default for Pace {
             stale_after: Duration::from_secs(1),
             slow_factor: 1.25,
             cut_factor: 2.0,
-            slow_floor: Duration::from_millis(5),
+            slow_floor: Duration::from_millis(3),
             ceiling: Duration::from_millis(100),
             critical: Duration::from_millis(250),
             hold: Duration::from_secs(1),

@@ -116,6 +116,7 @@ impl Governor {
                 let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
+                    self.glance(latencies, now.saturating_duration_since(since), now);
                     let resting = self.pace.waiting("baseline", RESTING, now);
                     self.pace = resting.clone();
                     return resting;
@@ -170,6 +171,16 @@ impl Governor {
             FIRST_PAUSE.max(self.settings.baseline_pause)
         } else {
             self.settings.baseline_pause
+        }
+    }
+
+    /// Looks at the shop at rest, once the fast window holds nothing else.
+    fn glance(&mut self, latencies: Option<&Latencies>, rested: Duration, now: Instant) {
+        if let Some(latencies) = latencies.filter(|_| rested >= SETTLE + FAST) {
+            for class in Class::SHOPPERS {
+                let reading = latencies.read(class, FAST, now);
+                self.targets.glance(class, &reading);
+            }
         }
     }
 

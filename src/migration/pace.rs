@@ -153,13 +153,13 @@ impl Pace {
             Verdict::Unknown => next.duty *= 0.5_f64.powf(elapsed),
             Verdict::Slow => {
                 next.duty *= EASE;
-                next.limit = Some(next.duty);
+                next.learn(next.duty);
             }
             Verdict::Cut | Verdict::Stop => {
                 if settled {
                     // Where it went wrong the first time; cutting further is not learning.
                     if !held {
-                        next.limit = Some(self.duty);
+                        next.learn(self.duty);
                     }
                     next.duty /= CUT;
                     next.cut_at = Some(now);
@@ -175,6 +175,12 @@ impl Pace {
         }
         next.duty = next.duty.clamp(settings.duty_min, settings.duty_max);
         next
+    }
+
+    /// Shoppers were off target at `duty`. One bad moment at a low duty may not be the migration's
+    /// fault, so the limit falls by half at most; if it is, the next moment tells.
+    fn learn(&mut self, duty: f64) {
+        self.limit = Some(self.limit.map_or(duty, |limit| duty.max(limit / 2.0)));
     }
 
     fn raise(&mut self, settings: &Settings, elapsed: f64) {

@@ -23,10 +23,14 @@ const SAMPLING_ERROR: f64 = 1.45;
 /// Pauses whose median is the baseline: one odd pause does not move it.
 const PAUSES: usize = 5;
 
+/// Glances at rest whose worst is remembered: those of the last dozen pauses or so.
+const GLANCES: usize = 40;
+
 /// The baselines of the shoppers' classes.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
     pauses: [VecDeque<f64>; 4],
+    glances: [VecDeque<f64>; 4],
 }
 
 impl Targets {
@@ -43,6 +47,29 @@ impl Targets {
             pauses.pop_front();
         }
         pauses.push_back(p95);
+    }
+
+    /// Takes a reading of the fast window, all of which the migration was at rest, into what is known
+    /// to happen to `class` without it.
+    pub fn glance(&mut self, class: Class, at_rest: &LatencyReading) {
+        let p95 = at_rest.p95_ms.filter(|p95| p95.is_finite());
+        let Some(p95) = p95.filter(|_| at_rest.completed >= ENOUGH) else {
+            return;
+        };
+        let glances = &mut self.glances[class.index()];
+        if glances.len() == GLANCES {
+            glances.pop_front();
+        }
+        glances.push_back(p95);
+    }
+
+    /// The worst that the fast window showed of `class` at rest, in milliseconds; 0 before the first
+    /// glance. What happens at rest too is no evidence against the migration.
+    fn worst_at_rest_ms(&self, class: Class) -> f64 {
+        self.glances[class.index()]
+            .iter()
+            .copied()
+            .fold(0.0, f64::max)
     }
 
     /// The 95th percentile of `class` at rest, in milliseconds; `None` before the first pause with
@@ -119,7 +146,7 @@ impl Targets {
         let said = |p95: f64, limit: f64| {
             format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
         };
-        let cut = limit(settings.cut_factor, fast);
+        let cut = limit(settings.cut_factor, fast).max(self.worst_at_rest_ms(class));
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
@@ -173,6 +200,23 @@ mod tests {
         assert_eq!(verdict(reading(14.0), reading(14.0)), Verdict::Slow);
         assert_eq!(verdict(reading(25.0), reading(14.0)), Verdict::Cut);
         assert_eq!(verdict(reading(300.0), reading(14.0)), Verdict::Stop);
+    }
+
+    #[test]
+    fn what_happens_at_rest_too_is_not_blamed_on_the_migration() {
+        let mut targets = Targets::default();
+        targets.observe(Class::Browse, &reading(10.0));
+        let settings = Settings::default();
+        let now = Instant::now();
+        let judged = |targets: &Targets| {
+            let (fast, slow) = (reading(40.0), reading(10.0));
+            targets
+                .judge(&settings, Class::Browse, &fast, &slow, now)
+                .verdict
+        };
+        assert_eq!(judged(&targets), Verdict::Cut);
+        targets.glance(Class::Browse, &reading(45.0));
+        assert_eq!(judged(&targets), Verdict::Normal);
     }
 
     #[test]
