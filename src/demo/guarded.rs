@@ -11,7 +11,7 @@ use super::cycles::{self, Cycle, Felt, Period, median};
 use super::evidence::{Act, Classes, MigrationFigures};
 use super::scene::{Footage, Scene};
 use super::shop::Shop;
-use super::{DemoError, Production};
+use super::{DemoError, Pace, Production};
 use crate::app::App;
 use crate::config::Settings;
 use crate::db::schema;
@@ -89,18 +89,15 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
     scene.note("control: cycles without a migration");
     let mut control = Vec::new();
     for on_first in cycles::shuffled(pace.control_cycles, &mut rng) {
-        control.push(cycle(&mut scene, pace.on, pace.off, on_first, &mut None).await?);
+        control.push(cycle(&mut scene, pace, on_first, None).await?);
     }
 
     scene.note(format!("{MIGRATION} is queued: {rows_total} rows"));
-    let mut command = Some(Command::queue(conn, &definition).await?);
+    let mut command = Command::queue(conn, &definition).await?;
     let mut played = Vec::new();
     for on_first in cycles::shuffled(pace.cycles, &mut rng) {
-        played.push(cycle(&mut scene, pace.on, pace.off, on_first, &mut command).await?);
+        played.push(cycle(&mut scene, pace, on_first, Some(&mut command)).await?);
     }
-    let Some(mut command) = command else {
-        unreachable!("it was given above");
-    };
 
     let before = command.read().await?;
     let on_time: Duration = played.iter().map(|cycle| cycle.on.to - cycle.on.from).sum();
@@ -172,34 +169,42 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
 /// left paused.
 async fn cycle(
     scene: &mut Scene<'_>,
-    on: Duration,
-    off: Duration,
+    pace: Pace,
     on_first: bool,
-    command: &mut Option<Command>,
+    command: Option<&mut Command>,
 ) -> Result<Cycle, DemoError> {
-    let mut with = None;
-    let mut without = None;
-    for is_on in [on_first, !on_first] {
-        if let Some(command) = command.as_mut().filter(|_| is_on) {
-            command.to(State::Queued).await?;
-            scene.note("migration on");
-        }
-        let from = scene.now();
-        scene.pass(if is_on { on } else { off }).await;
-        let period = Period {
-            from,
-            to: scene.now(),
-        };
-        if let Some(command) = command.as_mut().filter(|_| is_on) {
-            command.to(State::Paused).await?;
-            scene.note("migration off");
-        }
-        *(if is_on { &mut with } else { &mut without }) = Some(period);
+    if on_first {
+        let on = with(scene, pace.on, command).await?;
+        let off = without(scene, pace.off).await;
+        Ok(Cycle { on, off })
+    } else {
+        let off = without(scene, pace.off).await;
+        let on = with(scene, pace.on, command).await?;
+        Ok(Cycle { on, off })
     }
-    match (with, without) {
-        (Some(on), Some(off)) => Ok(Cycle { on, off }),
-        _ => unreachable!("one of each was played"),
-    }
+}
+
+async fn with(
+    scene: &mut Scene<'_>,
+    time: Duration,
+    command: Option<&mut Command>,
+) -> Result<Period, DemoError> {
+    let Some(command) = command else {
+        return Ok(without(scene, time).await);
+    };
+    command.to(State::Queued).await?;
+    scene.note("migration on");
+    let period = without(scene, time).await;
+    command.to(State::Paused).await?;
+    scene.note("migration off");
+    Ok(period)
+}
+
+async fn without(scene: &mut Scene<'_>, time: Duration) -> Period {
+    let from = scene.now();
+    scene.pass(time).await;
+    let to = scene.now();
+    Period { from, to }
 }
 
 impl Command {

@@ -40,7 +40,8 @@ use stage::Stage;
 use crate::config::Database;
 use crate::db::schema;
 use crate::rehearsal::load::{
-    Capacity, CapacityLimits, Credentials, Profile, Sessions, Shop as Learnt, measure_capacity,
+    Capacity, CapacityLimits, Credentials, Load, Profile, Sessions, Shop as Learnt,
+    measure_capacity,
 };
 use crate::shutdown::Shutdown;
 use crate::store::sample::{self, DEMO_PASSWORD, SampleSize};
@@ -53,6 +54,7 @@ const PEAK: f64 = 0.6;
 const GENERATOR_MAX: f64 = 8_000.0;
 /// Shoppers who are logged in. Every log-in hashes a password, so they are not many.
 const SHOPPERS: i64 = 24;
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// What is to be played.
 #[derive(Clone, Debug)]
@@ -100,13 +102,13 @@ impl Pace {
             size: SampleSize {
                 products: 1_000,
                 accounts: 5_000,
-                orders: 400_000,
+                orders: 700_000,
             },
             script_patience: Duration::from_secs(8),
             control_cycles: 3,
             cycles: 10,
-            on: Duration::from_millis(2_600),
-            off: Duration::from_millis(1_600),
+            on: Duration::from_millis(2_400),
+            off: Duration::from_millis(1_400),
             sustain: Duration::from_secs(8),
         }
     }
@@ -257,6 +259,7 @@ async fn capacity(
         limits.factor = 1.5;
         limits.refinements = 2;
     }
+    warm_up(&learnt, profile, limits.start).await?;
     let capacity = measure_capacity(&learnt, profile, &limits).await?;
     spinner.finish_and_clear();
     shop.stop().await?;
@@ -264,6 +267,14 @@ async fn capacity(
         return Err(DemoError::NoCapacity);
     }
     Ok(capacity)
+}
+
+/// Lets a shop that has just started open its connections and read its tables.
+async fn warm_up(shop: &Arc<Learnt>, profile: &Profile, rate: f64) -> Result<(), DemoError> {
+    let load = Load::start(shop, profile, rate)?;
+    tokio::time::sleep(WARM_UP).await;
+    load.stop().await;
+    Ok(())
 }
 
 /// Logs shoppers in who have ordered before.

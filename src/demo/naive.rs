@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
+use super::cycles::Period;
 use super::evidence::{Act, ByClass, Classes, OutageFigures};
 use super::outage::{self, Outage};
 use super::scene::Footage;
@@ -22,8 +23,8 @@ const STATEMENTS: [&str; 4] = [
     "COMMIT",
 ];
 
-/// How long a shopper's normal service is shown for, before and after.
-const NORMAL: Duration = Duration::from_secs(4);
+/// How long normal service is shown for, before and after.
+const NORMAL: Duration = Duration::from_secs(3);
 /// An outage that has outlived its cause by this much is shown no longer.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -35,7 +36,7 @@ pub struct Naive {
     /// Everything that happened.
     pub footage: Footage,
     /// From the script's start to its end, as offsets.
-    pub script: (Duration, Duration),
+    pub script: Period,
     /// Whether it was terminated.
     pub terminated: bool,
     /// The outage, if there was one.
@@ -78,7 +79,8 @@ pub async fn play(production: &Production<'_>) -> Result<Naive, DemoError> {
     let footage = scene.end().await;
     shop.stop().await?;
     restore(production, &mut operator).await?;
-    Ok(judge(footage, (from, to), ended))
+    let script = Period { from, to };
+    Ok(judge(footage, script, ended, production.profile.deadline))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,15 +155,15 @@ async fn restore(
     Ok(())
 }
 
-fn judge(footage: Footage, script: (Duration, Duration), ended: ScriptEnd) -> Naive {
-    let outage = outage::find(footage.recording.records(), script.0);
+fn judge(footage: Footage, script: Period, ended: ScriptEnd, deadline: Duration) -> Naive {
+    let outage = outage::find(footage.recording.records(), script, deadline);
     let terminated = ended == ScriptEnd::Terminated;
     let figures = outage.map(|outage| OutageFigures {
-        onset_s: (outage.from - script.0).as_secs_f64(),
+        onset_s: (outage.from - script.from).as_secs_f64(),
         duration_s: (outage.to - outage.from).as_secs_f64(),
         failed_share: ByClass::from_fn(|class| outage.failed_share[class.index()]),
         script_terminated: terminated,
-        script_s: (script.1 - script.0).as_secs_f64(),
+        script_s: (script.to - script.from).as_secs_f64(),
     });
     let act = Act {
         name: "naive",

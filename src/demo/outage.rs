@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cycles::Period;
 use crate::class::Class;
 use crate::rehearsal::load::{ClassStats, Record};
 
@@ -11,9 +12,14 @@ pub const BUCKET: Duration = Duration::from_millis(100);
 /// A total outage: the time during which no class was served.
 ///
 /// Requests are sorted into buckets of [`BUCKET`] by the moment when they were *due*, counted from
-/// the cause on. A bucket is down when in every class that had requests due in it more than half of
-/// them failed. The outage lasts from the beginning of the first such bucket to the end of the last,
-/// and everything that was due in between counts, including whatever was served.
+/// the start of the cause. The outage begins with the first bucket in which every request failed,
+/// and ends with the last in which more than half of the requests of every class did; classes
+/// without a request in a bucket have no say in it.
+///
+/// Its shares count every request that was due within it, whatever became of it, up to the moment
+/// from which on a shopper could outwait the cause: one who came less than a shopper's deadline
+/// before the cause's end may be served late, by the recovery. An outage that is shorter than that is
+/// counted as a whole.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outage {
     /// When it began, as an offset into the recording.
@@ -24,20 +30,28 @@ pub struct Outage {
     pub failed_share: [f64; 3],
 }
 
-/// The outage after `cause`, an offset into the recording whose `records` are sorted by when they
-/// were due; `None` when no bucket was down.
-pub fn find(records: &[Record], cause: Duration) -> Option<Outage> {
-    let after = &records[position(records, cause)..];
+/// The outage by `cause`, a period of the recording whose `records` are sorted by when they were due,
+/// of shoppers who wait for `deadline`; `None` when there was no bucket in which every request failed.
+pub fn find(records: &[Record], cause: Period, deadline: Duration) -> Option<Outage> {
+    let after = &records[position(records, cause.from)..];
     let mut span: Option<(Duration, Duration)> = None;
-    for bucket in after.chunk_by(|a, b| number(a, cause) == number(b, cause)) {
-        let from = cause + BUCKET * number(bucket.first()?, cause);
-        if is_down(bucket) {
-            let first = span.map_or(from, |(first, _)| first);
-            span = Some((first, from + BUCKET));
-        }
+    for bucket in after.chunk_by(|a, b| number(a, cause.from) == number(b, cause.from)) {
+        let from = cause.from + BUCKET * number(bucket.first()?, cause.from);
+        let all_failed = bucket.iter().all(|record| record.outcome.is_failure());
+        span = match span {
+            None if all_failed => Some((from, from + BUCKET)),
+            Some((first, _)) if is_down(bucket) => Some((first, from + BUCKET)),
+            other => other,
+        };
     }
     let (from, to) = span?;
-    let within = &records[position(records, from)..position(records, to)];
+    let outwaited = cause.to.saturating_sub(deadline);
+    let counted = if outwaited > from {
+        to.min(outwaited)
+    } else {
+        to
+    };
+    let within = &records[position(records, from)..position(records, counted)];
     let failed_share = Class::SHOPPERS
         .map(|class| ClassStats::of(within.iter().filter(|r| r.class == class)).failed_share());
     Some(Outage {

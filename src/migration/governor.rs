@@ -23,6 +23,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Shoppers have been off target for so long that the baseline may be out of date.
 const DOUBT: Duration = Duration::from_secs(2);
 
+/// Why nothing is done during a baseline pause.
+const RESTING: &str = "measuring the shop at rest";
+
 /// Where the governor looks.
 #[derive(Clone)]
 pub struct Sensors {
@@ -72,8 +75,20 @@ impl Governor {
         }
     }
 
+    /// Goes on after a break, with the baselines and the duty of before: shoppers do not become
+    /// others within a minute. The first thing is a baseline pause, and not a long one.
+    pub fn resume(&mut self, now: Instant) {
+        self.stage = Stage::Baseline {
+            since: now,
+            until: now + self.settings.baseline_pause,
+        };
+        self.off_target_since = None;
+        self.gates = None;
+        self.pace = self.pace.waiting("baseline", RESTING, now);
+    }
+
     /// Samples until the future is dropped, publishing every pace.
-    pub async fn run(mut self, sensors: &Sensors, publish: watch::Sender<Pace>) {
+    pub async fn run(&mut self, sensors: &Sensors, publish: watch::Sender<Pace>) {
         let mut ticks = tokio::time::interval(self.settings.sample);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -100,9 +115,7 @@ impl Governor {
                 let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
-                    let resting = self
-                        .pace
-                        .waiting("baseline", "measuring the shop at rest", now);
+                    let resting = self.pace.waiting("baseline", RESTING, now);
                     self.pace = resting.clone();
                     return resting;
                 }

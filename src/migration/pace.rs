@@ -6,7 +6,7 @@
 //! | worst verdict | duty |
 //! |---|---|
 //! | idle | doubled: there is nobody to disturb |
-//! | normal | raised by [`raise_per_second`](crate::config::Pace::raise_per_second), unless held |
+//! | normal | raised by [`raise_per_second`](crate::config::Pace::raise_per_second), unless held; by [`RUN_UP`] until shoppers are off target for the first time |
 //! | unknown | halved every second; never raised |
 //! | slow | multiplied by [`EASE`] |
 //! | cut | a third, at most once per [`SETTLE`], then held |
@@ -24,6 +24,9 @@ use crate::pressure::signal::{Signal, Verdict};
 
 /// What a slow sample multiplies the duty by.
 const EASE: f64 = 0.85;
+/// What the duty gains per second, as a factor, before shoppers have ever been off target. Where
+/// the limit lies is unknown then, and at the pace of later it would take too long to find.
+const RUN_UP: f64 = 3.0;
 /// What a cut divides the duty by.
 const CUT: f64 = 3.0;
 /// Time that the fast window needs to show what a cut has done; cutting again earlier would
@@ -73,6 +76,9 @@ pub struct Pace {
     held_until: Option<Instant>,
     #[serde(skip)]
     cut_at: Option<Instant>,
+    /// Shoppers have not been off target yet.
+    #[serde(skip)]
+    running_up: bool,
 }
 
 impl Pace {
@@ -85,6 +91,7 @@ impl Pace {
             at: now,
             held_until: None,
             cut_at: None,
+            running_up: true,
         }
     }
 
@@ -129,10 +136,16 @@ impl Pace {
             at: now,
             held_until: self.held_until,
             cut_at: self.cut_at,
+            running_up: self.running_up && worst <= Verdict::Normal,
+        };
+        let raise = if next.running_up {
+            settings.raise_per_second.max(RUN_UP)
+        } else {
+            settings.raise_per_second
         };
         match worst {
             Verdict::Idle if !held => next.duty *= 2.0,
-            Verdict::Normal if !held => next.duty *= settings.raise_per_second.powf(elapsed),
+            Verdict::Normal if !held => next.duty *= raise.powf(elapsed),
             Verdict::Idle | Verdict::Normal => {}
             Verdict::Unknown => next.duty *= 0.5_f64.powf(elapsed),
             Verdict::Slow => next.duty *= EASE,

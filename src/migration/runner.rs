@@ -4,8 +4,10 @@
 //! connection, a restart) the run is read again and goes on from there, so whether an interrupted
 //! COMMIT took effect need not be known.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
@@ -33,7 +35,12 @@ pub struct Runner {
     /// Names this process in leases and events.
     holder: String,
     stop: CancellationToken,
+    /// What the last drive has learnt of the shop, and when it ended.
+    learnt: Arc<Mutex<Option<(Instant, Governor)>>>,
 }
+
+/// For this long what a drive has learnt of the shop is believed by the next.
+const MEMORY: Duration = Duration::from_secs(60);
 
 /// Why driving a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +114,7 @@ impl Runner {
             pace,
             holder,
             stop,
+            learnt: Arc::default(),
         }
     }
 
@@ -146,15 +154,27 @@ impl Runner {
     /// Drives `run`, whose lease this process has just taken, until it ends or the lease does.
     pub async fn drive(&self, run: Run) -> End {
         let (publish, pace) = watch::channel(Pace::initial(&self.pace, Instant::now()));
-        let governor = Governor::new(self.pace.clone(), Instant::now());
+        let mut governor = self.governor(Instant::now());
         info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
         let end = tokio::select! {
             end = self.drive_at(run.clone(), pace) => end,
             // Publishes for as long as the drive lasts.
             () = governor.run(&self.sensors, publish) => End::ShutDown,
         };
+        *self.learnt.lock() = Some((Instant::now(), governor));
         info!(run = run.id, migration = %run.migration, ?end, "run left");
         end
+    }
+
+    /// The governor of the last drive, unless that is long ago.
+    fn governor(&self, now: Instant) -> Governor {
+        match self.learnt.lock().take() {
+            Some((ended, mut governor)) if now.saturating_duration_since(ended) < MEMORY => {
+                governor.resume(now);
+                governor
+            }
+            _ => Governor::new(self.pace.clone(), now),
+        }
     }
 
     async fn drive_at(&self, run: Run, pace: watch::Receiver<Pace>) -> End {

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use evenkeel::class::Class;
-use evenkeel::demo::cycles::{median, shuffled};
+use evenkeel::demo::cycles::{Period, median, shuffled};
 use evenkeel::demo::outage::{Outage, find};
 use evenkeel::rehearsal::load::{Outcome, Record};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-const SCRIPT: Duration = Duration::from_secs(4);
+const SCRIPT: Period = Period {
+    from: Duration::from_secs(4),
+    to: Duration::from_secs(8),
+};
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Ten seconds with a request of every class every 10 ms; `outcome` decides by class and by the
 /// millisecond when it was due.
@@ -41,7 +45,7 @@ fn seconds(outage: Outage) -> (f64, f64) {
 #[test]
 fn an_outage_lasts_from_the_first_to_the_last_bucket_in_which_every_class_is_down() {
     let records = recording(|_, ms| failing_if((4_300..7_000).contains(&ms)));
-    let outage = find(&records, SCRIPT).unwrap();
+    let outage = find(&records, SCRIPT, DEADLINE).unwrap();
     assert_eq!(seconds(outage), (4.3, 7.0));
     assert_eq!(outage.failed_share, [1.0; 3]);
 }
@@ -49,28 +53,45 @@ fn an_outage_lasts_from_the_first_to_the_last_bucket_in_which_every_class_is_dow
 #[test]
 fn a_class_that_is_served_means_no_total_outage() {
     let records = recording(|class, ms| failing_if(class != Class::Browse && ms >= 4_300));
-    assert_eq!(find(&records, SCRIPT), None);
+    assert_eq!(find(&records, SCRIPT, DEADLINE), None);
 }
 
 #[test]
 fn whatever_was_served_within_the_outage_counts() {
-    // Every tenth request succeeds, and for half a second everything does.
+    // From five on every tenth request succeeds, and half a second long all of them.
     let records = recording(|_, ms| {
-        let down = (4_000..6_000).contains(&ms) || (6_500..9_000).contains(&ms);
-        failing_if(down && ms % 100 != 0)
+        let down = (4_000..5_000).contains(&ms) || (5_500..7_000).contains(&ms);
+        failing_if(down && (ms < 5_000 || ms % 100 != 0))
     });
-    let outage = find(&records, SCRIPT).unwrap();
-    assert_eq!(seconds(outage), (4.0, 9.0));
+    let outage = find(&records, SCRIPT, DEADLINE).unwrap();
+    assert_eq!(seconds(outage), (4.0, 7.0));
+    // Until six: the script ends at eight, and shoppers wait for two seconds.
     for share in outage.failed_share {
-        assert!((share - 0.9 * 4.5 / 5.0).abs() < 1e-9, "{share}");
+        assert!((share - (1.0 + 0.9 * 0.5) / 2.0).abs() < 1e-9, "{share}");
     }
+}
+
+#[test]
+fn whoever_comes_late_enough_to_outwait_the_script_does_not_count() {
+    let served_late = |ms: u64| ms > 6_000 && ms % 30 == 0;
+    let records = recording(|_, ms| failing_if((4_000..8_000).contains(&ms) && !served_late(ms)));
+    let outage = find(&records, SCRIPT, DEADLINE).unwrap();
+    assert_eq!(seconds(outage), (4.0, 8.0));
+    assert_eq!(outage.failed_share, [1.0; 3]);
+    // But where nobody could, everybody does.
+    let brief = Period {
+        to: Duration::from_secs(5),
+        ..SCRIPT
+    };
+    let outage = find(&records, brief, DEADLINE).unwrap();
+    assert!(outage.failed_share.iter().all(|share| *share < 0.9));
 }
 
 #[test]
 fn failures_before_the_script_are_not_its_outage() {
     let records = recording(|_, ms| failing_if(ms < 3_900));
-    assert_eq!(find(&records, SCRIPT), None);
-    assert_eq!(find(&[], SCRIPT), None);
+    assert_eq!(find(&records, SCRIPT, DEADLINE), None);
+    assert_eq!(find(&[], SCRIPT, DEADLINE), None);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use plotly::Plot;
 use super::Story;
 use super::charts::{self, Band};
 use super::postmortem;
-use crate::demo::cycles::Period;
 use crate::demo::evidence::Classes;
 
 const STYLE: &str = include_str!("page.css");
@@ -116,10 +115,7 @@ fn write_naive(page: &mut String, story: &Story) -> std::fmt::Result {
          nobody can even look at a product.</p>"
     )?;
     let bands = [Band {
-        period: Period {
-            from: naive.script.0,
-            to: naive.script.1,
-        },
+        period: naive.script,
         color: SCRIPT_BAND,
         label: "the script runs",
     }];
