@@ -115,6 +115,9 @@ impl Governor {
                 let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
+                    if now.saturating_duration_since(since) >= SETTLE + FAST {
+                        self.glance(latencies, now);
+                    }
                     let resting = self.pace.waiting("baseline", RESTING, now);
                     self.pace = resting.clone();
                     return resting;
@@ -165,6 +168,16 @@ impl Governor {
             FIRST_PAUSE.max(self.settings.baseline_pause)
         } else {
             self.settings.baseline_pause
+        }
+    }
+
+    /// Reads the fast windows of a pause, too, because cuts are judged by them.
+    fn glance(&mut self, latencies: Option<&Latencies>, now: Instant) {
+        for class in Class::SHOPPERS {
+            if let Some(latencies) = latencies {
+                self.targets
+                    .glance(class, &latencies.read(class, FAST, now));
+            }
         }
     }
 

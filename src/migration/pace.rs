@@ -23,7 +23,7 @@ use crate::config::Pace as Settings;
 use crate::pressure::signal::{Signal, Verdict};
 
 /// What a slow sample multiplies the duty by.
-const EASE: f64 = 0.85;
+const EASE: f64 = 0.93;
 /// What the duty gains per second, as a factor, before shoppers have ever been off target. Where
 /// the limit lies is unknown then, and at the pace of later it would take too long to find.
 const RUN_UP: f64 = 3.0;

@@ -16,13 +16,18 @@ use crate::config::Pace as Settings;
 
 /// Fewer samples than this say nothing about a 95th percentile.
 const ENOUGH: u64 = 20;
-/// Pauses whose median is the baseline: one odd pause does not move it.
-const PAUSES: usize = 5;
+/// Pauses whose median is the baseline: one odd pause does not move it. Their second largest is what
+/// the shop reaches at rest by chance, and nothing below it is held against a migration.
+const PAUSES: usize = 9;
 
 /// The baselines of the shoppers' classes.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
     pauses: [VecDeque<f64>; 4],
+    /// The worst fast window of each pause.
+    peaks: [VecDeque<f64>; 4],
+    /// The worst fast window of the pause under way; zero before the first.
+    peak: [f64; 4],
 }
 
 impl Targets {
@@ -34,18 +39,26 @@ impl Targets {
         if at_rest.completed < ENOUGH {
             return;
         }
-        let pauses = &mut self.pauses[class.index()];
-        if pauses.len() == PAUSES {
-            pauses.pop_front();
+        push(&mut self.pauses[class.index()], p95);
+        let peak = std::mem::take(&mut self.peak[class.index()]);
+        if peak > 0.0 {
+            push(&mut self.peaks[class.index()], peak);
         }
-        pauses.push_back(p95);
+    }
+
+    /// Takes a reading of the fast window into account that was made in the middle of a pause.
+    pub fn glance(&mut self, class: Class, at_rest: &LatencyReading) {
+        let enough = at_rest.completed >= ENOUGH;
+        if let Some(p95) = at_rest.p95_ms.filter(|p95| enough && p95.is_finite()) {
+            let peak = &mut self.peak[class.index()];
+            *peak = peak.max(p95);
+        }
     }
 
     /// The 95th percentile of `class` at rest, in milliseconds; `None` before the first pause with
     /// enough requests.
     pub fn baseline_ms(&self, class: Class) -> Option<f64> {
-        let mut pauses: Vec<f64> = self.pauses[class.index()].iter().copied().collect();
-        pauses.sort_by(f64::total_cmp);
+        let pauses = sorted(&self.pauses[class.index()]);
         pauses.get(pauses.len() / 2).copied()
     }
 
@@ -105,15 +118,19 @@ impl Targets {
         }
         let floor = ms(settings.slow_floor);
         let baseline = self.baseline_ms(class).unwrap_or(0.0);
-        let limit = |factor: f64| (baseline * factor).max(floor);
+        let limit = |factor: f64, by_chance: &VecDeque<f64>| {
+            let by_chance = second_largest(by_chance).unwrap_or(0.0);
+            (baseline * factor).max(by_chance).max(floor)
+        };
         let said = |p95: f64, limit: f64| {
             format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
         };
-        let cut = limit(settings.cut_factor);
+        let cut = limit(settings.cut_factor, &self.peaks[class.index()]);
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
-        let slow_limit = limit(settings.slow_factor).min(ms(settings.ceiling).max(floor));
+        let slow_limit = limit(settings.slow_factor, &self.pauses[class.index()])
+            .min(ms(settings.ceiling).max(floor));
         match p95(slow) {
             Some(p95) if p95 > slow_limit => (Verdict::Slow, said(p95, slow_limit)),
             Some(p95) => (Verdict::Normal, said(p95, slow_limit)),
@@ -123,6 +140,25 @@ impl Targets {
             ),
         }
     }
+}
+
+/// Appends to the readings of the last [`PAUSES`] pauses.
+fn push(readings: &mut VecDeque<f64>, reading: f64) {
+    if readings.len() == PAUSES {
+        readings.pop_front();
+    }
+    readings.push_back(reading);
+}
+
+fn sorted(readings: &VecDeque<f64>) -> Vec<f64> {
+    let mut sorted: Vec<f64> = readings.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The largest may be an accident.
+fn second_largest(readings: &VecDeque<f64>) -> Option<f64> {
+    sorted(readings).into_iter().rev().nth(1)
 }
 
 fn ms(duration: Duration) -> f64 {
