@@ -107,9 +107,9 @@ impl Pace {
             script_patience: Duration::from_secs(8),
             control_cycles: 3,
             cycles: 10,
-            on: Duration::from_millis(2_400),
-            off: Duration::from_millis(1_400),
-            sustain: Duration::from_secs(8),
+            on: Duration::from_millis(2_300),
+            off: Duration::from_millis(1_200),
+            sustain: Duration::from_secs(6),
         }
     }
 }

@@ -15,11 +15,15 @@ use super::{DemoError, Production};
 /// How the script's session calls itself.
 pub const SCRIPT: &str = "cron: nightly_report.sh";
 
-/// What the script sends. One transaction, so the lock that ALTER takes is held through the UPDATE.
-const STATEMENTS: [&str; 4] = [
+/// What the script sends: it fills the column and makes its report. All of it is one transaction, so
+/// the lock that ALTER takes is held to the end.
+const STATEMENTS: [&str; 5] = [
     "BEGIN",
     "ALTER TABLE orders ADD COLUMN placed_day date",
     "UPDATE orders SET placed_day = (placed_at AT TIME ZONE 'UTC')::date",
+    "SELECT placed_day, count(DISTINCT order_id), sum(quantity * unit_price_minor)
+       FROM orders JOIN order_lines ON (order_lines.account_id, order_id) = (orders.account_id, id)
+      GROUP BY placed_day",
     "COMMIT",
 ];
 

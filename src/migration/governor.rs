@@ -116,7 +116,9 @@ impl Governor {
                 let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
-                    self.glance(latencies, now.saturating_duration_since(since), now);
+                    if now.saturating_duration_since(since) >= SETTLE + FAST {
+                        self.glance(latencies, now);
+                    }
                     let resting = self.pace.waiting("baseline", RESTING, now);
                     self.pace = resting.clone();
                     return resting;
@@ -174,12 +176,12 @@ impl Governor {
         }
     }
 
-    /// Looks at the shop at rest, once the fast window holds nothing else.
-    fn glance(&mut self, latencies: Option<&Latencies>, rested: Duration, now: Instant) {
-        if let Some(latencies) = latencies.filter(|_| rested >= SETTLE + FAST) {
-            for class in Class::SHOPPERS {
-                let reading = latencies.read(class, FAST, now);
-                self.targets.glance(class, &reading);
+    /// Reads the fast windows of a pause, too, because cuts are judged by them.
+    fn glance(&mut self, latencies: Option<&Latencies>, now: Instant) {
+        for class in Class::SHOPPERS {
+            if let Some(latencies) = latencies {
+                self.targets
+                    .glance(class, &latencies.read(class, FAST, now));
             }
         }
     }

@@ -29,7 +29,7 @@ use crate::config::Pace as Settings;
 use crate::pressure::signal::{Signal, Verdict};
 
 /// What a slow sample multiplies the duty by.
-const EASE: f64 = 0.85;
+const EASE: f64 = 0.93;
 /// What a cut divides the duty by.
 const CUT: f64 = 3.0;
 /// Share of the limit up to which the duty climbs fast.

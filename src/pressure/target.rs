@@ -20,17 +20,18 @@ const ENOUGH: u64 = 20;
 /// distributed: √(q(1−q)) / f(x) / x with q = 0.95, density f = 0.05 and quantile x = 3. That of n
 /// samples is smaller by √n.
 const SAMPLING_ERROR: f64 = 1.45;
-/// Pauses whose median is the baseline: one odd pause does not move it.
-const PAUSES: usize = 5;
-
-/// Glances at rest whose worst is remembered: those of the last dozen pauses or so.
-const GLANCES: usize = 40;
+/// Pauses whose median is the baseline: one odd pause does not move it. Their second largest is what
+/// the shop reaches at rest by chance, and nothing below it is held against a migration.
+const PAUSES: usize = 9;
 
 /// The baselines of the shoppers' classes.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
     pauses: [VecDeque<f64>; 4],
-    glances: [VecDeque<f64>; 4],
+    /// The worst fast window of each pause.
+    peaks: [VecDeque<f64>; 4],
+    /// The worst fast window of the pause under way; zero before the first.
+    peak: [f64; 4],
 }
 
 impl Targets {
@@ -42,41 +43,26 @@ impl Targets {
         if at_rest.completed < ENOUGH {
             return;
         }
-        let pauses = &mut self.pauses[class.index()];
-        if pauses.len() == PAUSES {
-            pauses.pop_front();
+        push(&mut self.pauses[class.index()], p95);
+        let peak = std::mem::take(&mut self.peak[class.index()]);
+        if peak > 0.0 {
+            push(&mut self.peaks[class.index()], peak);
         }
-        pauses.push_back(p95);
     }
 
-    /// Takes a reading of the fast window, all of which the migration was at rest, into what is known
-    /// to happen to `class` without it.
+    /// Takes a reading of the fast window into account that was made in the middle of a pause.
     pub fn glance(&mut self, class: Class, at_rest: &LatencyReading) {
-        let p95 = at_rest.p95_ms.filter(|p95| p95.is_finite());
-        let Some(p95) = p95.filter(|_| at_rest.completed >= ENOUGH) else {
-            return;
-        };
-        let glances = &mut self.glances[class.index()];
-        if glances.len() == GLANCES {
-            glances.pop_front();
+        let enough = at_rest.completed >= ENOUGH;
+        if let Some(p95) = at_rest.p95_ms.filter(|p95| enough && p95.is_finite()) {
+            let peak = &mut self.peak[class.index()];
+            *peak = peak.max(p95);
         }
-        glances.push_back(p95);
-    }
-
-    /// The worst that the fast window showed of `class` at rest, in milliseconds; 0 before the first
-    /// glance. What happens at rest too is no evidence against the migration.
-    fn worst_at_rest_ms(&self, class: Class) -> f64 {
-        self.glances[class.index()]
-            .iter()
-            .copied()
-            .fold(0.0, f64::max)
     }
 
     /// The 95th percentile of `class` at rest, in milliseconds; `None` before the first pause with
     /// enough requests.
     pub fn baseline_ms(&self, class: Class) -> Option<f64> {
-        let mut pauses: Vec<f64> = self.pauses[class.index()].iter().copied().collect();
-        pauses.sort_by(f64::total_cmp);
+        let pauses = sorted(&self.pauses[class.index()]);
         pauses.get(pauses.len() / 2).copied()
     }
 
@@ -138,19 +124,21 @@ impl Targets {
         let baseline = self.baseline_ms(class).unwrap_or(0.0);
         // A class with few requests jumps about its true percentile. Without an allowance for that,
         // a healthy shop would look slow in one class or another most of the time.
-        let limit = |factor: f64, reading: &LatencyReading| {
+        let limit = |factor: f64, reading: &LatencyReading, by_chance: &VecDeque<f64>| {
             let requests = (reading.completed + reading.in_flight).max(1) as f64;
             let allowance = 1.0 + SAMPLING_ERROR / requests.sqrt();
-            (baseline * factor * allowance).max(floor)
+            let by_chance = second_largest(by_chance).unwrap_or(0.0);
+            (baseline * factor * allowance).max(by_chance).max(floor)
         };
         let said = |p95: f64, limit: f64| {
             format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
         };
-        let cut = limit(settings.cut_factor, fast).max(self.worst_at_rest_ms(class));
+        let cut = limit(settings.cut_factor, fast, &self.peaks[class.index()]);
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
-        let slow_limit = limit(settings.slow_factor, slow).min(ms(settings.ceiling).max(floor));
+        let slow_limit = limit(settings.slow_factor, slow, &self.pauses[class.index()])
+            .min(ms(settings.ceiling).max(floor));
         match p95(slow) {
             Some(p95) if p95 > slow_limit => (Verdict::Slow, said(p95, slow_limit)),
             Some(p95) => (Verdict::Normal, said(p95, slow_limit)),
@@ -160,6 +148,25 @@ impl Targets {
             ),
         }
     }
+}
+
+/// Appends to the readings of the last [`PAUSES`] pauses.
+fn push(readings: &mut VecDeque<f64>, reading: f64) {
+    if readings.len() == PAUSES {
+        readings.pop_front();
+    }
+    readings.push_back(reading);
+}
+
+fn sorted(readings: &VecDeque<f64>) -> Vec<f64> {
+    let mut sorted: Vec<f64> = readings.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The largest may be an accident.
+fn second_largest(readings: &VecDeque<f64>) -> Option<f64> {
+    sorted(readings).into_iter().rev().nth(1)
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -205,7 +212,6 @@ mod tests {
     #[test]
     fn what_happens_at_rest_too_is_not_blamed_on_the_migration() {
         let mut targets = Targets::default();
-        targets.observe(Class::Browse, &reading(10.0));
         let settings = Settings::default();
         let now = Instant::now();
         let judged = |targets: &Targets| {
@@ -214,8 +220,13 @@ mod tests {
                 .judge(&settings, Class::Browse, &fast, &slow, now)
                 .verdict
         };
+        targets.observe(Class::Browse, &reading(10.0));
         assert_eq!(judged(&targets), Verdict::Cut);
-        targets.glance(Class::Browse, &reading(45.0));
+        for pause in 1..=2 {
+            assert_eq!(judged(&targets), Verdict::Cut, "before pause {pause}");
+            targets.glance(Class::Browse, &reading(45.0));
+            targets.observe(Class::Browse, &reading(10.0));
+        }
         assert_eq!(judged(&targets), Verdict::Normal);
     }
 

@@ -61,7 +61,7 @@ fn whatever_was_served_within_the_outage_counts() {
     // From five on every tenth request succeeds, and half a second long all of them.
     let records = recording(|_, ms| {
         let down = (4_000..5_000).contains(&ms) || (5_500..7_000).contains(&ms);
-        failing_if(down && (ms < 5_000 || ms % 100 != 0))
+        failing_if(down && (ms < 5_000 || !ms.is_multiple_of(100)))
     });
     let outage = find(&records, SCRIPT, DEADLINE).unwrap();
     assert_eq!(seconds(outage), (4.0, 7.0));
@@ -73,7 +73,7 @@ fn whatever_was_served_within_the_outage_counts() {
 
 #[test]
 fn whoever_comes_late_enough_to_outwait_the_script_does_not_count() {
-    let served_late = |ms: u64| ms > 6_000 && ms % 30 == 0;
+    let served_late = |ms: u64| ms > 6_000 && ms.is_multiple_of(30);
     let records = recording(|_, ms| failing_if((4_000..8_000).contains(&ms) && !served_late(ms)));
     let outage = find(&records, SCRIPT, DEADLINE).unwrap();
     assert_eq!(seconds(outage), (4.0, 8.0));

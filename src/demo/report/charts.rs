@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use plotly::common::{DashType, Fill, Font, Line, Mode, Orientation, Title};
+use plotly::configuration::DisplayModeBar;
 use plotly::layout::{
-    Annotation, Axis, AxisType, HoverMode, Legend, Margin, Shape, ShapeLayer, ShapeLine, ShapeType,
+    Annotation, Axis, AxisRange, AxisType, HoverMode, Legend, Margin, Shape, ShapeLayer, ShapeLine,
+    ShapeType,
 };
 use plotly::{Bar, Configuration, Layout, Plot, Scatter};
 
@@ -36,7 +38,7 @@ pub struct Band {
 
 /// Answered and failed requests per second, all classes on top of each other.
 pub fn throughput(footage: &Footage, bands: &[Band]) -> Plot {
-    let mut plot = over_time("requests per second", bands, AxisType::Linear);
+    let mut plot = over_time(footage, "requests per second", bands, AxisType::Linear);
     let per_second = |count: u64| count as f64 / BUCKET.as_secs_f64();
     let series = CLASSES.map(|(class, _)| footage.recording.series(class, BUCKET));
     let times = times(series[0].len());
@@ -65,7 +67,7 @@ pub fn throughput(footage: &Footage, bands: &[Band]) -> Plot {
 
 /// Share of failed requests per class, in percent.
 pub fn failures(footage: &Footage, bands: &[Band]) -> Plot {
-    let mut plot = over_time("failed, %", bands, AxisType::Linear);
+    let mut plot = over_time(footage, "failed, %", bands, AxisType::Linear);
     for (class, color) in CLASSES {
         let series = footage.recording.series(class, BUCKET);
         let share = series.iter().map(|stats| stats.failed_share() * 100.0);
@@ -81,7 +83,7 @@ pub fn failures(footage: &Footage, bands: &[Band]) -> Plot {
 
 /// Median and 99th percentile per class, on a logarithmic axis.
 pub fn latency(footage: &Footage, bands: &[Band]) -> Plot {
-    let mut plot = over_time("latency, ms", bands, AxisType::Log);
+    let mut plot = over_time(footage, "latency, ms", bands, AxisType::Log);
     for (class, color) in CLASSES {
         let series = footage.recording.series(class, BUCKET);
         let lines = [("p50", DashType::Dot, 1.0), ("p99", DashType::Solid, 1.8)];
@@ -107,7 +109,7 @@ pub fn latency(footage: &Footage, bands: &[Band]) -> Plot {
 
 /// The shop's connections.
 pub fn pool(footage: &Footage, bands: &[Band]) -> Plot {
-    let mut plot = over_time("connections", bands, AxisType::Linear);
+    let mut plot = over_time(footage, "connections", bands, AxisType::Linear);
     let readings: Vec<_> = footage
         .samples
         .iter()
@@ -139,7 +141,7 @@ pub fn pool(footage: &Footage, bands: &[Band]) -> Plot {
 
 /// How hard the engine works: its duty in percent, and thousands of rows per second.
 pub fn migration(footage: &Footage, bands: &[Band]) -> Plot {
-    let mut plot = over_time("duty, % · 1,000 rows/s", bands, AxisType::Linear);
+    let mut plot = over_time(footage, "duty, % · 1,000 rows/s", bands, AxisType::Linear);
     let readings: Vec<_> = footage
         .samples
         .iter()
@@ -186,7 +188,13 @@ pub fn cycles(felt: &[Felt]) -> Plot {
     plot
 }
 
-fn over_time(y: &str, bands: &[Band], scale: AxisType) -> Plot {
+fn over_time(footage: &Footage, y: &str, bands: &[Band], scale: AxisType) -> Plot {
+    let lasted = footage.recording.lasted();
+    let y_axis = match scale {
+        // One label per power of ten.
+        AxisType::Log => axis(y).type_(AxisType::Log).dtick(1.0),
+        other => axis(y).type_(other),
+    };
     let mut shapes = Vec::new();
     let mut labels = Vec::new();
     for band in bands {
@@ -221,8 +229,13 @@ fn over_time(y: &str, bands: &[Band], scale: AxisType) -> Plot {
         layout()
             .shapes(shapes)
             .annotations(labels)
-            .x_axis(axis("seconds into the act"))
-            .y_axis(axis(y).type_(scale)),
+            .x_axis(
+                Axis::new()
+                    .grid_color(GRID)
+                    .zero_line(false)
+                    .range(AxisRange::new(0.0, lasted.as_secs_f64())),
+            )
+            .y_axis(y_axis),
     );
     plot.set_configuration(configuration());
     plot
@@ -232,12 +245,12 @@ fn layout() -> Layout {
     Layout::new()
         .height(HEIGHT)
         .auto_size(true)
-        .margin(Margin::new().left(64).right(16).top(28).bottom(44))
+        .margin(Margin::new().left(64).right(16).top(28).bottom(64))
         .font(Font::new().family("system-ui, sans-serif").size(13))
         .paper_background_color("#ffffff")
         .plot_background_color("#ffffff")
         .hover_mode(HoverMode::XUnified)
-        .legend(Legend::new().orientation(Orientation::Horizontal).y(-0.2))
+        .legend(Legend::new().orientation(Orientation::Horizontal).y(-0.14))
 }
 
 fn axis(title: &str) -> Axis {
@@ -248,7 +261,10 @@ fn axis(title: &str) -> Axis {
 }
 
 fn configuration() -> Configuration {
-    Configuration::new().responsive(true).display_logo(false)
+    Configuration::new()
+        .responsive(true)
+        .display_logo(false)
+        .display_mode_bar(DisplayModeBar::Hover)
 }
 
 fn times(count: usize) -> Vec<f64> {

@@ -13,6 +13,8 @@ use crate::demo::evidence::Classes;
 const STYLE: &str = include_str!("page.css");
 /// The script whose interval is marked, and the outage.
 const SCRIPT_BAND: &str = "rgba(220, 38, 38, 0.12)";
+/// A timeline of more rows is folded.
+const SHORT: usize = 16;
 const ON_BAND: &str = "rgba(13, 148, 136, 0.14)";
 
 /// The whole page.
@@ -38,7 +40,8 @@ fn write_page(page: &mut String, story: &Story) -> std::fmt::Result {
         "<h1>The outage of June 20, and the same change without one</h1>\n\
          <p class=\"lead\">One shop, one database, the same peak of {:.0} requests per second \
          ({:.0} % of the {:.0} that it sustains), played twice on {}. Requests arrive at random \
-         whether or not the shop answers, and every one counts from the moment when it was due.</p>",
+         whether or not the shop answers, and every one counts from the moment when it was due. The charts \
+         run in seconds since the beginning of the act.</p>",
         evidence.peak_rps,
         evidence.peak_rps / evidence.capacity_rps * 100.0,
         evidence.capacity_rps,
@@ -233,9 +236,10 @@ fn write_classes(page: &mut String, classes: &Classes) -> std::fmt::Result {
 }
 
 fn write_timeline(page: &mut String, rows: Vec<(Duration, String)>) -> std::fmt::Result {
+    let open = if rows.len() <= SHORT { " open" } else { "" };
     writeln!(
         page,
-        "<details open><summary>Timeline</summary><table class=\"timeline\">\
+        "<details{open}><summary>Timeline</summary><table class=\"timeline\">\
          <tr><th>second</th><th>what happened</th></tr>"
     )?;
     for (at, what) in rows {
