@@ -79,7 +79,8 @@ pub struct Pace {
     /// A signal older than this is Unknown, and Unknown only slows down.
     #[serde(with = "humantime_serde")]
     pub stale_after: Duration,
-    /// A class may be slower than its baseline by this factor before the engine yields.
+    /// A class may be slower than its baseline by this factor, and by the sampling error of the
+    /// measurement, before the engine yields.
     pub slow_factor: f64,
     /// A class that is slower than its baseline by this factor cuts the duty to a third.
     pub cut_factor: f64,
@@ -116,7 +117,7 @@ impl Default for Pace {
             duty_max: 1.0,
             sample: Duration::from_millis(100),
             stale_after: Duration::from_secs(1),
-            slow_factor: 1.25,
+            slow_factor: 1.15,
             cut_factor: 2.0,
             slow_floor: Duration::from_millis(3),
             ceiling: Duration::from_millis(100),

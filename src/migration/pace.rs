@@ -34,6 +34,9 @@ const EASE: f64 = 0.93;
 const CUT: f64 = 3.0;
 /// Share of the limit up to which the duty climbs fast.
 const NEAR: f64 = 0.7;
+/// Up to this duty it climbs fast wherever the limit is thought to be: one part in twenty cannot be
+/// what makes shoppers suffer, so a limit this low was met by chance.
+const HARMLESS: f64 = 0.05;
 /// Time that the fast window needs to show what a cut has done; cutting again earlier would
 /// punish the same requests twice.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -184,7 +187,10 @@ impl Pace {
     }
 
     fn raise(&mut self, settings: &Settings, elapsed: f64) {
-        let near = self.limit.map_or(settings.duty_max, |limit| limit * NEAR);
+        let near = self
+            .limit
+            .map_or(settings.duty_max, |limit| (limit * NEAR).max(HARMLESS))
+            .min(settings.duty_max);
         if self.duty < near {
             let climbed = self.duty * settings.climb_per_second.powf(elapsed);
             self.duty = climbed.min(near);
