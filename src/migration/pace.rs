@@ -14,7 +14,7 @@
 //!
 //! The limit is the duty at which shoppers were last found off target. It is unknown at first, and
 //! being far below it teaches nothing, so the duty climbs fast
-//! ([`climb_per_second`](crate::config::Pace::climb_per_second)) up to [`NEAR`] of it and then feels
+//! ([`climb_per_second`](crate::config::Pace::climb_per_second)) up to `NEAR` of it and then feels
 //! its way ([`raise_per_second`](crate::config::Pace::raise_per_second)). This is TCP's slow start
 //! and congestion avoidance (RFC 5681) for a duty instead of a window.
 //!
