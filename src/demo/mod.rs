@@ -102,14 +102,14 @@ impl Pace {
             size: SampleSize {
                 products: 1_000,
                 accounts: 5_000,
-                orders: 700_000,
+                orders: 600_000,
             },
             script_patience: Duration::from_secs(8),
             control_cycles: 3,
             cycles: 10,
             on: Duration::from_millis(2_300),
             off: Duration::from_millis(1_200),
-            sustain: Duration::from_secs(6),
+            sustain: Duration::from_secs(4),
         }
     }
 }
@@ -257,7 +257,7 @@ async fn capacity(
     if quick {
         limits.start = 400.0;
         limits.factor = 1.5;
-        limits.refinements = 2;
+        limits.refinements = 1;
     }
     warm_up(&learnt, profile, limits.start).await?;
     let capacity = measure_capacity(&learnt, profile, &limits).await?;

@@ -12,7 +12,7 @@ use super::observer::{Observer, Sample};
 use super::screen::{Board, Interval, Screen};
 use super::shop::Pages;
 use crate::class::Class;
-use crate::rehearsal::load::{Load, Profile, Recording, Shop as Learnt};
+use crate::rehearsal::load::{LiveCounters, Load, Profile, Recording, Shop as Learnt};
 
 /// The share of the peak that an act begins with, and how it rises from there.
 const DAWN: f64 = 0.1;
@@ -29,6 +29,8 @@ pub struct Scene<'a> {
     events: Vec<Event>,
     began: DateTime<Utc>,
     peak: f64,
+    /// When the board was last renewed, and the counters then.
+    shown: (Instant, LiveCounters),
 }
 
 /// Something that happened.
@@ -68,7 +70,9 @@ impl<'a> Scene<'a> {
         rows: Option<u64>,
     ) -> Result<Self, DemoError> {
         let load = Load::start(shop, profile, peak * DAWN)?;
+        let shown = (Instant::now(), load.live());
         Ok(Self {
+            shown,
             load,
             observer: Observer::start(watch.0, watch.1),
             screen,
@@ -119,32 +123,33 @@ impl<'a> Scene<'a> {
     }
 
     /// Lets time pass.
-    pub async fn pass(&self, time: Duration) {
+    pub async fn pass(&mut self, time: Duration) {
         self.during(tokio::time::sleep(time)).await;
     }
 
     /// Renews the board until `work` is done.
-    pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
-        let mut since = Instant::now();
-        let mut before = self.load.live();
-        let mut renewal = tokio::time::interval(self.screen.renewal());
-        renewal.reset();
         loop {
+            let due = self.shown.0 + self.screen.renewal();
             tokio::select! {
                 done = &mut work => return done,
-                _ = renewal.tick() => {}
+                () = tokio::time::sleep_until(due.into()) => self.show(),
             }
-            let after = self.load.live();
-            let interval = Interval {
-                before,
-                after,
-                lasted: since.elapsed(),
-                at: self.now(),
-            };
-            self.board.show(&interval, self.observer.latest().as_ref());
-            (since, before) = (Instant::now(), after);
         }
+    }
+
+    fn show(&mut self) {
+        let (since, before) = self.shown;
+        let after = self.load.live();
+        let interval = Interval {
+            before,
+            after,
+            lasted: since.elapsed(),
+            at: self.now(),
+        };
+        self.board.show(&interval, self.observer.latest().as_ref());
+        self.shown = (Instant::now(), after);
     }
 
     /// Ends the load, waits for what is under way, and hands over what was recorded.

@@ -264,7 +264,7 @@ fn configuration() -> Configuration {
     Configuration::new()
         .responsive(true)
         .display_logo(false)
-        .display_mode_bar(DisplayModeBar::Hover)
+        .display_mode_bar(DisplayModeBar::False)
 }
 
 fn times(count: usize) -> Vec<f64> {
