@@ -56,7 +56,10 @@ async fn play(fixture: &mut Fixture, case: &Case) -> Result<(), TestCaseError> {
                 break;
             }
             Err(_died) => {
-                taken = fixture.take_over().await;
+                let Some(run) = fixture.try_take_over().await else {
+                    break;
+                };
+                taken = run;
                 holder = fixture.runner();
             }
         }
