@@ -251,7 +251,8 @@ fn read(path: &Path) -> SourceFile {
         module,
         imports: Vec::new(),
     };
-    finder.visit_file(&syn::parse_file(&text).unwrap());
+    let parsed = syn::parse_file(&text);
+    finder.visit_file(&parsed.unwrap_or_else(|err| panic!("{}: {err}", path.display())));
     SourceFile {
         path: path
             .strip_prefix(source())

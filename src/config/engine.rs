@@ -79,7 +79,8 @@ pub struct Pace {
     /// A signal older than this is Unknown, and Unknown only slows down.
     #[serde(with = "humantime_serde")]
     pub stale_after: Duration,
-    /// A class may be slower than its baseline by this factor before the engine yields.
+    /// A class may be slower than its baseline by this factor, and by the sampling error of the
+    /// measurement, before the engine yields.
     pub slow_factor: f64,
     /// A class that is slower than its baseline by this factor cuts the duty to a third.
     pub cut_factor: f64,
@@ -95,8 +96,11 @@ pub struct Pace {
     /// How long the duty stays where a cut has put it.
     #[serde(with = "humantime_serde")]
     pub hold: Duration,
-    /// What the duty gains per second, as a factor, while shoppers are within target.
+    /// What the duty gains per second, as a factor, while shoppers are within target and it is
+    /// near the duty at which they last were not.
     pub raise_per_second: f64,
+    /// What it gains per second, as a factor, while it is far below that.
+    pub climb_per_second: f64,
     /// How often the engine pauses to measure the baseline anew.
     #[serde(with = "humantime_serde")]
     pub baseline_every: Duration,
@@ -113,13 +117,14 @@ impl Default for Pace {
             duty_max: 1.0,
             sample: Duration::from_millis(100),
             stale_after: Duration::from_secs(1),
-            slow_factor: 1.25,
+            slow_factor: 1.15,
             cut_factor: 2.0,
-            slow_floor: Duration::from_millis(5),
+            slow_floor: Duration::from_millis(3),
             ceiling: Duration::from_millis(100),
             critical: Duration::from_millis(250),
             hold: Duration::from_secs(1),
             raise_per_second: 1.5,
+            climb_per_second: 8.0,
             baseline_every: Duration::from_secs(10),
             baseline_pause: Duration::from_millis(500),
         }
@@ -171,6 +176,9 @@ impl Pace {
         // Written so that NaN fails too.
         if !(self.raise_per_second > 1.0 && self.raise_per_second.is_finite()) {
             return Err("pace.raise_per_second must be above 1".to_owned());
+        }
+        if !(self.climb_per_second >= self.raise_per_second && self.climb_per_second.is_finite()) {
+            return Err("pace.climb_per_second must be at least pace.raise_per_second".to_owned());
         }
         if self.sample.is_zero() || self.stale_after < self.sample * 2 {
             return Err("pace.stale_after must be at least twice pace.sample".to_owned());

@@ -208,6 +208,12 @@ impl Settings {
         if self.accounts.hashing_concurrency == 0 {
             return Err("accounts.hashing_concurrency must be at least 1".to_owned());
         }
+        let token = self.ops.admin_token.as_deref();
+        if token.is_some_and(|token| token.trim().is_empty()) {
+            return Err(
+                "ops.admin_token is empty: set one, or leave it out to get a random one".to_owned(),
+            );
+        }
         self.migration.validate()?;
         self.pace.validate()
     }
@@ -224,5 +230,12 @@ mod tests {
         let printed = toml::to_string(&settings).expect("settings print as TOML");
         let read: Settings = toml::from_str(&printed).expect("what is printed can be read");
         assert_eq!(toml::to_string(&read).expect("prints"), printed);
+    }
+
+    #[test]
+    fn an_empty_operations_token_is_refused() {
+        let mut settings = Settings::default();
+        settings.ops.admin_token = Some(String::new());
+        assert!(settings.validate().is_err());
     }
 }

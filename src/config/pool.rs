@@ -51,7 +51,7 @@ impl Default for PoolSettings {
         let shopper = |min, max| ClassSettings {
             min,
             max,
-            acquire: Duration::from_millis(300),
+            acquire: Duration::from_millis(500),
             hold: Some(Duration::from_secs(2)),
         };
         Self {

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tracing::debug;
 
 use super::pace::Pace;
 use crate::class::Class;
@@ -141,7 +142,11 @@ impl Governor {
                 }
             }
         }
-        self.pace = self.pace.next(&self.settings, &signals, now);
+        let next = self.pace.next(&self.settings, &signals, now);
+        if next.duty < self.pace.duty {
+            debug!(from = self.pace.duty, to = next.duty, causes = ?next.causes, "slowing down");
+        }
+        self.pace = next;
         self.pace.clone()
     }
 

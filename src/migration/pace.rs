@@ -6,11 +6,17 @@
 //! | worst verdict | duty |
 //! |---|---|
 //! | idle | doubled: there is nobody to disturb |
-//! | normal | raised by [`raise_per_second`](crate::config::Pace::raise_per_second), unless held; by [`RUN_UP`] until shoppers are off target for the first time |
+//! | normal | raised, unless held: slowly near the *limit*, fast far below it |
 //! | unknown | halved every second; never raised |
-//! | slow | multiplied by [`EASE`] |
-//! | cut | a third, at most once per [`SETTLE`], then held |
+//! | slow | multiplied by `EASE` |
+//! | cut | a third, at most once per `SETTLE`, then held |
 //! | stop | a third, nothing runs, the batch in flight is cancelled, then held |
+//!
+//! The limit is the duty at which shoppers were last found off target. It is unknown at first, and
+//! being far below it teaches nothing, so the duty climbs fast
+//! ([`climb_per_second`](crate::config::Pace::climb_per_second)) up to `NEAR` of it and then feels
+//! its way ([`raise_per_second`](crate::config::Pace::raise_per_second)). This is TCP's slow start
+//! and congestion avoidance (RFC 5681) for a duty instead of a window.
 //!
 //! Raising is slow and lowering is at once, because shoppers who were driven away do not come back
 //! to raise the average.
@@ -24,11 +30,13 @@ use crate::pressure::signal::{Signal, Verdict};
 
 /// What a slow sample multiplies the duty by.
 const EASE: f64 = 0.93;
-/// What the duty gains per second, as a factor, before shoppers have ever been off target. Where
-/// the limit lies is unknown then, and at the pace of later it would take too long to find.
-const RUN_UP: f64 = 3.0;
 /// What a cut divides the duty by.
 const CUT: f64 = 3.0;
+/// Share of the limit up to which the duty climbs fast.
+const NEAR: f64 = 0.7;
+/// Up to this duty it climbs fast wherever the limit is thought to be: one part in twenty cannot be
+/// what makes shoppers suffer, so a limit this low was met by chance.
+const HARMLESS: f64 = 0.05;
 /// Time that the fast window needs to show what a cut has done; cutting again earlier would
 /// punish the same requests twice.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -76,9 +84,9 @@ pub struct Pace {
     held_until: Option<Instant>,
     #[serde(skip)]
     cut_at: Option<Instant>,
-    /// Shoppers have not been off target yet.
+    /// The duty at which shoppers were last found off target; `None` while that never happened.
     #[serde(skip)]
-    running_up: bool,
+    limit: Option<f64>,
 }
 
 impl Pace {
@@ -91,7 +99,7 @@ impl Pace {
             at: now,
             held_until: None,
             cut_at: None,
-            running_up: true,
+            limit: None,
         }
     }
 
@@ -136,21 +144,26 @@ impl Pace {
             at: now,
             held_until: self.held_until,
             cut_at: self.cut_at,
-            running_up: self.running_up && worst <= Verdict::Normal,
-        };
-        let raise = if next.running_up {
-            settings.raise_per_second.max(RUN_UP)
-        } else {
-            settings.raise_per_second
+            limit: self.limit,
         };
         match worst {
-            Verdict::Idle if !held => next.duty *= 2.0,
-            Verdict::Normal if !held => next.duty *= raise.powf(elapsed),
+            Verdict::Idle if !held => {
+                next.duty *= 2.0;
+                next.limit = None;
+            }
+            Verdict::Normal if !held => next.raise(settings, elapsed),
             Verdict::Idle | Verdict::Normal => {}
             Verdict::Unknown => next.duty *= 0.5_f64.powf(elapsed),
-            Verdict::Slow => next.duty *= EASE,
+            Verdict::Slow => {
+                next.duty *= EASE;
+                next.learn(next.duty);
+            }
             Verdict::Cut | Verdict::Stop => {
                 if settled {
+                    // Where it went wrong the first time; cutting further is not learning.
+                    if !held {
+                        next.learn(self.duty);
+                    }
                     next.duty /= CUT;
                     next.cut_at = Some(now);
                 }
@@ -165,6 +178,25 @@ impl Pace {
         }
         next.duty = next.duty.clamp(settings.duty_min, settings.duty_max);
         next
+    }
+
+    /// Shoppers were off target at `duty`. One bad moment at a low duty may not be the migration's
+    /// fault, so the limit falls by half at most; if it is, the next moment tells.
+    fn learn(&mut self, duty: f64) {
+        self.limit = Some(self.limit.map_or(duty, |limit| duty.max(limit / 2.0)));
+    }
+
+    fn raise(&mut self, settings: &Settings, elapsed: f64) {
+        let near = self
+            .limit
+            .map_or(settings.duty_max, |limit| (limit * NEAR).max(HARMLESS))
+            .min(settings.duty_max);
+        if self.duty < near {
+            let climbed = self.duty * settings.climb_per_second.powf(elapsed);
+            self.duty = climbed.min(near);
+        } else {
+            self.duty *= settings.raise_per_second.powf(elapsed);
+        }
     }
 
     /// The same pace while the engine stands still for a reason of its own.

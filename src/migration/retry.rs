@@ -63,8 +63,11 @@ impl Failure {
     /// other rows can help.
     pub fn is_permanent(&self) -> bool {
         // Feature not supported; invalid schema name; syntax error or access rule violation.
-        self.sqlstate()
-            .is_some_and(|code| ["0A", "3F", "42"].contains(&&code[..2]))
+        self.sqlstate().is_some_and(|code| {
+            ["0A", "3F", "42"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        })
     }
 
     /// What to do after the batch failed for the `failures`-th time in a row; `smallest` when it

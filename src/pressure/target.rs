@@ -16,6 +16,10 @@ use crate::config::Pace as Settings;
 
 /// Fewer samples than this say nothing about a 95th percentile.
 const ENOUGH: u64 = 20;
+/// Relative standard error of a 95th percentile of one sample, where latencies are exponentially
+/// distributed: √(q(1−q)) / f(x) / x with q = 0.95, density f = 0.05 and quantile x = 3. That of n
+/// samples is smaller by √n.
+const SAMPLING_ERROR: f64 = 1.45;
 /// Pauses whose median is the baseline: one odd pause does not move it. Their second largest is what
 /// the shop reaches at rest by chance, and nothing below it is held against a migration.
 const PAUSES: usize = 9;
@@ -118,18 +122,22 @@ impl Targets {
         }
         let floor = ms(settings.slow_floor);
         let baseline = self.baseline_ms(class).unwrap_or(0.0);
-        let limit = |factor: f64, by_chance: &VecDeque<f64>| {
+        // A class with few requests jumps about its true percentile. Without an allowance for that,
+        // a healthy shop would look slow in one class or another most of the time.
+        let limit = |factor: f64, reading: &LatencyReading, by_chance: &VecDeque<f64>| {
+            let requests = (reading.completed + reading.in_flight).max(1) as f64;
+            let allowance = 1.0 + SAMPLING_ERROR / requests.sqrt();
             let by_chance = second_largest(by_chance).unwrap_or(0.0);
-            (baseline * factor).max(by_chance).max(floor)
+            (baseline * factor * allowance).max(by_chance).max(floor)
         };
         let said = |p95: f64, limit: f64| {
             format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
         };
-        let cut = limit(settings.cut_factor, &self.peaks[class.index()]);
+        let cut = limit(settings.cut_factor, fast, &self.peaks[class.index()]);
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
-        let slow_limit = limit(settings.slow_factor, &self.pauses[class.index()])
+        let slow_limit = limit(settings.slow_factor, slow, &self.pauses[class.index()])
             .min(ms(settings.ceiling).max(floor));
         match p95(slow) {
             Some(p95) if p95 > slow_limit => (Verdict::Slow, said(p95, slow_limit)),
@@ -199,6 +207,27 @@ mod tests {
         assert_eq!(verdict(reading(14.0), reading(14.0)), Verdict::Slow);
         assert_eq!(verdict(reading(25.0), reading(14.0)), Verdict::Cut);
         assert_eq!(verdict(reading(300.0), reading(14.0)), Verdict::Stop);
+    }
+
+    #[test]
+    fn what_happens_at_rest_too_is_not_blamed_on_the_migration() {
+        let mut targets = Targets::default();
+        let settings = Settings::default();
+        let now = Instant::now();
+        let judged = |targets: &Targets| {
+            let (fast, slow) = (reading(40.0), reading(10.0));
+            targets
+                .judge(&settings, Class::Browse, &fast, &slow, now)
+                .verdict
+        };
+        targets.observe(Class::Browse, &reading(10.0));
+        assert_eq!(judged(&targets), Verdict::Cut);
+        for pause in 1..=2 {
+            assert_eq!(judged(&targets), Verdict::Cut, "before pause {pause}");
+            targets.glance(Class::Browse, &reading(45.0));
+            targets.observe(Class::Browse, &reading(10.0));
+        }
+        assert_eq!(judged(&targets), Verdict::Normal);
     }
 
     #[test]

@@ -47,7 +47,7 @@ async fn a_shutdown_lets_requests_under_way_end() {
 #[tokio::test]
 async fn a_request_beyond_the_time_limit_is_answered_and_counted_as_failed() {
     let shop = TestApp::builder()
-        .settings(|s| s.http.request_timeout = Duration::from_millis(700))
+        .settings(|s| s.http.request_timeout = Duration::from_millis(1_000))
         .start()
         .await;
     shop.product("chair", 4900, 10).await;

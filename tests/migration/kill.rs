@@ -11,9 +11,6 @@ use tokio::process::{Child, Command};
 
 use super::fixture::{Fixture, migration};
 
-const KILLS: i64 = 20;
-const ROWS: i64 = 20_000;
-
 /// The binary with `arguments` on `database`.
 fn evenkeel(database: &PgConnectOptions, arguments: &[&str]) -> Command {
     let url = format!(
@@ -47,13 +44,14 @@ fn serve(database: &PgConnectOptions) -> Child {
     command.stderr(Stdio::null()).spawn().unwrap()
 }
 
-async fn survives_kills(text: &str) {
+/// Rows are 1000 per kill, so that the run lasts until after the last.
+async fn survives_kills(kills: i64, text: &str) {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut fixture = Fixture::with_rows(ROWS).await;
+    let mut fixture = Fixture::with_rows(kills * 1000).await;
     let run = fixture.enqueue(text).await;
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let mut service = serve(&fixture.database);
         // Most die while they work, some before they have begun.
         if kill % 5 != 4 {
@@ -76,19 +74,23 @@ async fn survives_kills(text: &str) {
     service.kill().await.unwrap();
     fixture.assert_exactly_once("t", &run).await;
     let lives = "SELECT count(DISTINCT lease_token) FROM evenkeel.batches";
-    assert!(fixture.count(lives).await > KILLS / 2);
+    assert!(fixture.count(lives).await > kills / 2);
 }
 
 #[tokio::test]
-async fn every_row_is_changed_once_though_the_service_is_killed_20_times() {
+async fn every_row_is_changed_once_though_the_service_is_killed() {
     let statement = "UPDATE t SET done = true, n = 1 FROM pg_sleep(0.004) WHERE :range";
-    survives_kills(&migration("-- table: t\n-- pending: NOT done", statement)).await;
+    survives_kills(
+        7,
+        &migration("-- table: t\n-- pending: NOT done", statement),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_statement_that_must_not_run_twice_does_not_though_the_service_is_killed_20_times() {
     let statement = "UPDATE t SET done = true, n = n + 1 FROM pg_sleep(0.004) WHERE :range";
-    survives_kills(&migration("-- table: t\n-- pending: n = 0", statement)).await;
+    survives_kills(20, &migration("-- table: t\n-- pending: n = 0", statement)).await;
 }
 
 #[tokio::test]

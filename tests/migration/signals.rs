@@ -101,7 +101,7 @@ fn a_clock_that_jumps_earns_no_more_than_two_samples() {
     let later = now + Duration::from_secs(3600);
     let after = before.next(&settings, &[signal(Verdict::Normal, later)], later);
     let most = settings
-        .raise_per_second
+        .climb_per_second
         .powf(settings.sample.as_secs_f64() * 2.0);
     assert!(after.duty <= before.duty * most * 1.001, "{after:?}");
     // And back again: nothing is earned.
