@@ -44,8 +44,13 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("EVENKEEL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let default = match cli.command {
+        // It draws on the terminal, and provokes every slow statement that would be logged.
+        Some(Command::Demo(_)) => "error",
+        _ => "info,sqlx=warn",
+    };
+    let filter =
+        EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

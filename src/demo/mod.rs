@@ -152,26 +152,24 @@ pub async fn play(options: &Options, database: &Database) -> Result<Vec<String>,
     if database.url.is_some() {
         screen.say("DATABASE_URL is ignored: the demo plays only on a database of its own.");
     }
-    let played = tokio::select! {
-        played = on_stage(options, database, &screen) => played,
-        () = Shutdown::signalled() => Err(DemoError::Interrupted),
+    let interrupted = Shutdown::signalled();
+    tokio::pin!(interrupted);
+    let stage = tokio::select! {
+        stage = Stage::open(database, |text| screen.say(text)) => stage?,
+        () = &mut interrupted => return Err(DemoError::Interrupted),
     };
-    played
-}
-
-async fn on_stage(
-    options: &Options,
-    database: &Database,
-    screen: &Screen,
-) -> Result<Vec<String>, DemoError> {
-    let stage = Stage::open(database, |text| screen.say(text)).await?;
     screen.say(&format!(
         "a PostgreSQL of its own runs in {}",
         stage.directory().display()
     ));
-    let played = acts(options, &stage, screen).await;
-    stage.close().await?;
-    played
+    let played = tokio::select! {
+        played = acts(options, &stage, &screen) => played,
+        () = &mut interrupted => Err(DemoError::Interrupted),
+    };
+    let closed = stage.close().await;
+    let broken = played?;
+    closed?;
+    Ok(broken)
 }
 
 async fn acts(options: &Options, stage: &Stage, screen: &Screen) -> Result<Vec<String>, DemoError> {
