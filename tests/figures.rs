@@ -46,7 +46,12 @@ fn the_demo_shows_the_outage_and_the_same_change_without_one() {
     assert!(number(&migration["rows_changed"]) > 0.0, "{migration}");
     assert_eq!(migration["rows_changed"], migration["rows_total"]);
     assert_eq!(migration["verified"], true);
-    assert!(number(&migration["p99_ratio_median"]) <= 1.5, "{migration}");
+    // As the demo judges itself: periods without any migration differ too.
+    let noise = number(&migration["control_ratio_median"]).max(1.0);
+    assert!(
+        number(&migration["p99_ratio_median"]) <= 1.5 * noise,
+        "{migration}"
+    );
     assert!(number(&migration["cycles"]) >= 10.0, "{migration}");
 
     for file in ["report.html", "postmortem.md"] {
