@@ -115,6 +115,31 @@ pub struct MigrationFigures {
     pub rows_after_peak: i64,
 }
 
+impl MigrationFigures {
+    /// How much of it was done when, and whether all of it was found done.
+    pub fn progress(&self) -> String {
+        let Self {
+            rows_total,
+            rows_changed,
+            rows_after_peak,
+            ..
+        } = self;
+        let when = match rows_after_peak {
+            0 => "all of them at peak".to_owned(),
+            after => format!(
+                "{} of them at peak and {after} after it",
+                rows_changed - after
+            ),
+        };
+        let verified = if self.verified {
+            "verified"
+        } else {
+            "NOT verified"
+        };
+        format!("{rows_changed} of {rows_total} rows changed, {when}; {verified}")
+    }
+}
+
 impl<T> ByClass<T> {
     /// One value for each class.
     pub fn from_fn(mut of: impl FnMut(Class) -> T) -> Self {

@@ -65,7 +65,7 @@ pub async fn play(production: &Production<'_>) -> Result<Naive, DemoError> {
     let from = scene.now();
     scene.note_at(
         from,
-        format!("{SCRIPT} starts: ALTER and UPDATE in one transaction"),
+        format!("{SCRIPT} starts: ALTER, UPDATE and a report in one transaction"),
     );
     let patience = production.pace.script_patience;
     let ended = scene

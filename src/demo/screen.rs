@@ -175,8 +175,8 @@ impl Board {
         self.pool.set_message(pool);
         let lock = sample.blocker.as_ref().map(|blocker| {
             format!(
-                "pid {} ({}) holds {}: {} wait",
-                blocker.pid, blocker.application, blocker.holds, blocker.waiting
+                "{} wait for pid {} ({}: {})",
+                blocker.waiting, blocker.pid, blocker.application, blocker.holds
             )
         });
         parts.extend(lock.clone());

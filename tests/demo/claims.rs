@@ -118,3 +118,19 @@ fn every_claim_that_does_not_hold_is_said_in_a_sentence() {
     assert!(broken(|e| migration(e).rows_changed = 99).contains("99 rows were changed"));
     assert!(broken(|e| migration(e).verified = false).contains("still pending"));
 }
+
+#[test]
+fn what_was_left_for_after_the_peak_is_said() {
+    let mut evidence = evidence();
+    assert!(
+        migration(&mut evidence)
+            .progress()
+            .contains("all of them at peak")
+    );
+    migration(&mut evidence).rows_after_peak = 40;
+    let said = migration(&mut evidence).progress();
+    assert_eq!(
+        said,
+        "100 of 100 rows changed, 60 of them at peak and 40 after it; verified"
+    );
+}

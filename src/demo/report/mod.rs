@@ -80,14 +80,8 @@ pub fn summary(screen: &Screen, directory: &Path, evidence: &Evidence) {
     }
     if let Some(migration) = guarded.migration {
         screen.say(&format!(
-            "migration: {} of {} rows, {}; {:.0} rows/s at peak",
-            migration.rows_changed,
-            migration.rows_total,
-            if migration.verified {
-                "verified"
-            } else {
-                "NOT verified"
-            },
+            "migration: {}; {:.0} rows/s at peak",
+            migration.progress(),
             migration.rows_per_s
         ));
         screen.say(&format!(

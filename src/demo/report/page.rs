@@ -78,7 +78,7 @@ fn write_tiles(page: &mut String, story: &Story) -> std::fmt::Result {
     tile(
         "good",
         format!("{failed}"),
-        format!("of {sent} requests failed while the engine made the same change"),
+        format!("of {sent} requests failed in the guarded act, at the same peak"),
     )?;
     if let Some(migration) = guarded.migration {
         tile(
@@ -92,16 +92,8 @@ fn write_tiles(page: &mut String, story: &Story) -> std::fmt::Result {
         )?;
         tile(
             "good",
-            format!("{}", migration.rows_changed),
-            format!(
-                "of {} rows changed, {}",
-                migration.rows_total,
-                if migration.verified {
-                    "every one verified"
-                } else {
-                    "some still pending"
-                }
-            ),
+            format!("{:.0}/s", migration.rows_per_s),
+            format!("rows at peak; {}", migration.progress()),
         )?;
     }
     writeln!(page, "</div>")
@@ -112,7 +104,7 @@ fn write_naive(page: &mut String, story: &Story) -> std::fmt::Result {
     writeln!(
         page,
         "<h2>Act 1: June 20</h2>\n<p>The shop as it was then: one pool without classes. A cron job \
-         runs <code>BEGIN; ALTER TABLE orders ADD COLUMN …; UPDATE orders …; COMMIT</code> straight \
+         runs <code>BEGIN; ALTER TABLE orders ADD COLUMN …; UPDATE orders …; SELECT …; COMMIT</code> straight \
          against the database (red). The lock that ALTER takes is held until the end; every session \
          that touches orders waits for it, then every connection of the pool is such a session, and \
          nobody can even look at a product.</p>"
@@ -158,7 +150,13 @@ fn write_guarded(page: &mut String, story: &Story) -> std::fmt::Result {
          its lock for milliseconds and gives up rather than queue; the rows are filled by the engine \
          in short batches, at a pace set by what shoppers feel. The migration is switched on (green) \
          and off in turns, because only neighbours in time can be compared on a machine that \
-         drifts; then it runs without pauses.</p>"
+         drifts; then it runs without pauses. What is left when the \
+         peak ends is done afterwards, which the charts no longer show: {}.</p>",
+        guarded
+            .act
+            .migration
+            .map(|migration| migration.progress())
+            .unwrap_or_default()
     )?;
     let on = guarded.cycles.iter().map(|cycle| (cycle.on, ""));
     let sustained = guarded.sustained.map(|period| (period, "without pauses"));
