@@ -1,0 +1,277 @@
+//! Runs as rows: their states, who may change them, and what was done.
+//!
+//! Functions take a connection; the caller owns the transaction. Whoever drives a run writes under
+//! its lease's fencing token: a process that lost the lease, however long it slept, changes nothing.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::FromRow;
+use sqlx::postgres::{PgConnection, types::PgInterval};
+use utoipa::ToSchema;
+
+mod command;
+mod lease;
+mod quarantine;
+
+use super::keyset::KeyValue;
+
+pub use command::{command, enqueue};
+pub use lease::{Done, acquire, begin_phase, commit, finish, renew};
+pub use quarantine::{quarantine, quarantined, resolve_quarantine};
+
+/// Where a run is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum State {
+    /// Waits for a process to take it.
+    Queued,
+    /// A process holds its lease, or has died holding it.
+    Running,
+    /// An operator stopped it; its cursor is kept.
+    Paused,
+    /// Every row is done; the final sweep found nothing pending.
+    Completed,
+    /// It cannot go on by itself; `error` says why.
+    Failed,
+    /// An operator gave it up; what was changed stays changed.
+    Cancelled,
+}
+
+use State::{Cancelled, Completed, Failed, Paused, Queued, Running};
+
+/// Who changes a run's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The process that has its lease, or takes it.
+    Holder,
+    /// A person.
+    Operator,
+}
+
+use By::{Holder, Operator};
+
+/// Every legal change of state, with its reason. Nothing else happens to a run.
+pub const TRANSITIONS: [(State, State, By, &str); 11] = [
+    (Queued, Running, Holder, "a process took the lease"),
+    (Queued, Paused, Operator, "paused before it began"),
+    (Queued, Cancelled, Operator, "given up before it began"),
+    (
+        Running,
+        Queued,
+        Holder,
+        "its process shut down in order and gave the lease back",
+    ),
+    (Running, Paused, Operator, "paused"),
+    (
+        Running,
+        Completed,
+        Holder,
+        "the sweep found nothing pending",
+    ),
+    (Running, Failed, Holder, "it cannot go on by itself"),
+    (Running, Cancelled, Operator, "given up"),
+    (Paused, Queued, Operator, "resumed"),
+    (Paused, Cancelled, Operator, "given up"),
+    (Failed, Queued, Operator, "resumed after a fix"),
+];
+
+impl State {
+    /// The states from which `by` can bring a run here.
+    pub fn origins(self, by: By) -> Vec<State> {
+        let legal = TRANSITIONS
+            .iter()
+            .filter(|(_, to, who, _)| *to == self && *who == by);
+        legal.map(|(from, ..)| *from).collect()
+    }
+
+    /// The name in lower case, as the ledger stores it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Queued => "queued",
+            Running => "running",
+            Paused => "paused",
+            Completed => "completed",
+            Failed => "failed",
+            Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Which walk over the table is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Phase {
+    /// The statement runs over every range.
+    Main,
+    /// Every range is searched for rows that are still pending.
+    Sweep,
+}
+
+/// One execution of a migration.
+#[derive(Clone, Debug, FromRow, Serialize, ToSchema)]
+pub struct Run {
+    /// Number of the run.
+    pub id: i64,
+    /// Name of the migration.
+    pub migration: String,
+    /// The file as it was when the run was queued.
+    #[serde(skip)]
+    pub definition: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// Which walk is under way.
+    pub phase: Phase,
+    /// The last key done in this phase.
+    pub cursor: Option<KeyValue>,
+    /// The last key that existed when the phase began.
+    pub end_key: Option<KeyValue>,
+    /// Rows of the next batch.
+    pub batch_rows: Option<i32>,
+    /// Rows of the table when the run began, by the planner's estimate.
+    pub rows_estimate: Option<i64>,
+    /// Rows that the main phase has passed.
+    pub rows_seen: i64,
+    /// Rows changed in all phases.
+    pub rows_changed: i64,
+    /// Batches committed.
+    pub batches: i64,
+    /// Sweeps begun.
+    pub sweep_pass: i32,
+    /// Rows that the current sweep found pending.
+    pub sweep_found: i64,
+    /// Who holds the lease.
+    pub lease_holder: Option<String>,
+    /// The fencing token; grows with every lease.
+    pub lease_token: i64,
+    /// When the lease ends unless it is renewed, by the database's clock.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// What the holder last said of its pace.
+    #[schema(value_type = Option<Object>)]
+    pub pace: Option<serde_json::Value>,
+    /// Who queued it.
+    pub started_by: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was queued.
+    pub created_at: DateTime<Utc>,
+    /// When a process first took it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it completed, failed or was cancelled.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// Why a run could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// No such run.
+    #[error("there is no run {0}; `evenkeel migrate status` shows the runs")]
+    NoRun(i64),
+    /// The migration was never started.
+    #[error("`{0}` has never been started; `evenkeel migrate start {0}` does that")]
+    NeverRun(String),
+    /// It is queued, running or paused already.
+    #[error(
+        "`{migration}` is {state} already (run {id}); pause, resume or cancel that run instead"
+    )]
+    AlreadyActive {
+        /// The migration.
+        migration: String,
+        /// Its active run.
+        id: i64,
+        /// The state of that run.
+        state: &'static str,
+    },
+    /// The state does not allow it.
+    #[error("run {id} is {from} and cannot become {to}")]
+    Illegal {
+        /// The run.
+        id: i64,
+        /// Its state.
+        from: &'static str,
+        /// The state that was asked for.
+        to: &'static str,
+    },
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// A right to write to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The run.
+    pub run: i64,
+    /// The fencing token.
+    pub token: i64,
+}
+
+/// The run `id`.
+///
+/// # Errors
+/// [`LedgerError::NoRun`].
+pub async fn find(conn: &mut PgConnection, id: i64) -> Result<Run, LedgerError> {
+    sqlx::query_as("SELECT * FROM evenkeel.runs WHERE id = $1")
+        .bind(id)
+        .fetch_optional(conn)
+        .await?
+        .ok_or(LedgerError::NoRun(id))
+}
+
+/// The newest run of `migration`.
+///
+/// # Errors
+/// [`LedgerError::NeverRun`].
+pub async fn latest(conn: &mut PgConnection, migration: &str) -> Result<Run, LedgerError> {
+    sqlx::query_as("SELECT * FROM evenkeel.runs WHERE migration = $1 ORDER BY id DESC LIMIT 1")
+        .bind(migration)
+        .fetch_optional(conn)
+        .await?
+        .ok_or_else(|| LedgerError::NeverRun(migration.to_owned()))
+}
+
+/// The newest runs, newest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn recent(conn: &mut PgConnection, limit: i64) -> Result<Vec<Run>, sqlx::Error> {
+    sqlx::query_as("SELECT * FROM evenkeel.runs ORDER BY id DESC LIMIT $1")
+        .bind(limit)
+        .fetch_all(conn)
+        .await
+}
+
+/// Appends to the log of a run.
+///
+/// # Errors
+/// What the database says.
+pub async fn record(
+    conn: &mut PgConnection,
+    run: i64,
+    actor: &str,
+    action: &str,
+    detail: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO evenkeel.events (run_id, actor, action, detail) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(run)
+    .bind(actor)
+    .bind(action)
+    .bind(detail)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// `length` as PostgreSQL's type.
+fn interval(length: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(length.as_micros()).unwrap_or(i64::MAX),
+    }
+}

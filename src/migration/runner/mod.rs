@@ -1,0 +1,298 @@
+//! Drives runs: takes the lease, walks the table batch by batch at the governor's pace, sweeps.
+//!
+//! The cursor in the ledger is the only truth. After anything unexpected (a cancelled batch, a lost
+//! connection, a restart) the run is read again and goes on from there, so whether an interrupted
+//! COMMIT took effect need not be known.
+
+mod rest;
+mod walk;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::batch::begin;
+use super::definition::Definition;
+use super::governor::{Governor, Sensors};
+use super::keyset::{Keyset, KeysetError};
+use super::ledger::{self, Lease, Run, State};
+use super::pace::Pace;
+use super::retry::{Failure, Patience};
+use crate::class::Class;
+use crate::config::{Engine, Pace as PaceSettings};
+use crate::db::Pool;
+
+/// The engine of one process.
+#[derive(Clone)]
+pub struct Runner {
+    pool: Pool,
+    sensors: Sensors,
+    engine: Engine,
+    pace: PaceSettings,
+    /// Names this process in leases and events.
+    holder: String,
+    stop: CancellationToken,
+    /// What the last drive has learnt of the shop, and when it ended.
+    learnt: Arc<Mutex<Option<(Instant, Governor)>>>,
+}
+
+/// For this long what a drive has learnt of the shop is believed by the next.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Why driving a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The sweep found nothing pending.
+    Completed,
+    /// It cannot go on by itself; the ledger says why.
+    Failed,
+    /// An operator paused or cancelled it.
+    Stopped,
+    /// Another process holds the lease.
+    LeaseLost,
+    /// This process shuts down; the lease was given back.
+    ShutDown,
+}
+
+/// What interrupts the walk.
+enum Interrupt {
+    End(End),
+    /// The run can never succeed as it is declared.
+    Broken(String),
+    /// The database failed; read the ledger and go on.
+    Reread(Failure),
+}
+
+impl From<Failure> for Interrupt {
+    fn from(failure: Failure) -> Self {
+        if failure.is_permanent() {
+            Self::Broken(format!(
+                "the database refuses the migration's SQL: {failure}"
+            ))
+        } else {
+            Self::Reread(failure)
+        }
+    }
+}
+
+/// A run under this process's lease.
+struct Drive<'a> {
+    runner: &'a Runner,
+    lease: Lease,
+    definition: Definition,
+    keyset: Keyset,
+    pace: watch::Receiver<Pace>,
+    renewed: Instant,
+}
+
+impl Runner {
+    /// An engine that stops in order when `stop` is cancelled.
+    pub fn new(
+        sensors: Sensors,
+        engine: Engine,
+        pace: PaceSettings,
+        stop: CancellationToken,
+    ) -> Self {
+        // The process id alone repeats across machines and containers.
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let holder = format!("evenkeel-{}-{}", std::process::id(), &unique[..8]);
+        Self {
+            pool: sensors.pool.clone(),
+            sensors,
+            engine,
+            pace,
+            holder,
+            stop,
+            learnt: Arc::default(),
+        }
+    }
+
+    /// Takes and drives runs until the process shuts down.
+    pub async fn run(&self) {
+        while !self.stop.is_cancelled() {
+            match self.take().await {
+                Ok(Some(run)) => {
+                    let end = self.drive(run).await;
+                    if end == End::ShutDown {
+                        return;
+                    }
+                }
+                Ok(None) => self.pause(self.engine.poll).await,
+                Err(failure) => {
+                    warn!(error = %failure, "cannot look for runs");
+                    self.pause(self.engine.poll).await;
+                }
+            }
+        }
+    }
+
+    /// Takes the lease of the run that is due, if there is one.
+    ///
+    /// # Errors
+    /// What the database or the pool says.
+    pub async fn take(&self) -> Result<Option<Run>, Failure> {
+        let take = async |conn: &mut PgConnection| {
+            let mut tx = conn.begin().await?;
+            let run = ledger::acquire(&mut tx, &self.holder, self.engine.lease).await?;
+            tx.commit().await?;
+            Ok(run)
+        };
+        self.pool.run(Class::Background, take).await
+    }
+
+    /// Drives `run`, whose lease this process has just taken, until it ends or the lease does.
+    pub async fn drive(&self, run: Run) -> End {
+        let (publish, pace) = watch::channel(Pace::initial(&self.pace, Instant::now()));
+        let mut governor = self.governor(Instant::now());
+        info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
+        let end = tokio::select! {
+            end = self.drive_at(run.clone(), pace) => end,
+            // Publishes for as long as the drive lasts.
+            () = governor.run(&self.sensors, publish) => End::ShutDown,
+        };
+        *self.learnt.lock() = Some((Instant::now(), governor));
+        info!(run = run.id, migration = %run.migration, ?end, "run left");
+        end
+    }
+
+    /// The governor of the last drive, unless that is long ago.
+    fn governor(&self, now: Instant) -> Governor {
+        match self.learnt.lock().take() {
+            Some((ended, mut governor)) if now.saturating_duration_since(ended) < MEMORY => {
+                governor.resume(now);
+                governor
+            }
+            _ => Governor::new(self.pace.clone(), now),
+        }
+    }
+
+    async fn drive_at(&self, run: Run, pace: watch::Receiver<Pace>) -> End {
+        let lease = Lease {
+            run: run.id,
+            token: run.lease_token,
+        };
+        let mut patience = Patience::default();
+        loop {
+            let interrupt = match self.prepare(&run, lease, pace.clone()).await {
+                Ok(mut drive) => drive.walk(&mut patience).await,
+                Err(interrupt) => interrupt,
+            };
+            match interrupt {
+                Interrupt::End(End::Completed) => {
+                    if self.finish(lease, State::Completed, None).await {
+                        return End::Completed;
+                    }
+                }
+                Interrupt::End(End::ShutDown) => {
+                    self.finish(lease, State::Queued, None).await;
+                    return End::ShutDown;
+                }
+                Interrupt::End(end) => return end,
+                Interrupt::Broken(why) => {
+                    warn!(run = lease.run, %why, "run failed");
+                    if self.finish(lease, State::Failed, Some(&why)).await {
+                        return End::Failed;
+                    }
+                }
+                Interrupt::Reread(failure) => {
+                    warn!(run = lease.run, error = %failure, "reading the ledger again");
+                    if self.stop.is_cancelled() {
+                        self.finish(lease, State::Queued, None).await;
+                        return End::ShutDown;
+                    }
+                    self.pause(patience.pause()).await;
+                }
+            }
+            // What could not be written above is decided by what the ledger says now.
+            match self.reread(lease).await {
+                Ok(Some(State::Running)) => {}
+                Ok(Some(_)) => return End::Stopped,
+                Ok(None) => return End::LeaseLost,
+                Err(failure) => warn!(run = lease.run, error = %failure, "no ledger"),
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        run: &Run,
+        lease: Lease,
+        pace: watch::Receiver<Pace>,
+    ) -> Result<Drive<'_>, Interrupt> {
+        let definition = Definition::parse(&run.migration, &run.definition)
+            .map_err(|err| Interrupt::Broken(err.to_string()))?;
+        let resolve = async |conn: &mut PgConnection| {
+            let mut tx = begin(conn, &self.engine).await?;
+            let keyset = match Keyset::resolve(&mut tx, &definition).await {
+                Err(KeysetError::Database(err)) => return Err(Failure::from(err)),
+                resolved => resolved,
+            };
+            tx.commit().await?;
+            Ok(keyset)
+        };
+        let resolved = self.pool.run(Class::Background, resolve).await;
+        let keyset = resolved
+            .map_err(Interrupt::from)?
+            .map_err(|err| Interrupt::Broken(err.to_string()))?;
+        Ok(Drive {
+            runner: self,
+            lease,
+            definition,
+            keyset,
+            pace,
+            renewed: Instant::now(),
+        })
+    }
+
+    async fn reread(&self, lease: Lease) -> Result<Option<State>, Failure> {
+        let run = self
+            .pool
+            .run(Class::Background, async |conn: &mut PgConnection| {
+                ledger::find(conn, lease.run).await.map_err(Failure::from)
+            })
+            .await?;
+        Ok((run.lease_token == lease.token).then_some(run.state))
+    }
+
+    /// Ends the work on a run in the ledger; `false` when that was not possible.
+    async fn finish(&self, lease: Lease, to: State, error: Option<&str>) -> bool {
+        let finish = async |conn: &mut PgConnection| {
+            let mut tx = conn.begin().await?;
+            let done = ledger::finish(&mut tx, lease, to, error, &self.holder).await?;
+            tx.commit().await?;
+            Ok::<_, Failure>(done)
+        };
+        match self.pool.run(Class::Background, finish).await {
+            Ok(done) => done,
+            Err(failure) => {
+                warn!(run = lease.run, error = %failure, "cannot write the end of a run");
+                false
+            }
+        }
+    }
+
+    /// Sleeps, but not into a shutdown.
+    async fn pause(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}
+
+impl Drive<'_> {
+    /// Does `work` on a connection of the pool's background share.
+    async fn query<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T, Interrupt> {
+        let done = self.runner.pool.run(Class::Background, work).await;
+        done.map_err(Interrupt::from)
+    }
+}

@@ -1,0 +1,251 @@
+//! The walk over the table, batch by batch, phase by phase.
+
+use std::time::Instant;
+
+use sqlx::postgres::PgConnection;
+use tracing::warn;
+
+use super::{Drive, End, Interrupt};
+use crate::class::Class;
+use crate::migration::batch::{Batch, Outcome, begin};
+use crate::migration::keyset::{KeyValue, Range};
+use crate::migration::ledger::{self, Phase, State};
+use crate::migration::pace::Order;
+use crate::migration::retry::{Failure, Patience, Remedy};
+
+/// A walk's position.
+struct Walk {
+    phase: Phase,
+    cursor: Option<KeyValue>,
+    end: KeyValue,
+    rows: u32,
+}
+
+impl Drive<'_> {
+    /// Walks from where the ledger says until something ends or interrupts it.
+    pub(super) async fn walk(&mut self, patience: &mut Patience) -> Interrupt {
+        match self.try_walk(patience).await {
+            Ok(never) => match never {},
+            Err(interrupt) => interrupt,
+        }
+    }
+
+    async fn try_walk(
+        &mut self,
+        patience: &mut Patience,
+    ) -> Result<std::convert::Infallible, Interrupt> {
+        let mut walk = self.resume().await?;
+        loop {
+            self.await_permission().await?;
+            let began = Instant::now();
+            match self.batch(&walk).await {
+                None => {
+                    // Cancelled in flight: the ledger knows whether it was in time.
+                    let rows = (walk.rows / 2).max(self.runner.engine.batch_min);
+                    walk = self.resume().await?;
+                    walk.rows = rows;
+                }
+                Some(Ok(Outcome::LeaseLost)) => walk = self.resume().await?,
+                Some(Ok(Outcome::Exhausted)) => walk = self.turn(walk.phase).await?,
+                Some(Ok(Outcome::Committed {
+                    range,
+                    next_rows,
+                    state,
+                    ..
+                })) => {
+                    patience.reset();
+                    self.renewed = Instant::now();
+                    if state != State::Running {
+                        return Err(Interrupt::End(End::Stopped));
+                    }
+                    walk.cursor = Some(range.upper);
+                    walk.rows = next_rows;
+                    self.rest_after(began.elapsed()).await?;
+                }
+                Some(Err(failure)) => walk = self.recover(walk, failure, patience).await?,
+            }
+        }
+    }
+
+    /// The position that the ledger has; begins the main phase when the run is new.
+    async fn resume(&self) -> Result<Walk, Interrupt> {
+        let id = self.lease.run;
+        let run = self
+            .query(async |conn| Ok(ledger::find(conn, id).await?))
+            .await?;
+        if run.lease_token != self.lease.token {
+            return Err(Interrupt::End(End::LeaseLost));
+        }
+        if run.state != State::Running {
+            return Err(Interrupt::End(End::Stopped));
+        }
+        let engine = &self.runner.engine;
+        let first = self.definition.batch_first.unwrap_or(engine.batch_first);
+        let rows = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
+        match run.end_key {
+            Some(end) => Ok(Walk {
+                phase: run.phase,
+                cursor: run.cursor,
+                end,
+                rows: rows.unwrap_or(first),
+            }),
+            None => self.begin(Phase::Main, first).await,
+        }
+    }
+
+    /// Begins a phase at the beginning of the table. An empty table completes the run.
+    async fn begin(&self, phase: Phase, rows: u32) -> Result<Walk, Interrupt> {
+        let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
+        let begun = self
+            .query(async |conn| {
+                let mut tx = begin(conn, engine).await?;
+                let Some(end) = keyset.last(&mut tx).await? else {
+                    ledger::resolve_quarantine(&mut tx, lease.run).await?;
+                    tx.commit().await?;
+                    return Ok(None);
+                };
+                let estimate = match phase {
+                    Phase::Main => Some(keyset.estimate(&mut tx).await?.max(0)),
+                    Phase::Sweep => None,
+                };
+                let held = ledger::begin_phase(&mut tx, lease, phase, &end, estimate).await?;
+                tx.commit().await?;
+                Ok(Some((end, held)))
+            })
+            .await?;
+        match begun {
+            None => Err(Interrupt::End(End::Completed)),
+            Some((_, false)) => Err(Interrupt::End(End::LeaseLost)),
+            Some((end, true)) => Ok(Walk {
+                phase,
+                cursor: None,
+                end,
+                rows,
+            }),
+        }
+    }
+
+    /// A phase has reached its end: sweep, sweep again, or be done.
+    async fn turn(&self, phase: Phase) -> Result<Walk, Interrupt> {
+        let id = self.lease.run;
+        let run = self
+            .query(async |conn| Ok(ledger::find(conn, id).await?))
+            .await?;
+        let engine = &self.runner.engine;
+        if phase == Phase::Sweep {
+            let found = run.sweep_found;
+            if found == 0 {
+                self.query(async |conn| Ok(ledger::resolve_quarantine(conn, id).await?))
+                    .await?;
+                return Err(Interrupt::End(End::Completed));
+            }
+            if i64::from(run.sweep_pass) >= i64::from(engine.sweeps_max) {
+                return Err(Interrupt::Broken(format!(
+                    "sweep {} still found {found} rows pending: either the statement does not make \
+                     `{}` false, or rows are set aside (see the quarantine), or the shop goes on \
+                     writing such rows",
+                    run.sweep_pass, self.definition.pending
+                )));
+            }
+        }
+        let rows = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
+        self.begin(Phase::Sweep, rows.unwrap_or(engine.batch_first))
+            .await
+    }
+
+    /// Rows that a batch of `walk` covers.
+    fn rows(&self, walk: &Walk) -> u32 {
+        walk.rows.min(self.definition.batch_max.unwrap_or(u32::MAX))
+    }
+
+    /// Runs one batch; `None` when it was cancelled in flight by a critical signal.
+    async fn batch(&mut self, walk: &Walk) -> Option<Result<Outcome, Failure>> {
+        let engine = &self.runner.engine;
+        let batch = Batch {
+            definition: &self.definition,
+            keyset: &self.keyset,
+            lease: self.lease,
+            phase: walk.phase,
+            cursor: walk.cursor.as_ref(),
+            end: &walk.end,
+            rows: self.rows(walk),
+            target: self.pace.borrow().batch_target(engine.batch_target),
+        };
+        let work =
+            async |conn: &mut PgConnection| batch.run(conn, engine).await.map_err(Failure::from);
+        let mut pace = self.pace.clone();
+        tokio::select! {
+            biased;
+            done = self.runner.pool.run(Class::Background, work) => Some(done),
+            _ = pace.wait_for(|pace| pace.order == Order::Cancel) => None,
+        }
+    }
+
+    /// After a batch that failed: smaller, later, or without this range.
+    async fn recover(
+        &mut self,
+        mut walk: Walk,
+        failure: Failure,
+        patience: &mut Patience,
+    ) -> Result<Walk, Interrupt> {
+        let engine = &self.runner.engine;
+        let smallest = self.rows(&walk) <= engine.batch_min;
+        match failure.remedy(smallest, patience.failures(), engine.tries) {
+            Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
+            Remedy::Halve => {
+                walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
+                if failure.is_contention() {
+                    self.rest(patience.pause()).await?;
+                }
+                // Tries are counted at the smallest size.
+                patience.reset();
+            }
+            Remedy::Wait => self.rest(patience.pause()).await?,
+            Remedy::SetAside => {
+                self.set_aside(&mut walk, &failure).await?;
+                patience.reset();
+            }
+        }
+        Ok(walk)
+    }
+
+    async fn set_aside(&self, walk: &mut Walk, failure: &Failure) -> Result<(), Interrupt> {
+        let (keyset, lease, engine) = (&self.keyset, self.lease, &self.runner.engine);
+        let rows = self.rows(walk);
+        let pending = (walk.phase == Phase::Sweep).then_some(self.definition.pending.as_str());
+        let (code, error) = (failure.sqlstate(), failure.to_string());
+        let (cursor, end) = (&walk.cursor, &walk.end);
+        let aside = self
+            .query(async |conn| {
+                let mut tx = begin(conn, engine).await?;
+                let range = keyset
+                    .next(&mut tx, cursor.as_ref(), end, rows, pending)
+                    .await?;
+                let Some(range) = range else {
+                    tx.rollback().await?;
+                    return Ok(None);
+                };
+                let held =
+                    ledger::quarantine(&mut tx, lease, &range, code.as_deref(), &error).await?;
+                let open = ledger::quarantined(&mut tx, lease.run).await?;
+                tx.commit().await?;
+                Ok(Some((range, held, open)))
+            })
+            .await?;
+        let Some((Range { lower, upper, .. }, held, open)) = aside else {
+            return Ok(());
+        };
+        if !held {
+            *walk = self.resume().await?;
+            return Ok(());
+        }
+        warn!(run = lease.run, ?lower, ?upper, %error, "range set aside");
+        if open > i64::from(engine.quarantine_max) {
+            return Err(Interrupt::Broken(format!(
+                "{open} ranges could not be changed, the last because: {error}"
+            )));
+        }
+        walk.cursor = Some(upper);
+        Ok(())
+    }
+}
