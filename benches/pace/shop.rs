@@ -263,9 +263,11 @@ async fn ours(runner: &Runner, stop: &CancellationToken) {
     let driven = async {
         // A run that fails at the end of the table leaves the rest of the period to nobody.
         while !stop.is_cancelled() {
-            match runner.take().await.unwrap() {
-                Some(run) => drop(runner.drive(run).await),
-                None => return,
+            match runner.take().await {
+                Ok(Some(run)) => drop(runner.drive(run).await),
+                Ok(None) => return,
+                // Shoppers have all the connections.
+                Err(_) => tokio::task::yield_now().await,
             }
         }
     };

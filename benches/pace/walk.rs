@@ -160,6 +160,8 @@ impl Position {
                 )));
             }
             Err(failure) if failure.is_contention() => {}
+            // Shoppers have all the connections.
+            Err(Failure::Pool(_)) => {}
             Err(failure) => return Err(failure),
         }
         Ok(())

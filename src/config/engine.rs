@@ -101,10 +101,18 @@ pub struct Pace {
     pub raise_per_second: f64,
     /// What it gains per second, as a factor, while it is far below that.
     pub climb_per_second: f64,
-    /// How often the engine pauses to measure the baseline anew.
+    /// How long the engine rests beside shoppers between two slices of work, to find out by
+    /// comparison what it does to them.
+    #[serde(with = "humantime_serde")]
+    pub rest: Duration,
+    /// How long a slice of work is on average; each is between half and one and a half times as
+    /// long, drawn at random.
+    #[serde(with = "humantime_serde")]
+    pub work: Duration,
+    /// How often a rest is long enough to measure the baseline anew.
     #[serde(with = "humantime_serde")]
     pub baseline_every: Duration,
-    /// How long such a pause lasts.
+    /// How long such a rest lasts.
     #[serde(with = "humantime_serde")]
     pub baseline_pause: Duration,
 }
@@ -125,6 +133,8 @@ impl Default for Pace {
             hold: Duration::from_secs(1),
             raise_per_second: 1.5,
             climb_per_second: 8.0,
+            rest: Duration::from_millis(300),
+            work: Duration::from_millis(1_300),
             baseline_every: Duration::from_secs(10),
             baseline_pause: Duration::from_millis(500),
         }

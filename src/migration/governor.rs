@@ -5,26 +5,36 @@
 
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::pace::Pace;
+use super::pace::{Cause, Pace};
+use super::trust::Trust;
 use crate::class::Class;
 use crate::config::Pace as Settings;
 use crate::db::Pool;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::{Latencies, LatencyReading, Targets, saturation};
+use crate::pressure::trial::{Finding, Slice, Trial};
+use crate::pressure::{Latencies, Targets, Windows, saturation};
 
-/// The part of a baseline pause in which the last batch and its queue drain.
+/// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
+/// in which they build up.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The first baseline has no predecessors to be averaged with, so it takes this long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Shoppers have been off target for so long that the baseline may be out of date.
-const DOUBT: Duration = Duration::from_secs(2);
+/// A rest is to have this many requests, if there are so many in a second.
+const REQUESTS: f64 = 60.0;
+/// When all that is left is to make sure that nothing has changed, slices of work are this many
+/// times as long.
+const SURE: u32 = 4;
+/// So many trials without harm at full duty make sure.
+const HARMLESS_IN_A_ROW: u32 = 3;
 
-/// Why nothing is done during a baseline pause.
+/// Why nothing is done during a rest.
 const RESTING: &str = "measuring the shop at rest";
 
 /// Where the governor looks.
@@ -40,51 +50,83 @@ pub struct Sensors {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     /// The migration rests so that shoppers can be measured without it.
-    Baseline {
+    Rest {
         since: Instant,
         until: Instant,
+        /// Long enough for a baseline.
+        baseline: bool,
     },
-    Working {
-        since: Instant,
-    },
+    /// The migration works at the pace.
+    Work { since: Instant, until: Instant },
+}
+
+/// A slice of work that has ended, until the rest after it has.
+#[derive(Clone, Copy, Debug)]
+struct Worked {
+    before: Slice,
+    work: Slice,
+    duty: f64,
 }
 
 /// Turns samples into a pace, one tick at a time.
 pub struct Governor {
     settings: Settings,
     targets: Targets,
+    trust: Trust,
     stage: Stage,
-    off_target_since: Option<Instant>,
+    /// The last rest, unless something has spoilt the comparison since.
+    rested: Option<Slice>,
+    worked: Option<Worked>,
+    /// The sum of the duties of the slice of work so far, and how many they are.
+    duties: (f64, u32),
+    harmless: u32,
+    finding: Option<Finding>,
+    baseline_at: Instant,
+    sampled_at: Instant,
+    suffering: bool,
     gates: Option<[GateReading; 4]>,
     pace: Pace,
+    random: StdRng,
 }
 
 impl Governor {
-    /// A governor that begins by measuring the baseline.
-    pub fn new(settings: Settings, now: Instant) -> Self {
+    /// A governor that begins by measuring the baseline. `seed` draws the times of its rests.
+    pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
         let pace = Pace::initial(&settings, now);
         Self {
             settings,
             targets: Targets::default(),
-            stage: Stage::Baseline {
+            trust: Trust::default(),
+            stage: Stage::Rest {
                 since: now,
                 until: now + FIRST_PAUSE,
+                baseline: true,
             },
-            off_target_since: None,
+            rested: None,
+            worked: None,
+            duties: (0.0, 0),
+            harmless: 0,
+            finding: None,
+            baseline_at: now,
+            sampled_at: now,
+            suffering: false,
             gates: None,
             pace,
+            random: StdRng::seed_from_u64(seed),
         }
     }
 
-    /// Goes on after a break, with the baselines and the duty of before: shoppers do not become
+    /// Goes on after a break, with the baselines and the trust of before: shoppers do not become
     /// others within a minute. The first thing is a baseline pause, and not a long one.
     pub fn resume(&mut self, now: Instant) {
-        self.stage = Stage::Baseline {
+        self.stage = Stage::Rest {
             since: now,
             until: now + self.settings.baseline_pause,
+            baseline: true,
         };
-        self.off_target_since = None;
+        (self.rested, self.worked) = (None, None);
         self.gates = None;
+        self.sampled_at = now;
         self.pace = self.pace.waiting("baseline", RESTING, now);
     }
 
@@ -95,7 +137,8 @@ impl Governor {
         loop {
             ticks.tick().await;
             let gates = sensors.pool.gates();
-            let pace = self.decide(sensors.latencies.as_ref(), &gates, Instant::now());
+            let latencies = sensors.latencies.as_ref().map(|felt| felt as &dyn Windows);
+            let pace = self.decide(latencies, &gates, Instant::now());
             publish.send_replace(pace);
         }
     }
@@ -103,81 +146,220 @@ impl Governor {
     /// The pace after a sample at `now`, given what shoppers felt and what the gates counted.
     pub fn decide(
         &mut self,
-        latencies: Option<&Latencies>,
+        latencies: Option<&dyn Windows>,
         gates: &[GateReading; 4],
         now: Instant,
     ) -> Pace {
         let signals = self.judge(latencies, gates, now);
         let worst = signals.iter().map(|s| s.verdict).max();
         let worst = worst.unwrap_or(Verdict::Unknown);
+        self.heed(worst, now);
         match self.stage {
-            Stage::Baseline { since, until } => {
+            Stage::Rest {
+                since,
+                until,
+                baseline,
+            } => {
                 // With nobody in the shop there is nothing to measure and nobody to spare.
                 let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
-                    if now.saturating_duration_since(since) >= SETTLE + FAST {
+                    if baseline && now.saturating_duration_since(since) >= SETTLE + FAST {
                         self.glance(latencies, now);
                     }
-                    let resting = self.pace.waiting("baseline", RESTING, now);
+                    let resting = self.pace.waiting("rest", RESTING, now);
                     self.pace = resting.clone();
                     return resting;
                 }
                 // What shoppers feel in an outage is not how they feel at rest.
-                if worst != Verdict::Stop {
-                    self.observe_baseline(latencies, now.saturating_duration_since(since), now);
+                if worst < Verdict::Stop {
+                    self.rested(latencies, since, baseline, now);
                 }
-                self.stage = Stage::Working { since: now };
-                self.off_target_since = None;
+                self.work(now);
             }
-            Stage::Working { since } => {
-                let off_target = worst > Verdict::Normal;
-                let doubted = self.doubted(off_target, now);
-                let due = now.saturating_duration_since(since) >= self.settings.baseline_every;
-                if worst != Verdict::Idle && (due || doubted) {
-                    self.stage = Stage::Baseline {
-                        since: now,
-                        until: now + self.pause(latencies, now),
-                    };
+            Stage::Work { since, until } => {
+                self.duties.0 += self.pace.duty;
+                self.duties.1 += 1;
+                if worst != Verdict::Idle && now >= until {
+                    self.rest(latencies, since, now);
                 }
             }
         }
-        let next = self.pace.next(&self.settings, &signals, now);
+        let trusting = self.pace.clone().trusting(self.trust.duty());
+        let mut next = trusting.next(&self.settings, &signals, now);
         if next.duty < self.pace.duty {
             debug!(from = self.pace.duty, to = next.duty, causes = ?next.causes, "slowing down");
         }
+        next.causes.extend(self.reserve(&next));
         self.pace = next;
         self.pace.clone()
     }
 
-    /// Whether shoppers have been off target for long enough to ask whether it is the shop that
-    /// became slower, and not the migration that made it so.
-    fn doubted(&mut self, off_target: bool, now: Instant) -> bool {
-        if !off_target {
-            self.off_target_since = None;
-            return false;
+    /// Takes the worst verdict of a sample to heart: who is there, and how they fare.
+    fn heed(&mut self, worst: Verdict, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.sampled_at).as_secs_f64();
+        self.sampled_at = now;
+        if worst == Verdict::Idle {
+            self.trust.nobody();
+            (self.rested, self.worked) = (None, None);
+            return;
         }
-        let since = *self.off_target_since.get_or_insert(now);
-        now.saturating_duration_since(since) >= DOUBT
+        self.trust.somebody(&self.settings);
+        let suffering = worst >= Verdict::Cut;
+        match self.stage {
+            // The fast window must have left the work behind.
+            Stage::Rest { since, .. } if now.saturating_duration_since(since) >= FAST => {
+                self.trust.sampled(false, suffering, elapsed);
+            }
+            Stage::Rest { .. } => {}
+            Stage::Work { .. } => {
+                self.trust.sampled(true, suffering, elapsed);
+                if suffering && !self.suffering {
+                    let blamed = self.trust.suffered(&self.settings, self.pace.duty);
+                    debug!(blamed, duty = self.pace.duty, "shoppers suffer");
+                }
+                if suffering {
+                    // Half a slice at another duty compares with nothing.
+                    self.rested = None;
+                }
+            }
+        }
+        self.suffering = suffering;
     }
 
-    /// How long the next baseline pause is to be: long, when there are shoppers whose first it is.
-    fn pause(&self, latencies: Option<&Latencies>, now: Instant) -> Duration {
-        let strangers = latencies.is_some_and(|latencies| {
-            Class::SHOPPERS.into_iter().any(|class| {
-                self.targets.baseline_ms(class).is_none()
-                    && latencies.read(class, SLOW, now).completed > 0
-            })
+    /// Ends a slice of work.
+    fn rest(&mut self, latencies: Option<&dyn Windows>, since: Instant, now: Instant) {
+        let lasted = now.saturating_duration_since(since);
+        let (sum, n) = self.duties;
+        let work = self.read(latencies, lasted, now);
+        self.worked = self.rested.take().zip(work).map(|(before, work)| Worked {
+            before,
+            work,
+            duty: sum / f64::from(n.max(1)),
         });
-        if strangers {
+        let strangers = work.is_some_and(|work| {
+            let new = |class| self.targets.baseline_ms(class).is_none();
+            let mut classes = Class::SHOPPERS.into_iter().zip(work);
+            classes.any(|(class, reading)| new(class) && reading.completed > 0)
+        });
+        let due = now.saturating_duration_since(self.baseline_at) >= self.settings.baseline_every;
+        let length = if strangers {
             FIRST_PAUSE.max(self.settings.baseline_pause)
-        } else {
+        } else if due {
             self.settings.baseline_pause
+        } else {
+            self.settings.rest
+        };
+        let busiest = work.map_or(0, |work| {
+            work.iter().map(|r| r.completed).max().unwrap_or(0)
+        });
+        let rate = busiest as f64 / window(lasted).as_secs_f64();
+        let wanted = Duration::try_from_secs_f64(REQUESTS / rate).unwrap_or(SLOW);
+        self.stage = Stage::Rest {
+            since: now,
+            until: now + length.max((SETTLE + wanted).min(SLOW)),
+            baseline: due || strangers,
+        };
+    }
+
+    /// Ends a rest: judges the slice of work before it.
+    fn rested(
+        &mut self,
+        latencies: Option<&dyn Windows>,
+        since: Instant,
+        baseline: bool,
+        now: Instant,
+    ) {
+        let lasted = now.saturating_duration_since(since);
+        let rest = self.read(latencies, lasted, now);
+        self.rested = rest;
+        let Some(rest) = rest else {
+            return;
+        };
+        if baseline {
+            self.baseline_at = now;
+            for (class, reading) in Class::SHOPPERS.into_iter().zip(&rest) {
+                self.targets.observe(class, reading);
+            }
         }
+        if let Some(Worked { before, work, duty }) = self.worked.take() {
+            let trial = Trial {
+                before,
+                work,
+                after: rest,
+            };
+            let floor_ms = self.settings.slow_floor.as_secs_f64() * 1e3;
+            let finding = trial.finding(self.settings.slow_factor, floor_ms);
+            self.trust.tried(&self.settings, &finding, duty);
+            debug!(?finding, duty, trusted = ?self.trust.duty(), "trial");
+            self.harmless = match finding {
+                Finding::Harmful(..) => 0,
+                _ => self.harmless + 1,
+            };
+            self.finding = Some(finding);
+        }
+    }
+
+    /// Begins a slice of work.
+    fn work(&mut self, now: Instant) {
+        let mean = self.settings.work;
+        let full = self
+            .trust
+            .duty()
+            .is_some_and(|d| d >= self.settings.duty_max);
+        let times = if full && self.harmless >= HARMLESS_IN_A_ROW {
+            SURE
+        } else {
+            1
+        };
+        let length = mean.mul_f64(self.random.random_range(0.5..1.5)) * times;
+        self.duties = (0.0, 0);
+        self.stage = Stage::Work {
+            since: now,
+            until: now + length,
+        };
+    }
+
+    /// What every class felt in the slice of `lasted` that ends now.
+    fn read(
+        &self,
+        latencies: Option<&dyn Windows>,
+        lasted: Duration,
+        now: Instant,
+    ) -> Option<Slice> {
+        let latencies = latencies?;
+        let read = |class| latencies.read(class, window(lasted), now);
+        Some(Class::SHOPPERS.map(read))
+    }
+
+    /// Why the duty is not higher although nothing is wrong.
+    fn reserve(&self, pace: &Pace) -> Option<Cause> {
+        let trusted = pace.trusted.filter(|t| *t < self.settings.duty_max)?;
+        let last = match &self.finding {
+            Some(Finding::Harmless(effect)) => format!(
+                "in the last trial it changed their p95 by {:+.0} %",
+                (effect.factor - 1.0) * 100.0
+            ),
+            Some(Finding::Harmful(effect, class)) => format!(
+                "in the last trial it changed {} p95 by {:+.0} %",
+                class.map_or("their".to_owned(), |class| format!("{class}'s")),
+                (effect.factor - 1.0) * 100.0
+            ),
+            Some(Finding::TooFew) => "they are too few to measure them".to_owned(),
+            None => "it was not measured yet".to_owned(),
+        };
+        Some(Cause {
+            source: "trust".to_owned(),
+            verdict: Verdict::Normal,
+            reason: format!(
+                "shoppers are known to bear {:.0} % of the time; {last}",
+                trusted * 100.0
+            ),
+        })
     }
 
     /// Reads the fast windows of a pause, too, because cuts are judged by them.
-    fn glance(&mut self, latencies: Option<&Latencies>, now: Instant) {
+    fn glance(&mut self, latencies: Option<&dyn Windows>, now: Instant) {
         for class in Class::SHOPPERS {
             if let Some(latencies) = latencies {
                 self.targets
@@ -186,20 +368,9 @@ impl Governor {
         }
     }
 
-    fn observe_baseline(&mut self, latencies: Option<&Latencies>, pause: Duration, now: Instant) {
-        let Some(latencies) = latencies else {
-            return;
-        };
-        let window = pause.saturating_sub(SETTLE).min(SLOW);
-        for class in Class::SHOPPERS {
-            self.targets
-                .observe(class, &latencies.read(class, window, now));
-        }
-    }
-
     fn judge(
         &mut self,
-        latencies: Option<&Latencies>,
+        latencies: Option<&dyn Windows>,
         gates: &[GateReading; 4],
         now: Instant,
     ) -> Vec<Signal> {
@@ -207,7 +378,7 @@ impl Governor {
         self.gates = Some(*gates);
         match latencies {
             Some(latencies) => {
-                let read = |class, window| -> LatencyReading { latencies.read(class, window, now) };
+                let read = |class, window| latencies.read(class, window, now);
                 signals.extend(Class::SHOPPERS.map(|class| {
                     let (fast, slow) = (read(class, FAST), read(class, SLOW));
                     self.targets.judge(&self.settings, class, &fast, &slow, now)
@@ -222,4 +393,9 @@ impl Governor {
         }
         signals
     }
+}
+
+/// The part of a slice that is measured: not its beginning, and no more than is remembered.
+fn window(lasted: Duration) -> Duration {
+    lasted.saturating_sub(SETTLE).clamp(SETTLE, SLOW)
 }

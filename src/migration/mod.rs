@@ -17,3 +17,4 @@ pub mod progress;
 pub mod retry;
 pub mod runner;
 pub mod sweep;
+pub mod trust;

@@ -6,14 +6,15 @@
 //! | worst verdict | duty |
 //! |---|---|
 //! | idle | doubled: there is nobody to disturb |
-//! | normal | raised, unless held: slowly near the *limit*, fast far below it |
+//! | normal | raised, unless held: up to the *trusted* duty and the *limit*, fast far below it |
 //! | unknown | halved every second; never raised |
 //! | slow | multiplied by `EASE` |
 //! | cut | a third, at most once per `SETTLE`, then held |
 //! | stop | a third, nothing runs, the batch in flight is cancelled, then held |
 //!
-//! The limit is the duty at which shoppers were last found off target. It is unknown at first, and
-//! being far below it teaches nothing, so the duty climbs fast
+//! The trusted duty is what shoppers are known to bear ([`Trust`](super::trust::Trust)); the pace
+//! never exceeds it. The limit is the duty at which a budget was last overdrawn. It is unknown at
+//! first, and being far below it teaches nothing, so the duty climbs fast
 //! ([`climb_per_second`](crate::config::Pace::climb_per_second)) up to `NEAR` of it and then feels
 //! its way ([`raise_per_second`](crate::config::Pace::raise_per_second)). This is TCP's slow start
 //! and congestion avoidance (RFC 5681) for a duty instead of a window.
@@ -84,9 +85,11 @@ pub struct Pace {
     held_until: Option<Instant>,
     #[serde(skip)]
     cut_at: Option<Instant>,
-    /// The duty at which shoppers were last found off target; `None` while that never happened.
+    /// The duty at which a budget was last overdrawn; `None` while that never happened.
     #[serde(skip)]
     limit: Option<f64>,
+    /// The duty that shoppers are known to bear; `None` where there are none.
+    pub trusted: Option<f64>,
 }
 
 impl Pace {
@@ -100,7 +103,14 @@ impl Pace {
             held_until: None,
             cut_at: None,
             limit: None,
+            trusted: None,
         }
+    }
+
+    /// The same pace with another trusted duty.
+    #[must_use]
+    pub fn trusting(self, trusted: Option<f64>) -> Self {
+        Self { trusted, ..self }
     }
 
     /// The pace after a sample. `self` is the pace before it.
@@ -145,11 +155,13 @@ impl Pace {
             held_until: self.held_until,
             cut_at: self.cut_at,
             limit: self.limit,
+            trusted: self.trusted,
         };
         match worst {
             Verdict::Idle if !held => {
                 next.duty *= 2.0;
                 next.limit = None;
+                next.trusted = None;
             }
             Verdict::Normal if !held => next.raise(settings, elapsed),
             Verdict::Idle | Verdict::Normal => {}
@@ -160,10 +172,6 @@ impl Pace {
             }
             Verdict::Cut | Verdict::Stop => {
                 if settled {
-                    // Where it went wrong the first time; cutting further is not learning.
-                    if !held {
-                        next.learn(self.duty);
-                    }
                     next.duty /= CUT;
                     next.cut_at = Some(now);
                 }
@@ -176,11 +184,15 @@ impl Pace {
         if next.duty.is_nan() {
             next.duty = settings.duty_min;
         }
-        next.duty = next.duty.clamp(settings.duty_min, settings.duty_max);
+        let most = next.trusted.unwrap_or(settings.duty_max);
+        next.duty = next
+            .duty
+            .min(most)
+            .clamp(settings.duty_min, settings.duty_max);
         next
     }
 
-    /// Shoppers were off target at `duty`. One bad moment at a low duty may not be the migration's
+    /// A budget was overdrawn at `duty`. One bad moment at a low duty may not be the migration's
     /// fault, so the limit falls by half at most; if it is, the next moment tells.
     fn learn(&mut self, duty: f64) {
         self.limit = Some(self.limit.map_or(duty, |limit| duty.max(limit / 2.0)));

@@ -104,6 +104,18 @@ pub struct Totals {
     pub failed: u64,
 }
 
+/// Whatever can say what shoppers felt lately.
+pub trait Windows {
+    /// What `class` felt over the last `window`, at most [`SLOW`].
+    fn read(&self, class: Class, window: Duration, now: Instant) -> LatencyReading;
+}
+
+impl Windows for Latencies {
+    fn read(&self, class: Class, window: Duration, now: Instant) -> LatencyReading {
+        Latencies::read(self, class, window, now)
+    }
+}
+
 fn bucket(latency: Duration) -> usize {
     let us = latency.as_secs_f64() * 1e6;
     let position = (us / LOWEST_US).log2() * PER_OCTAVE;

@@ -7,7 +7,8 @@ pub mod latency;
 pub mod saturation;
 pub mod signal;
 pub mod target;
+pub mod trial;
 
-pub use latency::{InFlight, Latencies, LatencyReading, Outcome};
+pub use latency::{InFlight, Latencies, LatencyReading, Outcome, Windows};
 pub use signal::{Signal, Verdict};
 pub use target::Targets;

@@ -1,25 +1,23 @@
-//! How slow is too slow: a class's latency against its own baseline.
+//! How slow is too slow for another moment of it: a class's latency against its own baseline.
+//!
+//! Whether the migration makes shoppers *a little* slower is not told here but by a
+//! [`Trial`](super::trial::Trial).
 //!
 //! A shop's latency depends on its hardware, its data and the hour, so a fixed limit is wrong
 //! somewhere. The target of a class is its 95th percentile with the migration at rest, measured
 //! again and again in short pauses: a baseline measured under one's own load drifts with it. Fixed
-//! limits remain at both ends: below the floor nothing is called slow, above the ceiling everything
-//! is, whatever the baseline says.
+//! limits remain at both ends: below the floor nothing is too slow, above the ceiling everything is,
+//! whatever the baseline says.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::latency::LatencyReading;
 use super::signal::{Signal, Verdict};
+use super::trial::{ENOUGH, SAMPLING_ERROR};
 use crate::class::Class;
 use crate::config::Pace as Settings;
 
-/// Fewer samples than this say nothing about a 95th percentile.
-const ENOUGH: u64 = 20;
-/// Relative standard error of a 95th percentile of one sample, where latencies are exponentially
-/// distributed: √(q(1−q)) / f(x) / x with q = 0.95, density f = 0.05 and quantile x = 3. That of n
-/// samples is smaller by √n.
-const SAMPLING_ERROR: f64 = 1.45;
 /// Pauses whose median is the baseline: one odd pause does not move it. Their second largest is what
 /// the shop reaches at rest by chance, and nothing below it is held against a migration.
 const PAUSES: usize = 9;
@@ -137,11 +135,10 @@ impl Targets {
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
-        let slow_limit = limit(settings.slow_factor, slow, &self.pauses[class.index()])
-            .min(ms(settings.ceiling).max(floor));
+        let ceiling = ms(settings.ceiling).max(floor);
         match p95(slow) {
-            Some(p95) if p95 > slow_limit => (Verdict::Slow, said(p95, slow_limit)),
-            Some(p95) => (Verdict::Normal, said(p95, slow_limit)),
+            Some(p95) if p95 > ceiling => (Verdict::Slow, said(p95, ceiling)),
+            Some(p95) => (Verdict::Normal, said(p95, ceiling)),
             None => (
                 Verdict::Normal,
                 format!("{} requests, too few to judge", slow.completed),
@@ -204,7 +201,8 @@ mod tests {
     #[test]
     fn the_verdict_grows_with_the_distance_from_the_baseline() {
         assert_eq!(verdict(reading(10.0), reading(10.0)), Verdict::Normal);
-        assert_eq!(verdict(reading(14.0), reading(14.0)), Verdict::Slow);
+        assert_eq!(verdict(reading(14.0), reading(14.0)), Verdict::Normal);
+        assert_eq!(verdict(reading(14.0), reading(120.0)), Verdict::Slow);
         assert_eq!(verdict(reading(25.0), reading(14.0)), Verdict::Cut);
         assert_eq!(verdict(reading(300.0), reading(14.0)), Verdict::Stop);
     }

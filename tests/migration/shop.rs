@@ -1,11 +1,12 @@
-//! A simulated shop in virtual time: load in, latency out, the migration's own work included.
+//! A simulated shop in virtual time: load in, what shoppers feel out, the migration's own work
+//! included.
 //!
-//! One server of a given capacity with a queue, in steps of five milliseconds. Latency is service
-//! time stretched by utilisation, plus the time that the backlog takes; the migration takes its share
-//! of the capacity while it works.
+//! One server of a given capacity with a queue, in ticks of 25 ms. Latency is service time stretched
+//! by utilisation, plus the time that the backlog takes; the migration takes its share of the
+//! capacity while it works. No request is simulated by itself: a class of `n` requests in a tick has
+//! a 95th percentile with the sampling error that `n` requests have, so that a minute takes a
+//! millisecond and thousands of them can be played.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use evenkeel::class::Class;
@@ -13,30 +14,45 @@ use evenkeel::config::Pace as Settings;
 use evenkeel::db::gate::GateReading;
 use evenkeel::migration::governor::Governor;
 use evenkeel::migration::pace::Order;
-use evenkeel::pressure::{InFlight, Latencies, Outcome};
+use evenkeel::pressure::trial::SAMPLING_ERROR;
+use evenkeel::pressure::{LatencyReading, Windows};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rand_distr::{Distribution, Exp1, Poisson};
+use rand_distr::{Distribution, Exp1, Poisson, StandardNormal};
 use serde::Deserialize;
 
-const STEP: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(25);
+/// The classes' shares of the requests, in the order of `Class::SHOPPERS`.
+const MIX: [f64; 3] = [0.08, 0.12, 0.80];
+/// Of requests whose latency is `0.7 + 0.3·Exp(1)`: the 95th percentile and the mean.
+const P95: f64 = 0.7 + 0.3 * 3.0;
+/// Requests that one connection has in work before it counts as waiting.
+const CONNECTIONS: f64 = 6.0;
 
 /// What happens in the shop.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    pub seed: u64,
     /// Requests per second that the shop can serve while the migration rests.
     pub capacity: f64,
     /// Time that a request takes in an empty shop.
     pub service_ms: f64,
     /// Share of the capacity that the migration takes while it works.
     pub cost: f64,
+    /// What the cost gains per second, as a share of it: a migration that becomes heavier.
+    #[serde(default)]
+    pub cost_grows: f64,
+    /// For how long work is felt after it ends: flushes, caches, vacuum.
+    #[serde(default)]
+    pub lingers_s: f64,
     pub load: Vec<Load>,
     #[serde(default)]
     pub stuck: Vec<Stuck>,
     #[serde(default)]
     pub failures: Vec<Failures>,
+    #[serde(default)]
+    pub slower: Vec<Slower>,
+    pub stalls: Option<Stalls>,
 }
 
 /// Offered load until a time, changing evenly from `from` to `to` requests per second.
@@ -46,7 +62,7 @@ pub struct Load {
     pub until_s: f64,
     pub from: f64,
     pub to: f64,
-    /// How far a second's rate strays from this, as a share of it.
+    /// How far a tick's rate strays from this, as a share of it.
     #[serde(default)]
     pub noise: f64,
 }
@@ -57,7 +73,7 @@ pub struct Load {
 pub struct Stuck {
     pub at_s: f64,
     pub until_s: f64,
-    pub requests: usize,
+    pub requests: u64,
 }
 
 /// A time in which a share of all requests fails.
@@ -67,6 +83,24 @@ pub struct Failures {
     pub from_s: f64,
     pub until_s: f64,
     pub share: f64,
+}
+
+/// A time over which everything becomes slower, evenly up to `times`, and stays so: a slow drift.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slower {
+    pub from_s: f64,
+    pub until_s: f64,
+    pub times: f64,
+}
+
+/// Moments in which the machine does something else.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stalls {
+    pub per_s: f64,
+    /// How long each lasts on average.
+    pub ms: f64,
 }
 
 /// The pace after one sample.
@@ -80,30 +114,58 @@ pub struct Sample {
 /// What came of it.
 pub struct Played {
     pub samples: Vec<Sample>,
-    /// When every request arrived and how long it took, in seconds and milliseconds.
-    pub requests: Vec<(f64, f64)>,
+    /// What shoppers felt in every tick: when, how many they were, and their mean latency.
+    pub felt: Vec<(f64, f64, f64)>,
 }
 
-struct Open {
-    ends: Instant,
-    request: InFlight,
-    outcome: Outcome,
+/// What a class felt in a tick.
+#[derive(Clone, Copy, Default)]
+struct Felt {
+    requests: f64,
+    failed: f64,
+    /// Their 95th percentile, sampling error included, times their number.
+    p95_sum: f64,
 }
 
-impl PartialEq for Open {
-    fn eq(&self, other: &Self) -> bool {
-        self.ends == other.ends
-    }
+/// The last ticks of every class.
+struct Memory {
+    origin: Instant,
+    ticks: Vec<[Felt; 3]>,
+    stuck: Vec<(Instant, Instant, u64)>,
 }
-impl Eq for Open {}
-impl PartialOrd for Open {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Open {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.ends.cmp(&other.ends)
+
+impl Windows for Memory {
+    fn read(&self, class: Class, window: Duration, now: Instant) -> LatencyReading {
+        let ticks = (window.as_micros() / TICK.as_micros()) as usize;
+        let sum = self
+            .ticks
+            .iter()
+            .rev()
+            .take(ticks)
+            .map(|tick| tick[class.index()]);
+        let sum = sum.fold(Felt::default(), |sum, tick| Felt {
+            requests: sum.requests + tick.requests,
+            failed: sum.failed + tick.failed,
+            p95_sum: sum.p95_sum + tick.p95_sum,
+        });
+        let stuck = self
+            .stuck
+            .iter()
+            .filter(|(from, until, _)| class == Class::Checkout && (*from..*until).contains(&now));
+        let (in_flight, oldest) = stuck.fold((0, Duration::ZERO), |(n, oldest), (from, _, of)| {
+            (n + of, oldest.max(now.duration_since(*from)))
+        });
+        assert!(now >= self.origin);
+        let p95 = (sum.requests > 0.0).then(|| sum.p95_sum / sum.requests);
+        LatencyReading {
+            completed: sum.requests as u64,
+            failed: sum.failed as u64,
+            in_flight,
+            oldest_ms: oldest.as_secs_f64() * 1e3,
+            p50_ms: p95.map(|p95| p95 / P95),
+            p95_ms: p95,
+            p99_ms: p95.map(|p95| p95 * 1.4),
+        }
     }
 }
 
@@ -115,94 +177,101 @@ impl Script {
             if t < load.until_s {
                 let along = (t - began) / (load.until_s - began);
                 let rate = load.from + (load.to - load.from) * along;
-                return rate * (1.0 + load.noise * random.random_range(-1.0..1.0));
+                let noise: f64 = random.random_range(-1.0..1.0);
+                return (rate * (1.0 + load.noise * noise)).max(0.0);
             }
             began = load.until_s;
         }
         0.0
     }
 
-    /// Plays the script with a migration that costs `cost` of the capacity.
-    pub fn play(&self, settings: &Settings, cost: f64) -> Played {
-        let mut random = StdRng::seed_from_u64(self.seed);
+    /// How many times slower everything is at `t` seconds.
+    fn slowness(&self, t: f64) -> f64 {
+        let drift = |s: &Slower| {
+            let along = ((t - s.from_s) / (s.until_s - s.from_s)).clamp(0.0, 1.0);
+            1.0 + (s.times - 1.0) * along
+        };
+        self.slower.iter().map(drift).product()
+    }
+
+    /// Plays the script with a migration whose work costs `cost` of the capacity.
+    pub fn play(&self, settings: &Settings, cost: f64, seed: u64) -> Played {
+        let mut random = StdRng::seed_from_u64(seed);
         let origin = Instant::now();
-        let latencies = Latencies::new(origin);
-        let mut governor = Governor::new(settings.clone(), origin);
+        let at = |s: f64| origin + Duration::from_secs_f64(s);
+        let mut memory = Memory {
+            origin,
+            ticks: Vec::new(),
+            stuck: self
+                .stuck
+                .iter()
+                .map(|s| (at(s.at_s), at(s.until_s), s.requests))
+                .collect(),
+        };
+        let mut governor = Governor::new(settings.clone(), seed, origin);
         let mut gates = [GateReading {
             max: 6,
             ..GateReading::default()
         }; 4];
-        let mut open: BinaryHeap<Reverse<Open>> = BinaryHeap::new();
-        let (mut samples, mut requests) = (Vec::new(), Vec::new());
-        let (mut working, mut backlog) = (0.0, 0.0_f64);
+        let (mut samples, mut felt) = (Vec::new(), Vec::new());
+        let (mut working, mut lingering, mut backlog, mut stalled_s) = (0.0, 0.0, 0.0_f64, 0.0);
+        let tick_s = TICK.as_secs_f64();
         let until = self.load.last().map_or(0.0, |load| load.until_s);
-        let steps = (until / STEP.as_secs_f64()) as u32;
-        let per_sample = (settings.sample.as_micros() / STEP.as_micros()) as u32;
-        for step in 0..steps {
-            let now = origin + STEP * step;
-            let t = now.duration_since(origin).as_secs_f64();
-            while open.peek().is_some_and(|Reverse(next)| next.ends <= now) {
-                let Some(Reverse(next)) = open.pop() else {
-                    break;
-                };
-                next.request.finish(next.outcome, next.ends);
+        let per_sample = (settings.sample.as_micros() / TICK.as_micros()) as u32;
+        for tick in 0..(until / tick_s) as u32 {
+            let now = origin + TICK * tick;
+            let t = tick_s * f64::from(tick);
+            let rate = self.rate(t, &mut random);
+            if let Some(stalls) = &self.stalls
+                && random.random_bool(stalls.per_s * tick_s)
+            {
+                let length: f64 = Exp1.sample(&mut random);
+                stalled_s += length * stalls.ms / 1e3;
             }
-            for stuck in &self.stuck {
-                if (stuck.at_s..stuck.at_s + STEP.as_secs_f64()).contains(&t) {
-                    for _ in 0..stuck.requests {
-                        open.push(Reverse(Open {
-                            ends: origin + Duration::from_secs_f64(stuck.until_s),
-                            request: latencies.arrive(Class::Checkout, now),
-                            outcome: Outcome::Ok,
-                        }));
-                    }
-                }
-            }
-            let rate = self.rate(t, &mut random).max(0.0);
-            let mean = rate * STEP.as_secs_f64();
-            let arrivals = match Poisson::new(mean) {
-                Ok(poisson) => poisson.sample(&mut random) as u64,
-                Err(_) => 0,
+            let stall = stalled_s.min(tick_s);
+            stalled_s -= stall;
+            // Work is felt for a while after it has ended.
+            let settles = if self.lingers_s > 0.0 {
+                1.0 - (-tick_s / self.lingers_s).exp()
+            } else {
+                1.0
             };
-            let capacity = self.capacity * (1.0 - cost * working);
-            backlog = (backlog + arrivals as f64 - capacity * STEP.as_secs_f64()).max(0.0);
-            // Chance bunches arrivals within a step; only what outlasts one is a queue.
-            let queued_s = (backlog / capacity - STEP.as_secs_f64()).max(0.0);
+            lingering += (working - lingering) * settles;
+            let cost = (cost * (1.0 + self.cost_grows * t) * lingering).min(0.9);
+            let capacity = self.capacity * (1.0 - cost) / self.slowness(t);
+            let served = capacity * (tick_s - stall);
+            backlog = (backlog + rate * tick_s - served).max(0.0);
+            let queued_s = backlog / capacity + stall / 2.0;
             let utilisation = (rate / capacity).min(0.97);
+            let mean_ms = self.service_ms * self.slowness(t) / (1.0 - utilisation) + queued_s * 1e3;
             let failing = self
                 .failures
                 .iter()
                 .find(|f| (f.from_s..f.until_s).contains(&t));
-            for _ in 0..arrivals {
-                let chance: f64 = Exp1.sample(&mut random);
-                let service = self.service_ms * (0.7 + 0.3 * chance) / (1.0 - utilisation);
-                let took_ms = service + queued_s * 1e3;
-                let class = match random.random_range(0..100) {
-                    0..80 => Class::Browse,
-                    80..92 => Class::Account,
-                    _ => Class::Checkout,
+            let mut classes = [Felt::default(); 3];
+            for (class, share) in Class::SHOPPERS.into_iter().zip(MIX) {
+                let n = Poisson::new(rate * share * tick_s);
+                let n: f64 = n.map_or(0.0, |n| n.sample(&mut random));
+                let error: f64 = StandardNormal.sample(&mut random);
+                let error = (SAMPLING_ERROR / n.max(1.0).sqrt() * error).max(-0.9);
+                classes[class.index()] = Felt {
+                    requests: n,
+                    failed: failing.map_or(0.0, |f| (n * f.share).round()),
+                    p95_sum: n * mean_ms * P95 * (1.0 + error),
                 };
-                let fails = failing.is_some_and(|f| random.random_bool(f.share));
-                open.push(Reverse(Open {
-                    ends: now + Duration::from_secs_f64(took_ms / 1e3),
-                    request: latencies.arrive(class, now),
-                    outcome: if fails { Outcome::Failed } else { Outcome::Ok },
-                }));
-                requests.push((t, took_ms));
                 let gate = &mut gates[class.index()];
-                gate.granted += 1;
-                gate.waited_us += (queued_s * 1e6) as u64;
-            }
-            for gate in &mut gates {
+                gate.granted += n as u64;
+                gate.waited_us += (n * queued_s * 1e6) as u64;
                 gate.oldest_wait_ms = queued_s * 1e3;
-                gate.waiting = (backlog / 3.0) as usize;
+                gate.waiting = (backlog * share / CONNECTIONS) as usize;
             }
-            if step % per_sample == 0 {
-                let pace = governor.decide(Some(&latencies), &gates, now);
-                working = if pace.order == Order::Work {
-                    pace.duty
-                } else {
-                    0.0
+            felt.push((t, rate * tick_s, mean_ms));
+            memory.ticks.push(classes);
+            if tick % per_sample == 0 {
+                let pace = governor.decide(Some(&memory), &gates, now);
+                working = match pace.order {
+                    Order::Work => pace.duty,
+                    Order::Wait | Order::Cancel => 0.0,
                 };
                 samples.push(Sample {
                     at_s: t,
@@ -211,6 +280,6 @@ impl Script {
                 });
             }
         }
-        Played { samples, requests }
+        Played { samples, felt }
     }
 }

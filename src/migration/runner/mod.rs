@@ -178,7 +178,7 @@ impl Runner {
                 governor.resume(now);
                 governor
             }
-            _ => Governor::new(self.pace.clone(), now),
+            _ => Governor::new(self.pace.clone(), rand::random(), now),
         }
     }
 
