@@ -369,8 +369,13 @@ async fn standalone(
     let sensors = Sensors {
         latencies: None,
         pool: app.pool.clone(),
+        surroundings: Some(app.surroundings.clone()),
     };
     let stop = CancellationToken::new();
+    let sampler = app.sampler(false);
+    let sampling = app.shutdown.token().clone();
+    app.shutdown
+        .spawn(async move { sampler.run(sampling).await });
     let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
     let queued = control::start(conn, definition, &actor()).await?;
     let Some(run) = runner.take().await? else {
@@ -390,6 +395,7 @@ async fn standalone(
             drive.await
         }
     };
+    app.shutdown.finish().await;
     app.pool.close().await;
     let run = ledger::find(conn, run.id).await?;
     let progress = Progress::of(conn, run).await?;

@@ -2,7 +2,10 @@
 
 mod completeness;
 mod contention;
+mod database;
+mod fail_closed;
 mod fixture;
+mod fleet;
 mod interruptions;
 mod keys;
 mod kill;
@@ -12,3 +15,4 @@ mod refusals;
 mod scenarios;
 mod shop;
 mod signals;
+mod throttles;

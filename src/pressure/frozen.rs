@@ -1,0 +1,101 @@
+//! Readings that stopped moving although there is work under way.
+//!
+//! A broken meter shows the same number for ever, and the number it shows is mostly a good one. Two
+//! meters watch each other here: shoppers take connections at the gates, so neither the counts of
+//! requests nor those of the gates can stand still while the other moves or somebody waits.
+
+use std::time::Instant;
+
+use super::latency::{LatencyReading, Totals};
+use super::signal::{Signal, Verdict};
+use crate::class::Class;
+use crate::config::Pace as Settings;
+use crate::db::gate::GateReading;
+
+/// What one class's meters show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Meters {
+    /// Requests since the start.
+    pub totals: Totals,
+    /// The fast window.
+    pub fast: LatencyReading,
+    /// The class's gate.
+    pub gate: GateReading,
+}
+
+/// Since when a meter has shown the same.
+#[derive(Clone, Copy, Debug)]
+struct Still<T> {
+    shows: T,
+    since: Instant,
+    /// Connections that had been granted by then.
+    granted: u64,
+}
+
+/// Remembers what the meters of every class last showed. It reads no clock.
+#[derive(Clone, Debug, Default)]
+pub struct Frozen {
+    latency: [Option<Still<(Totals, LatencyReading)>>; 4],
+    gates: [Option<Still<GateReading>>; 4],
+}
+
+fn still<T: PartialEq + Copy>(
+    slot: &mut Option<Still<T>>,
+    shows: T,
+    granted: u64,
+    now: Instant,
+) -> Still<T> {
+    match slot {
+        Some(still) if still.shows == shows && still.since <= now => *still,
+        _ => *slot.insert(Still {
+            shows,
+            since: now,
+            granted,
+        }),
+    }
+}
+
+impl Frozen {
+    /// Takes what the meters of `class` show at `now`, and says which of them are frozen.
+    pub fn judge(
+        &mut self,
+        settings: &Settings,
+        class: Class,
+        meters: &Meters,
+        now: Instant,
+    ) -> Vec<Signal> {
+        let i = class.index();
+        let Meters { totals, fast, gate } = *meters;
+        let mut signals = Vec::new();
+        let mut say = |what: &str, reason: String| {
+            signals.push(Signal {
+                source: format!("{class} {what}"),
+                verdict: Verdict::Unknown,
+                at: now,
+                reason,
+            });
+        };
+        let latency = still(&mut self.latency[i], (totals, fast), gate.granted, now);
+        let stood = now.saturating_duration_since(latency.since);
+        let granted = gate.granted.saturating_sub(latency.granted);
+        // A request in flight grows older, and one that took a connection was counted.
+        if stood > settings.stale_after && (fast.in_flight > 0 || granted > 0) {
+            let reason = format!(
+                "frozen: the same for {stood:.1?} with {} requests in flight and {granted} \
+                 connections handed out",
+                fast.in_flight
+            );
+            say("latency", reason);
+        }
+        let gate_still = still(&mut self.gates[i], gate, gate.granted, now);
+        let stood = now.saturating_duration_since(gate_still.since);
+        if stood > settings.stale_after && (gate.in_use > 0 || gate.waiting > 0) {
+            let reason = format!(
+                "frozen: the same for {stood:.1?} with {} connections in use and {} waiting",
+                gate.in_use, gate.waiting
+            );
+            say("connections", reason);
+        }
+        signals
+    }
+}
