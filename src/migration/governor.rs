@@ -100,11 +100,15 @@ impl Governor {
         loop {
             ticks.tick().await;
             let gates = sensors.pool.gates();
-            self.outlook
-                .look(sensors.surroundings.as_ref(), Some(migration));
+            self.look(sensors.surroundings.as_ref(), migration);
             let pace = self.decide(sensors.latencies.as_ref(), &gates, Instant::now());
             publish.send_replace(pace);
         }
+    }
+
+    /// Takes what was last measured around `migration` into the next decision.
+    pub fn look(&mut self, surroundings: Option<&Surroundings>, migration: &str) {
+        self.outlook.look(surroundings, Some(migration));
     }
 
     /// The pace after a sample at `now`, given what shoppers felt and what the gates counted.

@@ -57,9 +57,15 @@ pub enum ThrottleError {
     /// Nobody would know why.
     #[error("say why, in a few words: whoever wonders about the pace reads it in the status")]
     Reason,
+    /// Neither a migration nor all of them.
+    #[error("name the migration, or say --all")]
+    Whom,
     /// No such rule, or not in force any more.
     #[error("no throttle {0} is in force; `evenkeel migrate throttle --list` shows them")]
     Unknown(i64),
+    /// No connection.
+    #[error(transparent)]
+    Pool(#[from] crate::db::PoolError),
     /// The database refused.
     #[error(transparent)]
     Database(#[from] sqlx::Error),

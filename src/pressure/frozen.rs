@@ -1,4 +1,4 @@
-//! Readings that stopped moving although there is work under way.
+//! Readings that stopped moving although there is work under way, or that nobody took for a while.
 //!
 //! A broken meter shows the same number for ever, and the number it shows is mostly a good one. Two
 //! meters watch each other here: shoppers take connections at the gates, so neither the counts of
@@ -35,6 +35,8 @@ struct Still<T> {
 /// Remembers what the meters of every class last showed. It reads no clock.
 #[derive(Clone, Debug, Default)]
 pub struct Frozen {
+    /// When every class was last judged, and what its totals were.
+    last: [Option<(Instant, Totals)>; 4],
     latency: [Option<Still<(Totals, LatencyReading)>>; 4],
     gates: [Option<Still<GateReading>>; 4],
 }
@@ -53,6 +55,15 @@ fn still<T: PartialEq + Copy>(
             granted,
         }),
     }
+}
+
+/// What happened between two samples that are too far apart, or in the wrong order, is not known.
+fn gap(settings: &Settings, last: Instant, now: Instant) -> Option<String> {
+    let Some(passed) = now.checked_duration_since(last) else {
+        return Some(format!("the clock went back by {:.1?}", last - now));
+    };
+    let long = passed > settings.stale_after;
+    long.then(|| format!("nothing was measured for {passed:.1?}"))
 }
 
 impl Frozen {
@@ -75,6 +86,15 @@ impl Frozen {
                 reason,
             });
         };
+        if let Some((last, before)) = self.last[i].replace((now, totals)) {
+            if let Some(reason) = gap(settings, last, now) {
+                say("latency", reason.clone());
+                say("connections", reason);
+            }
+            if totals.completed < before.completed || totals.failed < before.failed {
+                say("latency", "the counters were reset".to_owned());
+            }
+        }
         let latency = still(&mut self.latency[i], (totals, fast), gate.granted, now);
         let stood = now.saturating_duration_since(latency.since);
         let granted = gate.granted.saturating_sub(latency.granted);

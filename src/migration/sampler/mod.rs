@@ -2,8 +2,8 @@
 //!
 //! One task per process, on a connection of its own: the pool is full when it matters, and a question
 //! to the database must neither take a connection from a shopper nor wait behind a batch. Each look
-//! is one short transaction under a `statement_timeout`. While this process drives a migration it
-//! looks four times a second; while another one does, it only tells that one what its shoppers feel.
+//! is one short transaction under a `statement_timeout`: once a second, and four times a second while a
+//! migration runs in this process or in another one, which is told what the shoppers feel here.
 
 mod database;
 mod fleet;
@@ -25,7 +25,7 @@ use crate::pressure::{Latencies, Surroundings};
 
 /// How often is looked while a migration runs in some process.
 const BUSY: Duration = Duration::from_millis(250);
-/// How often is asked whether one does.
+/// How often is looked while none does.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often a process says that it is alive while none runs.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -133,23 +133,21 @@ impl Sampler {
             .as_ref()
             .map(|l| report(l, &self.pool, asked));
         let (active, published) = self.fleet.publish(&mut tx, report.as_ref(), due).await?;
-        if driven.is_empty() {
-            if !active {
-                self.fleet.tidy(&mut tx).await?;
-            }
-            tx.commit().await?;
-        } else {
-            let tables: Vec<_> = driven.into_iter().map(|driven| driven.table).collect();
-            let database = database::read(&mut tx, &tables, asked).await?;
-            let fleet = self.fleet.read(&mut tx, asked).await?;
-            let rules = throttle::read(&mut tx, asked).await?;
-            tx.commit().await?;
-            self.surroundings.publish(|seen| {
-                seen.database = Some(Arc::new(database));
-                seen.fleet = Some(Arc::new(fleet));
-                seen.rules = Some(Arc::new(rules));
-            });
+        let tables: Vec<_> = driven.into_iter().map(|driven| driven.table).collect();
+        let database = database::read(&mut tx, &tables, asked).await?;
+        let (mut fleet, mut rules) = (None, None);
+        if !tables.is_empty() {
+            fleet = Some(Arc::new(self.fleet.read(&mut tx, asked).await?));
+            rules = Some(Arc::new(throttle::read(&mut tx, asked).await?));
+        } else if !active {
+            self.fleet.tidy(&mut tx).await?;
         }
+        tx.commit().await?;
+        self.surroundings.publish(|seen| {
+            seen.database = Some(Arc::new(database));
+            seen.fleet = fleet;
+            seen.rules = rules;
+        });
         if published {
             self.published = Some(asked);
         }

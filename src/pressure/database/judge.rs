@@ -40,10 +40,22 @@ pub struct Judge {
     /// What is wrong with the last reading as a whole.
     fault: Option<String>,
     replicas: BTreeMap<String, Follower>,
-    /// Holder and xmin of what has no time of its own, and since when it has been seen so.
-    oldest: Option<(String, String, Instant)>,
+    /// The oldest transaction's holder, and what was known of it when it was first seen.
+    oldest: Option<Held>,
     /// Tables whose statistics were reset between the last two readings.
     forgotten: Vec<String>,
+}
+
+/// What is remembered of the oldest transaction.
+#[derive(Clone, Debug)]
+struct Held {
+    holder: String,
+    xmin: String,
+    /// For what PostgreSQL keeps no time of, its age is counted from here.
+    since: Instant,
+    age_s: Option<f64>,
+    /// It became younger, which nothing does.
+    rejuvenated: bool,
 }
 
 /// What is remembered of a replica.
@@ -132,13 +144,24 @@ impl Judge {
     }
 
     fn track_oldest(&mut self, reading: &Reading) {
-        let same = |known: &(String, String, Instant)| {
-            let now = reading.sample.oldest.as_ref();
-            now.is_some_and(|now| now.holder == known.0 && now.xmin == known.1)
+        let Some(now) = &reading.sample.oldest else {
+            self.oldest = None;
+            return;
         };
-        if !self.oldest.as_ref().is_some_and(same) {
-            let oldest = reading.sample.oldest.clone();
-            self.oldest = oldest.map(|oldest| (oldest.holder, oldest.xmin, reading.at));
+        match &mut self.oldest {
+            Some(held) if held.holder == now.holder && held.xmin == now.xmin => {
+                held.rejuvenated = now.age_s < held.age_s;
+                held.age_s = now.age_s;
+            }
+            other => {
+                *other = Some(Held {
+                    holder: now.holder.clone(),
+                    xmin: now.xmin.clone(),
+                    since: reading.at,
+                    age_s: now.age_s,
+                    rejuvenated: false,
+                });
+            }
         }
     }
 
@@ -259,6 +282,9 @@ impl Judge {
         let (Some(dead), Some(live)) = (table.dead, table.live) else {
             return doubt("PostgreSQL keeps no statistics of it (is track_counts off?)");
         };
+        if dead < 0 || live < 0 {
+            return doubt(format!("{dead} dead and {live} live rows"));
+        }
         let (dead, live) = (dead as f64, live as f64);
         if dead < FEW_ROWS {
             return None;
@@ -273,12 +299,12 @@ impl Judge {
         if !sample.sees_all && sample.foreign_sessions > 0 {
             return denied(sample, "xmin_age", "other roles' transactions");
         }
-        let oldest = sample.oldest.as_ref()?;
-        let age = match (oldest.age_s, &self.oldest) {
-            (Some(age), _) => age,
-            (None, Some((_, _, since))) => at.saturating_duration_since(*since).as_secs_f64(),
-            (None, None) => 0.0,
-        };
+        let (oldest, held) = (sample.oldest.as_ref()?, self.oldest.as_ref()?);
+        if held.rejuvenated {
+            return doubt(format!("{} became younger", oldest.holder));
+        }
+        let seen = at.saturating_duration_since(held.since).as_secs_f64();
+        let age = oldest.age_s.unwrap_or(seen);
         if !age.is_finite() || age < -1.0 {
             return doubt(format!("{} is {age} s old", oldest.holder));
         }
