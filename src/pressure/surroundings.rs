@@ -15,6 +15,9 @@ use crate::class::Class;
 use crate::config::{Budgets, Pace as Settings};
 use crate::db::gate::GateReading;
 
+/// What operators' rules are called where they cannot be read.
+const THROTTLES: &str = "throttles";
+
 /// The last readings of all sources. `None` was never measured.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -168,33 +171,40 @@ impl Outlook {
         }
     }
 
-    /// What operators allow at `now`. Rules that were read long ago still hold until they end.
+    /// What operators allow at `now`. Nothing, until that has been read once; rules that were read
+    /// long ago still hold until they end.
     pub fn caps(&self, now: Instant) -> Vec<Cap> {
-        let rules = self
-            .watched
-            .as_ref()
-            .and_then(|(_, seen)| seen.rules.as_ref());
-        rules.map_or_else(Vec::new, |rules| rules.caps(self.migration.as_deref(), now))
+        let Some((_, seen)) = &self.watched else {
+            return Vec::new();
+        };
+        let Some(rules) = &seen.rules else {
+            return vec![Cap {
+                duty: 0.0,
+                source: THROTTLES.to_owned(),
+                reason: format!("not read yet{}", because(seen)),
+            }];
+        };
+        rules.caps(self.migration.as_deref(), now)
     }
 }
 
 /// Whoever cannot read what operators ask for may be doing what they forbade.
 fn rules_unread(settings: &Settings, seen: &Seen, now: Instant) -> Option<Signal> {
-    let age = seen
-        .rules
-        .as_ref()
-        .map(|rules| now.checked_duration_since(rules.at));
-    let reason = match age {
-        Some(Some(age)) if age <= settings.stale_after => return None,
-        Some(Some(age)) => format!("last read {age:.1?} ago"),
-        Some(None) => "their time lies in the future".to_owned(),
-        None => "not read yet".to_owned(),
+    let rules = seen.rules.as_ref()?;
+    let reason = match now.checked_duration_since(rules.at) {
+        Some(age) if age <= settings.stale_after => return None,
+        Some(age) => format!("last read {age:.1?} ago"),
+        None => "their time lies in the future".to_owned(),
     };
-    let problem = seen.problem.as_deref();
     Some(Signal {
-        source: "throttles".to_owned(),
+        source: THROTTLES.to_owned(),
         verdict: Verdict::Unknown,
         at: now,
-        reason: reason + &problem.map_or(String::new(), |problem| format!(": {problem}")),
+        reason: reason + &because(seen),
     })
+}
+
+fn because(seen: &Seen) -> String {
+    let problem = seen.problem.as_deref();
+    problem.map_or(String::new(), |problem| format!(": {problem}"))
 }

@@ -80,7 +80,7 @@ async fn wal_dead_rows_and_old_transactions_are_measured_and_named() {
     };
     let budgets = Budgets {
         wal: tiny(1e-6, 1e6),
-        dead_rows: tiny(0.5, 0.9),
+        dead_rows: tiny(0.2, 0.4),
         xmin_age: tiny(1e-6, 1e6),
         ..Budgets::default()
     };

@@ -12,6 +12,7 @@ mod kill;
 mod leases;
 mod plans;
 mod refusals;
+mod replica;
 mod scenarios;
 mod shop;
 mod signals;
