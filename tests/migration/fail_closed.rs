@@ -167,14 +167,11 @@ enum Shows {
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn jump(world: &mut World, forward: bool) {
-    let shift = |at: Instant| {
-        if forward {
-            at + HOUR
-        } else {
-            at.checked_sub(HOUR).unwrap()
-        }
+    world.now = if forward {
+        world.now + HOUR
+    } else {
+        world.now.checked_sub(HOUR).unwrap()
     };
-    world.now = shift(world.now);
     world.measured = world.now;
 }
 

@@ -89,7 +89,10 @@ async fn a_throttle_is_listed_until_it_is_removed_and_nonsense_is_refused() {
     let made = throttle::add(sql, &request(0.2, hour), "ana")
         .await
         .unwrap();
-    assert_eq!(throttle::list(sql).await.unwrap(), [made.clone()]);
+    assert_eq!(
+        throttle::list(sql).await.unwrap(),
+        std::slice::from_ref(&made)
+    );
     throttle::remove(sql, made.id, "ben").await.unwrap();
     assert_eq!(throttle::list(sql).await.unwrap(), []);
     let again = throttle::remove(sql, made.id, "ben").await;
