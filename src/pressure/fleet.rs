@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::latency::{FAST, LatencyReading};
+use super::latency::LatencyReading;
 use super::saturation;
 use super::signal::{Signal, Verdict};
 use super::target::Targets;
@@ -26,6 +26,8 @@ const ENOUGH: u64 = 20;
 /// What a process says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// How far the fast windows reach back, in milliseconds: to the report before, at least.
+    pub fast_window_ms: u64,
     /// The fast window of every class of shopper, in the order of [`Class::SHOPPERS`].
     pub fast: [LatencyReading; 3],
     /// The slow window.
@@ -180,8 +182,9 @@ impl Judge {
             else {
                 continue;
             };
-            let windows_since = member.at.checked_sub(FAST).unwrap_or(member.at);
-            if windows_since < rested || member.sequence == known.rest_sequence {
+            let window = Duration::from_millis(report.fast_window_ms);
+            let began = member.at.checked_sub(window);
+            if began.is_none_or(|began| began < rested) || member.sequence == known.rest_sequence {
                 continue;
             }
             known.rest_sequence = member.sequence;

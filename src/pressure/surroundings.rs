@@ -78,6 +78,13 @@ impl Surroundings {
         self.seen.borrow().clone()
     }
 
+    /// Waits until operators' rules have been read, which is the last to be.
+    pub async fn measured(&self) {
+        let mut seen = self.seen.subscribe();
+        // The sender lives in `self`: this ends by its condition alone.
+        let _ = seen.wait_for(|seen| seen.rules.is_some()).await;
+    }
+
     /// Publishes a measurement.
     pub fn publish(&self, change: impl FnOnce(&mut Seen)) {
         self.seen.send_modify(change);

@@ -99,6 +99,7 @@ impl World {
                 sequence: 1000 + i64::from(tick),
                 at: now - Duration::from_millis(20),
                 report: Ok(Report {
+                    fast_window_ms: 250,
                     fast: [latency; 3],
                     slow: [latency; 3],
                     gates: [gate; 4],

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel::class::Class;
 use evenkeel::config::{Budgets, Pace};
+use evenkeel::migration::runner::End;
 use evenkeel::pressure::fleet::{Judge, Reading};
 use evenkeel::pressure::surroundings::{Driven, Surroundings};
 use evenkeel::pressure::{Latencies, Outcome, Signal, Verdict};
@@ -98,6 +99,43 @@ async fn what_shoppers_feel_elsewhere_is_heard_and_silence_is_unknown() {
 }
 
 #[tokio::test]
+async fn shoppers_who_fail_elsewhere_slow_the_run_down_here_and_are_named() {
+    let mut fixture = Fixture::with_rows(40).await;
+    fixture.pace.adaptive = true;
+    let (stop, shop) = (CancellationToken::new(), CancellationToken::new());
+    let latencies = Latencies::new(Instant::now());
+    fixture.watch("other", Budgets::default(), Some(latencies.clone()), &stop);
+    fixture.surroundings = Some(fixture.watch("driver", Budgets::default(), None, &stop));
+    let run = fixture.enqueue(&of_t()).await;
+    let runner = fixture.runner();
+    let taken = runner.take().await.unwrap().unwrap();
+    let drive = tokio::time::timeout(PATIENCE, runner.drive(taken));
+    let shopping = async {
+        while !shop.is_cancelled() {
+            let arrived = Instant::now();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let request = latencies.arrive(Class::Checkout, arrived);
+            request.finish(Outcome::Failed, Instant::now());
+        }
+    };
+    let (end, (), ()) = tokio::join!(drive, shopping, async {
+        // It is at the least duty from the beginning, so that it lasts.
+        fixture
+            .wait_until(
+                "SELECT count(*) FROM evenkeel.runs
+                  WHERE pace->'causes' @> '[{\"source\": \"checkout latency at other\",
+                                             \"verdict\": \"cut\"}]'
+                    AND (pace->>'duty')::float8 < 0.05",
+            )
+            .await;
+        shop.cancel();
+    });
+    assert_eq!(end.unwrap(), End::Completed);
+    fixture.assert_exactly_once("t", &run).await;
+    stop.cancel();
+}
+
+#[tokio::test]
 async fn a_process_that_falls_silent_is_unknown_whatever_the_clocks_say() {
     let mut fixture = Fixture::with_rows(1).await;
     let stop = CancellationToken::new();
@@ -177,6 +215,7 @@ fn a_baseline_of_another_process_is_learnt_in_pauses_even_with_few_requests() {
                 sequence: i64::from(tick),
                 at,
                 report: Ok(Report {
+                    fast_window_ms: 250,
                     fast: [latency; 3],
                     slow: [slow; 3],
                     gates: [gate; 4],

@@ -153,3 +153,51 @@ fn every_cause_is_named_and_the_lowest_cap_holds() {
         .capped(&settings, &[cap("throttle 3", 0.0)]);
     assert_eq!(stopped.order, Order::Cancel);
 }
+
+#[tokio::test]
+async fn the_command_line_makes_shows_and_ends_throttles_and_refuses_half_of_one() {
+    let fixture = Fixture::with_rows(1).await;
+    let evenkeel = async |words: &str| {
+        let arguments: Vec<_> = ["migrate", "throttle"]
+            .into_iter()
+            .chain(words.split(' '))
+            .collect();
+        let done = super::kill::evenkeel(&fixture.database, &arguments)
+            .stdout(std::process::Stdio::piped())
+            .output()
+            .await
+            .unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (
+            done.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let made = evenkeel("--all --for 30m --duty 0.2 --why sale").await;
+    assert!(
+        made.0 && made.1.contains("every migration works 20 %"),
+        "{made:?}"
+    );
+    let listed = evenkeel("--list").await;
+    assert!(listed.0 && listed.1.contains("sale"), "{listed:?}");
+    let ended = evenkeel("--remove 1").await;
+    assert!(ended.0 && ended.1.contains("ended"), "{ended:?}");
+    for (words, said) in [
+        ("--remove 1", "no throttle 1 is in force"),
+        ("--for 30m --duty 0.2 --why sale", "say --all"),
+        ("nothing --for 30m --duty 0.2 --why sale", "nothing"),
+        (
+            "--all --for 30m --duty 2 --why sale",
+            "a number from 0 to 1",
+        ),
+        ("--all --for 30m --duty 0.2", "--why"),
+        ("--all --duty 0.2 --why sale", "--for"),
+        ("--all --for soon --duty 0.2 --why sale", "--for"),
+    ] {
+        let refused = evenkeel(words).await;
+        assert!(
+            !refused.0 && refused.1.contains(said),
+            "{words}: {refused:?}"
+        );
+    }
+}

@@ -20,7 +20,7 @@ use super::throttle;
 use crate::class::Class;
 use crate::db::Pool;
 use crate::pressure::fleet::Report;
-use crate::pressure::latency::{FAST, SLOW};
+use crate::pressure::latency::{FAST, SLOW, TICK};
 use crate::pressure::{Latencies, Surroundings};
 
 /// How often is looked while a migration runs in some process.
@@ -130,10 +130,10 @@ impl Sampler {
         let asked = Instant::now();
         let mut tx = conn.begin_with(BEGIN).await?;
         let due = self.published.is_none_or(|at| asked - at >= ALIVE);
-        let report = self
-            .latencies
-            .as_ref()
-            .map(|l| report(l, &self.pool, asked));
+        let report = self.latencies.as_ref().map(|latencies| {
+            let gap = self.published.map_or(SLOW, |at| asked - at);
+            report(latencies, &self.pool, gap, asked)
+        });
         let (active, published) = self.fleet.publish(&mut tx, report.as_ref(), due).await?;
         let tables: Vec<_> = driven.into_iter().map(|driven| driven.table).collect();
         let database = database::read(&mut tx, &tables, asked).await?;
@@ -166,9 +166,12 @@ impl Sampler {
     }
 }
 
-fn report(latencies: &Latencies, pool: &Pool, now: Instant) -> Report {
+/// The fast window reaches back to the report before, so that nothing falls between two of them.
+fn report(latencies: &Latencies, pool: &Pool, gap: Duration, now: Instant) -> Report {
+    let fast = (gap + TICK).clamp(FAST, SLOW);
     Report {
-        fast: Class::SHOPPERS.map(|class| latencies.read(class, FAST, now)),
+        fast_window_ms: u64::try_from(fast.as_millis()).unwrap_or(u64::MAX),
+        fast: Class::SHOPPERS.map(|class| latencies.read(class, fast, now)),
         slow: Class::SHOPPERS.map(|class| latencies.read(class, SLOW, now)),
         gates: pool.gates(),
     }

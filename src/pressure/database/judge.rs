@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::doubt::{because, denied, doubt, fault, was_reset};
-use super::graded::{Judged, graded};
-use super::{Reading, Replica, Sample, Table};
-use crate::config::{Budget, Budgets, Pace as Settings};
+use super::doubt::{because, doubt, fault, was_reset};
+use super::graded::{self, Judged};
+use super::{Reading, Table};
+use crate::config::{Budgets, Pace as Settings};
 use crate::pressure::signal::{Signal, Verdict};
 
 /// The WAL rate is taken over this long, so that one checkpoint's burst is not a trend.
@@ -17,15 +17,6 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// A replica that was there counts as Unknown for this long after it has vanished; then it has been
 /// taken away.
 const GONE_AFTER: Duration = Duration::from_secs(60);
-/// A replica reports at least every `wal_receiver_status_interval`, 10 s unless set; three missed
-/// reports are silence.
-const REPLY_SILENCE: Duration = Duration::from_secs(30);
-/// A table with fewer dead rows than this has no debt worth waiting for.
-const FEW_ROWS: f64 = 10_000.0;
-/// A replica this close behind, in bytes, is not behind although PostgreSQL has no time for it.
-const CAUGHT_UP: i64 = 16 * 1024 * 1024;
-const MIB: f64 = 1024.0 * 1024.0;
-
 const WAL: &str = "wal";
 const REPLICAS: &str = "replica lag";
 const DEAD_ROWS: &str = "dead rows";
@@ -48,14 +39,14 @@ pub struct Judge {
 
 /// What is remembered of the oldest transaction.
 #[derive(Clone, Debug)]
-struct Held {
+pub(super) struct Held {
     holder: String,
     xmin: String,
     /// For what PostgreSQL keeps no time of, its age is counted from here.
-    since: Instant,
+    pub(super) since: Instant,
     age_s: Option<f64>,
     /// It became younger, which nothing does.
-    rejuvenated: bool,
+    pub(super) rejuvenated: bool,
 }
 
 /// What is remembered of a replica.
@@ -178,171 +169,45 @@ impl Judge {
                 });
             }
         };
-        if budgets.wal.enabled {
-            say(WAL.to_owned(), self.wal(budgets.wal));
+        if budgets.wal.enabled
+            && let (Some(first), Some(last)) = (self.window.front(), self.window.back())
+        {
+            say(WAL.to_owned(), graded::wal(budgets.wal, first, last));
         }
         if budgets.replica_lag.enabled {
             for replica in &sample.replicas {
-                let judged = self.replica(budgets.replica_lag, sample, replica, reading.at);
+                let follower = self.replicas.get(&replica.name);
+                let silent = follower.map_or(Duration::ZERO, |follower| {
+                    reading.at.saturating_duration_since(follower.replied)
+                });
+                let judged = graded::replica(budgets.replica_lag, sample, replica, silent);
                 say(format!("{REPLICAS} of {}", replica.name), judged);
             }
             for (name, follower) in &self.replicas {
                 if follower.seen < reading.at {
-                    let why = "it is no longer connected".to_owned();
-                    say(
-                        format!("{REPLICAS} of {name}"),
-                        Some((Verdict::Unknown, why)),
-                    );
+                    let gone = doubt("it is no longer connected");
+                    say(format!("{REPLICAS} of {name}"), gone);
                 }
             }
         }
         if budgets.dead_rows.enabled {
             for table in &sample.tables {
-                let judged = self.dead_rows(budgets.dead_rows, table);
+                let reset = self.forgotten.contains(&table.name);
+                let judged = graded::dead_rows(budgets.dead_rows, table, reset);
                 say(format!("{DEAD_ROWS} of {}", table.name), judged);
             }
         }
         if budgets.xmin_age.enabled {
-            say(
-                OLDEST.to_owned(),
-                self.oldest(budgets.xmin_age, sample, reading.at),
-            );
+            let held = self.oldest.as_ref();
+            let judged = graded::oldest(budgets.xmin_age, sample, held, reading.at);
+            say(OLDEST.to_owned(), judged);
         }
         if budgets.lock_waiters.enabled {
-            say(
-                LOCKS.to_owned(),
-                lock_waits(settings, budgets.lock_waiters, sample),
-            );
+            let judged = graded::lock_waits(settings, budgets.lock_waiters, sample);
+            say(LOCKS.to_owned(), judged);
         }
         signals
     }
-
-    fn wal(&self, budget: Budget) -> Judged {
-        let (Some(first), Some(last)) = (self.window.front(), self.window.back()) else {
-            return doubt("first sample");
-        };
-        let seconds = last.at.saturating_duration_since(first.at).as_secs_f64();
-        let (Some(from), Some(to)) = (first.sample.wal_bytes, last.sample.wal_bytes) else {
-            return doubt("the WAL position could not be read");
-        };
-        if self.window.len() < 2 || seconds <= 0.0 {
-            return doubt("first sample");
-        }
-        if to < from {
-            return doubt("the WAL position went back: this is another server, or an older state");
-        }
-        let rate = (to - from) as f64 / MIB / seconds;
-        let mut judged = graded(budget, rate, "MiB/s of WAL");
-        let requested = |sample: &Sample| sample.checkpoints_requested.unwrap_or(0);
-        let checkpoints = requested(&last.sample) - requested(&first.sample);
-        if let Some((_, reason)) = judged.as_mut().filter(|_| checkpoints > 0) {
-            reason.push_str("; it forced a checkpoint");
-        }
-        judged
-    }
-
-    fn replica(&self, budget: Budget, sample: &Sample, replica: &Replica, at: Instant) -> Judged {
-        let Some(state) = &replica.state else {
-            return denied(sample, "replica_lag", "the state of replicas");
-        };
-        let silent = self.replicas.get(&replica.name);
-        let silent = silent.map(|f| at.saturating_duration_since(f.replied));
-        if let Some(silent) = silent.filter(|silent| *silent > REPLY_SILENCE) {
-            return doubt(format!("it has not reported for {silent:.0?}"));
-        }
-        let Some(behind) = replica.behind_bytes else {
-            return doubt(format!(
-                "it is in state {state} and has no position to measure"
-            ));
-        };
-        let behind_mib = behind as f64 / MIB;
-        if state != "streaming" {
-            return doubt(format!(
-                "it is in state {state}, {behind_mib:.1} MiB behind"
-            ));
-        }
-        match replica.lag_s {
-            // A clock that was set back makes it negative, if only by a hair.
-            Some(lag) if !lag.is_finite() || lag < -0.1 => doubt(format!("a lag of {lag} s")),
-            Some(lag) => graded(budget, lag, "s behind").map(|(verdict, reason)| {
-                (
-                    verdict,
-                    format!("{reason}; {behind_mib:.1} MiB to replay there"),
-                )
-            }),
-            None if behind <= CAUGHT_UP => None,
-            None => doubt(format!("{behind_mib:.1} MiB behind, but no time is known")),
-        }
-    }
-
-    fn dead_rows(&self, budget: Budget, table: &Table) -> Judged {
-        if self.forgotten.contains(&table.name) {
-            return doubt("its statistics were reset");
-        }
-        let (Some(dead), Some(live)) = (table.dead, table.live) else {
-            return doubt("PostgreSQL keeps no statistics of it (is track_counts off?)");
-        };
-        if dead < 0 || live < 0 {
-            return doubt(format!("{dead} dead and {live} live rows"));
-        }
-        let (dead, live) = (dead as f64, live as f64);
-        if dead < FEW_ROWS {
-            return None;
-        }
-        graded(budget, dead / live.max(1.0), "dead rows per live row").map(|(verdict, reason)| {
-            let reason = format!("{reason}; {dead:.0} of them wait for vacuum");
-            (verdict, reason)
-        })
-    }
-
-    fn oldest(&self, budget: Budget, sample: &Sample, at: Instant) -> Judged {
-        if !sample.sees_all && sample.foreign_sessions > 0 {
-            return denied(sample, "xmin_age", "other roles' transactions");
-        }
-        let (oldest, held) = (sample.oldest.as_ref()?, self.oldest.as_ref()?);
-        if held.rejuvenated {
-            return doubt(format!("{} became younger", oldest.holder));
-        }
-        let seen = at.saturating_duration_since(held.since).as_secs_f64();
-        let age = oldest.age_s.unwrap_or(seen);
-        if !age.is_finite() || age < -1.0 {
-            return doubt(format!("{} is {age} s old", oldest.holder));
-        }
-        graded(budget, age, "s old").map(|(verdict, reason)| {
-            let holder = &oldest.holder;
-            (
-                verdict,
-                format!("vacuum waits for {holder}, which is {reason}"),
-            )
-        })
-    }
-}
-
-fn lock_waits(settings: &Settings, budget: Budget, sample: &Sample) -> Judged {
-    let Some(waiters) = sample.lock_waiters else {
-        return doubt("the locks could not be read");
-    };
-    let longest = sample.longest_wait_s.unwrap_or(0.0);
-    if !longest.is_finite() || longest < -1.0 || waiters < 0 {
-        return doubt(format!("{waiters} wait for {longest} s"));
-    }
-    if (waiters as f64) < budget.soft {
-        return None;
-    }
-    let critical = longest > settings.critical.as_secs_f64();
-    let verdict = if critical || waiters as f64 >= budget.hard {
-        Verdict::Stop
-    } else {
-        Verdict::Cut
-    };
-    let reason = format!(
-        "{waiters} wait for a lock of the batch, the first for {:.0} ms; the limits are {:.0} and \
-         {:.0} sessions",
-        longest.max(0.0) * 1e3,
-        budget.soft,
-        budget.hard
-    );
-    Some((verdict, reason))
 }
 
 /// Every source that has a budget, as Unknown.
