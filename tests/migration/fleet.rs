@@ -100,7 +100,7 @@ async fn what_shoppers_feel_elsewhere_is_heard_and_silence_is_unknown() {
 
 #[tokio::test]
 async fn shoppers_who_fail_elsewhere_slow_the_run_down_here_and_are_named() {
-    let mut fixture = Fixture::with_rows(40).await;
+    let mut fixture = Fixture::with_rows(400).await;
     fixture.pace.adaptive = true;
     let (stop, shop) = (CancellationToken::new(), CancellationToken::new());
     let latencies = Latencies::new(Instant::now());
