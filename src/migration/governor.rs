@@ -94,7 +94,7 @@ impl Governor {
     }
 
     /// Samples for `migration` until the future is dropped, publishing every pace.
-    pub async fn run(&mut self, sensors: &Sensors, migration: &str, publish: watch::Sender<Pace>) {
+    pub async fn run(&mut self, sensors: &Sensors, migration: &str, publish: &watch::Sender<Pace>) {
         if let Some(surroundings) = &sensors.surroundings {
             // Until they are known nothing runs; without this wait that would cost a whole sample.
             let _ = tokio::time::timeout(self.settings.sample, surroundings.measured()).await;
