@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::latency::LatencyReading;
+use super::latency::{LatencyReading, Totals};
 use super::saturation;
 use super::signal::{Signal, Verdict};
 use super::target::Targets;
@@ -26,6 +26,9 @@ const ENOUGH: u64 = 20;
 /// What a process says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// Requests of every class of shopper since the process began: what failed between two reports,
+    /// or in one that was overwritten before anybody read it, shows here.
+    pub totals: [Totals; 3],
     /// How far the fast windows reach back, in milliseconds: to the report before, at least.
     pub fast_window_ms: u64,
     /// The fast window of every class of shopper, in the order of [`Class::SHOPPERS`].
@@ -63,6 +66,9 @@ pub struct Reading {
 struct Known {
     sequence: i64,
     gates: Option<[GateReading; 4]>,
+    totals: [Totals; 3],
+    /// Requests of every class that failed since the report before.
+    failed: [u64; 3],
     /// What the gates said the last time that they could be compared.
     connections: Vec<Signal>,
     targets: Targets,
@@ -130,6 +136,11 @@ impl Judge {
         let known = self.known.entry(process.clone()).or_insert(Known {
             sequence: member.sequence,
             gates: None,
+            totals: member
+                .report
+                .as_ref()
+                .map_or_else(|_| Default::default(), |r| r.totals),
+            failed: [0; 3],
             connections: Vec::new(),
             targets: Targets::default(),
             rest: [Rest::default(); 3],
@@ -151,7 +162,10 @@ impl Judge {
             Err(err) => return vec![unknown(source, err.clone(), member.at)],
         };
         if member.sequence != known.sequence || known.gates.is_none() {
-            known.reset = member.sequence < known.sequence;
+            let before = std::mem::replace(&mut known.totals, report.totals);
+            let failed = |i: usize| report.totals[i].failed.checked_sub(before[i].failed);
+            known.reset = member.sequence < known.sequence || (0..3).any(|i| failed(i).is_none());
+            known.failed = std::array::from_fn(|i| failed(i).unwrap_or(0));
             known.sequence = member.sequence;
             let signals = saturation::judge(known.gates.as_ref(), &report.gates, member.at);
             known.gates = Some(report.gates);
@@ -165,8 +179,12 @@ impl Judge {
             return vec![unknown(source, why, member.at)];
         }
         let latency = Class::SHOPPERS.into_iter().enumerate().map(|(i, class)| {
-            let (fast, slow) = (&report.fast[i], &report.slow[i]);
-            let mut signal = known.targets.judge(settings, class, fast, slow, member.at);
+            let fast = LatencyReading {
+                failed: report.fast[i].failed.max(known.failed[i]),
+                ..report.fast[i]
+            };
+            let slow = &report.slow[i];
+            let mut signal = known.targets.judge(settings, class, &fast, slow, member.at);
             signal.source = format!("{} at {process}", signal.source);
             signal
         });

@@ -99,6 +99,10 @@ impl World {
                 sequence: 1000 + i64::from(tick),
                 at: now - Duration::from_millis(20),
                 report: Ok(Report {
+                    totals: [Totals {
+                        completed: 1000 + u64::from(tick) * 25,
+                        failed: 0,
+                    }; 3],
                     fast_window_ms: 250,
                     fast: [latency; 3],
                     slow: [latency; 3],

@@ -170,6 +170,7 @@ impl Sampler {
 fn report(latencies: &Latencies, pool: &Pool, gap: Duration, now: Instant) -> Report {
     let fast = (gap + TICK).clamp(FAST, SLOW);
     Report {
+        totals: Class::SHOPPERS.map(|class| latencies.totals(class)),
         fast_window_ms: u64::try_from(fast.as_millis()).unwrap_or(u64::MAX),
         fast: Class::SHOPPERS.map(|class| latencies.read(class, fast, now)),
         slow: Class::SHOPPERS.map(|class| latencies.read(class, SLOW, now)),
