@@ -24,6 +24,7 @@ use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
 use crate::migration::runner::{End, Runner};
 use crate::migration::sweep::{VerifyError, verify};
+use crate::migration::throttle::ThrottleError;
 use crate::shutdown::Shutdown;
 
 /// Look at background migrations and control them.
@@ -80,6 +81,8 @@ enum Command {
         /// Name of the migration.
         name: String,
     },
+    /// Cap the pace of one migration or of all, for a time.
+    Throttle(super::throttle::Args),
     /// Queue a run and drive it in this process, without a shop.
     Run {
         /// Name of the migration.
@@ -117,6 +120,9 @@ pub enum MigrateError {
         /// Why.
         source: std::io::Error,
     },
+    /// The throttle was not made or removed.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -194,6 +200,11 @@ async fn dispatch(
         Command::Pause { name } => command_run(conn, &name, State::Paused).await,
         Command::Resume { name } => command_run(conn, &name, State::Queued).await,
         Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
+        Command::Throttle(args) => {
+            // A cap on a migration that does not exist would cap nothing.
+            args.name().map(load).transpose()?;
+            Ok(super::throttle::run(&args, conn, &actor()).await?)
+        }
         Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
         Command::Run { name, duty, .. } => {
             standalone(settings, database, conn, &load(&name)?, duty).await
@@ -369,8 +380,13 @@ async fn standalone(
     let sensors = Sensors {
         latencies: None,
         pool: app.pool.clone(),
+        surroundings: Some(app.surroundings.clone()),
     };
     let stop = CancellationToken::new();
+    let sampler = app.sampler(false);
+    let sampling = app.shutdown.token().clone();
+    app.shutdown
+        .spawn(async move { sampler.run(sampling).await });
     let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
     let queued = control::start(conn, definition, &actor()).await?;
     let Some(run) = runner.take().await? else {
@@ -390,6 +406,7 @@ async fn standalone(
             drive.await
         }
     };
+    app.shutdown.finish().await;
     app.pool.close().await;
     let run = ledger::find(conn, run.id).await?;
     let progress = Progress::of(conn, run).await?;

@@ -6,3 +6,4 @@ pub mod demo;
 pub mod load;
 pub mod migrate;
 pub mod serve;
+mod throttle;

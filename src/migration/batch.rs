@@ -106,8 +106,13 @@ impl Batch<'_> {
     }
 }
 
+/// What a batch's session calls itself while it lasts, so that it can be told from the shoppers' on
+/// the same connection. A name that begins so is a batch.
+pub const APPLICATION: &str = "evenkeel migration";
+
 /// Opens a short transaction over the migrated table, in one round trip.
 ///
+/// - It says who it is: whoever waits for its locks can be told from who waits for a shopper's.
 /// - Nothing in it waits or works for long: whatever the table's locks are, the holder keeps its
 ///   lease and hears a shutdown.
 /// - The commit is asynchronous: rows and cursor are in the same transaction, so a crash of the
@@ -122,7 +127,8 @@ pub async fn begin<'c>(
     settings: &Engine,
 ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
     let sql = format!(
-        "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+        "BEGIN; SET LOCAL application_name = '{APPLICATION}'; \
+         SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
          SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
          SET LOCAL enable_seqscan = off",
         settings.statement_timeout.as_millis(),

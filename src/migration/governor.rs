@@ -19,7 +19,7 @@ use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
 use crate::pressure::trial::{Finding, Slice, Trial};
-use crate::pressure::{Latencies, Targets, Windows, saturation};
+use crate::pressure::{Latencies, Outlook, Surroundings, Targets, Windows, saturation};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
 /// in which they build up.
@@ -44,6 +44,8 @@ pub struct Sensors {
     pub latencies: Option<Latencies>,
     /// The pool that is shared with them.
     pub pool: Pool,
+    /// The database, the fleet and operators' rules; `None` where nothing watches them.
+    pub surroundings: Option<Surroundings>,
 }
 
 /// What the governor is at.
@@ -85,6 +87,8 @@ pub struct Governor {
     sampled_at: Instant,
     suffering: bool,
     gates: Option<[GateReading; 4]>,
+    /// What is judged beside the shoppers of this process.
+    outlook: Outlook,
     pace: Pace,
     random: StdRng,
 }
@@ -111,6 +115,7 @@ impl Governor {
             sampled_at: now,
             suffering: false,
             gates: None,
+            outlook: Outlook::default(),
             pace,
             random: StdRng::seed_from_u64(seed),
         }
@@ -130,17 +135,27 @@ impl Governor {
         self.pace = self.pace.waiting("baseline", RESTING, now);
     }
 
-    /// Samples until the future is dropped, publishing every pace.
-    pub async fn run(&mut self, sensors: &Sensors, publish: &watch::Sender<Pace>) {
+    /// Samples for `migration` until the future is dropped, publishing every pace.
+    pub async fn run(&mut self, sensors: &Sensors, migration: &str, publish: &watch::Sender<Pace>) {
+        if let Some(surroundings) = &sensors.surroundings {
+            // Until they are known nothing runs; without this wait that would cost a whole sample.
+            let _ = tokio::time::timeout(self.settings.sample, surroundings.measured()).await;
+        }
         let mut ticks = tokio::time::interval(self.settings.sample);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let gates = sensors.pool.gates();
+            self.look(sensors.surroundings.as_ref(), migration);
             let latencies = sensors.latencies.as_ref().map(|felt| felt as &dyn Windows);
             let pace = self.decide(latencies, &gates, Instant::now());
             publish.send_replace(pace);
         }
+    }
+
+    /// Takes what was last measured around `migration` into the next decision.
+    pub fn look(&mut self, surroundings: Option<&Surroundings>, migration: &str) {
+        self.outlook.look(surroundings, Some(migration));
     }
 
     /// The pace after a sample at `now`, given what shoppers felt and what the gates counted.
@@ -166,6 +181,7 @@ impl Governor {
                 if resting && worst != Verdict::Stop {
                     if baseline && now.saturating_duration_since(since) >= SETTLE + FAST {
                         self.glance(latencies, now);
+                        self.outlook.observe(since + SETTLE);
                     }
                     let resting = self.pace.waiting("rest", RESTING, now);
                     self.pace = resting.clone();
@@ -186,7 +202,8 @@ impl Governor {
             }
         }
         let trusting = self.pace.clone().trusting(self.trust.duty());
-        let mut next = trusting.next(&self.settings, &signals, now);
+        let next = trusting.next(&self.settings, &signals, now);
+        let mut next = next.capped(&self.settings, &self.outlook.caps(now));
         if next.duty < self.pace.duty {
             debug!(from = self.pace.duty, to = next.duty, causes = ?next.causes, "slowing down");
         }
@@ -391,6 +408,7 @@ impl Governor {
                 reason: "no shop runs in this process".to_owned(),
             }),
         }
+        signals.extend(self.outlook.judge(&self.settings, latencies, gates, now));
         signals
     }
 }

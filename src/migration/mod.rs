@@ -16,5 +16,7 @@ pub mod plan;
 pub mod progress;
 pub mod retry;
 pub mod runner;
+pub mod sampler;
 pub mod sweep;
+pub mod throttle;
 pub mod trust;

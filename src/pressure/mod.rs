@@ -3,12 +3,18 @@
 //! Nothing here decides anything: a reading has a time and numbers, a signal adds a verdict and a
 //! reason. `migration::pace` turns signals into a pace.
 
+pub mod database;
+pub mod fleet;
+pub mod frozen;
 pub mod latency;
+pub mod rules;
 pub mod saturation;
 pub mod signal;
+pub mod surroundings;
 pub mod target;
 pub mod trial;
 
 pub use latency::{InFlight, Latencies, LatencyReading, Outcome, Windows};
 pub use signal::{Signal, Verdict};
+pub use surroundings::{Outlook, Surroundings};
 pub use target::Targets;

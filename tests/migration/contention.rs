@@ -87,7 +87,7 @@ async fn a_critical_signal_cancels_the_batch_in_flight() {
     let drive = tokio::time::timeout(PATIENCE, runner.drive(taken));
     let (end, took) = tokio::join!(drive, async {
         let sleeping = "SELECT count(*) FROM pg_stat_activity
-            WHERE application_name = 'engine' AND datname = current_database()
+            WHERE application_name LIKE 'evenkeel migration%' AND datname = current_database()
               AND wait_event = 'PgSleep'";
         fixture.wait_until(sleeping).await;
         let stuck_at = Instant::now();
@@ -95,7 +95,7 @@ async fn a_critical_signal_cancels_the_batch_in_flight() {
             .map(|_| latencies.arrive(Class::Checkout, stuck_at))
             .collect();
         let at_work = "SELECT count(*) FROM pg_stat_activity
-            WHERE application_name = 'engine' AND datname = current_database()
+            WHERE application_name LIKE 'evenkeel migration%' AND datname = current_database()
               AND (state <> 'idle' AND query LIKE '%UPDATE t%')";
         fixture
             .wait_until(&format!("SELECT (1 - ({at_work}))::bigint"))

@@ -110,8 +110,8 @@ fn problems(name: &str, scenario: &Scenario) -> Vec<String> {
     let settings = Settings::default();
     let days: Vec<(Played, Played)> = (0..SEEDS)
         .map(|seed| {
-            let with = scenario.shop.play(&settings, scenario.shop.cost, seed);
-            (with, scenario.shop.play(&settings, 0.0, seed))
+            let with = scenario.shop.play(Some(&settings), seed);
+            (with, scenario.shop.play(None, seed))
         })
         .collect();
     let judge = |expected: &Expectation| {

@@ -15,8 +15,9 @@ use evenkeel::db::gate::GateReading;
 use evenkeel::migration::governor::Governor;
 use evenkeel::migration::pace::Order;
 use evenkeel::pressure::trial::SAMPLING_ERROR;
+use evenkeel::pressure::latency::Totals;
 use evenkeel::pressure::{LatencyReading, Windows};
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Exp1, Poisson, StandardNormal};
 use serde::Deserialize;
@@ -118,7 +119,7 @@ pub struct Played {
     pub felt: Vec<(f64, f64, f64)>,
 }
 
-/// What a class felt in a tick.
+/// What a class felt so far.
 #[derive(Clone, Copy, Default)]
 struct Felt {
     requests: f64,
@@ -127,7 +128,7 @@ struct Felt {
     p95_sum: f64,
 }
 
-/// The last ticks of every class.
+/// What every class had felt by the end of every tick.
 struct Memory {
     origin: Instant,
     ticks: Vec<[Felt; 3]>,
@@ -137,17 +138,10 @@ struct Memory {
 impl Windows for Memory {
     fn read(&self, class: Class, window: Duration, now: Instant) -> LatencyReading {
         let ticks = (window.as_micros() / TICK.as_micros()) as usize;
-        let sum = self
-            .ticks
-            .iter()
-            .rev()
-            .take(ticks)
-            .map(|tick| tick[class.index()]);
-        let sum = sum.fold(Felt::default(), |sum, tick| Felt {
-            requests: sum.requests + tick.requests,
-            failed: sum.failed + tick.failed,
-            p95_sum: sum.p95_sum + tick.p95_sum,
-        });
+        let until = self.felt(class, self.ticks.len());
+        let before = self.felt(class, self.ticks.len().saturating_sub(ticks));
+        let requests = until.requests - before.requests;
+        let p95 = (requests > 0.0).then(|| (until.p95_sum - before.p95_sum) / requests);
         let stuck = self
             .stuck
             .iter()
@@ -156,10 +150,9 @@ impl Windows for Memory {
             (n + of, oldest.max(now.duration_since(*from)))
         });
         assert!(now >= self.origin);
-        let p95 = (sum.requests > 0.0).then(|| sum.p95_sum / sum.requests);
         LatencyReading {
-            completed: sum.requests as u64,
-            failed: sum.failed as u64,
+            completed: requests as u64,
+            failed: (until.failed - before.failed) as u64,
             in_flight,
             oldest_ms: oldest.as_secs_f64() * 1e3,
             p50_ms: p95.map(|p95| p95 / P95),
@@ -167,11 +160,27 @@ impl Windows for Memory {
             p99_ms: p95.map(|p95| p95 * 1.4),
         }
     }
+
+    fn totals(&self, class: Class) -> Totals {
+        let felt = self.felt(class, self.ticks.len());
+        Totals {
+            completed: felt.requests as u64,
+            failed: felt.failed as u64,
+        }
+    }
+}
+
+impl Memory {
+    /// What `class` had felt before tick `n`.
+    fn felt(&self, class: Class, n: usize) -> Felt {
+        n.checked_sub(1)
+            .map_or(Felt::default(), |last| self.ticks[last][class.index()])
+    }
 }
 
 impl Script {
     /// Requests per second at `t` seconds.
-    fn rate(&self, t: f64, random: &mut StdRng) -> f64 {
+    fn rate(&self, t: f64, random: &mut SmallRng) -> f64 {
         let mut began = 0.0;
         for load in &self.load {
             if t < load.until_s {
@@ -194,9 +203,9 @@ impl Script {
         self.slower.iter().map(drift).product()
     }
 
-    /// Plays the script with a migration whose work costs `cost` of the capacity.
-    pub fn play(&self, settings: &Settings, cost: f64, seed: u64) -> Played {
-        let mut random = StdRng::seed_from_u64(seed);
+    /// Plays the script, with the migration or (`settings` are `None`) without.
+    pub fn play(&self, settings: Option<&Settings>, seed: u64) -> Played {
+        let mut random = SmallRng::seed_from_u64(seed);
         let origin = Instant::now();
         let at = |s: f64| origin + Duration::from_secs_f64(s);
         let mut memory = Memory {
@@ -208,7 +217,10 @@ impl Script {
                 .map(|s| (at(s.at_s), at(s.until_s), s.requests))
                 .collect(),
         };
-        let mut governor = Governor::new(settings.clone(), seed, origin);
+        let mut governor = settings.map(|settings| {
+            let per_sample = settings.sample.as_micros() / TICK.as_micros();
+            (Governor::new(settings.clone(), seed, origin), per_sample as u32)
+        });
         let mut gates = [GateReading {
             max: 6,
             ..GateReading::default()
@@ -217,7 +229,6 @@ impl Script {
         let (mut working, mut lingering, mut backlog, mut stalled_s) = (0.0, 0.0, 0.0_f64, 0.0);
         let tick_s = TICK.as_secs_f64();
         let until = self.load.last().map_or(0.0, |load| load.until_s);
-        let per_sample = (settings.sample.as_micros() / TICK.as_micros()) as u32;
         for tick in 0..(until / tick_s) as u32 {
             let now = origin + TICK * tick;
             let t = tick_s * f64::from(tick);
@@ -237,7 +248,7 @@ impl Script {
                 1.0
             };
             lingering += (working - lingering) * settles;
-            let cost = (cost * (1.0 + self.cost_grows * t) * lingering).min(0.9);
+            let cost = (self.cost * (1.0 + self.cost_grows * t) * lingering).min(0.9);
             let capacity = self.capacity * (1.0 - cost) / self.slowness(t);
             let served = capacity * (tick_s - stall);
             backlog = (backlog + rate * tick_s - served).max(0.0);
@@ -248,17 +259,16 @@ impl Script {
                 .failures
                 .iter()
                 .find(|f| (f.from_s..f.until_s).contains(&t));
-            let mut classes = [Felt::default(); 3];
+            let mut classes = memory.ticks.last().copied().unwrap_or_default();
             for (class, share) in Class::SHOPPERS.into_iter().zip(MIX) {
                 let n = Poisson::new(rate * share * tick_s);
                 let n: f64 = n.map_or(0.0, |n| n.sample(&mut random));
                 let error: f64 = StandardNormal.sample(&mut random);
                 let error = (SAMPLING_ERROR / n.max(1.0).sqrt() * error).max(-0.9);
-                classes[class.index()] = Felt {
-                    requests: n,
-                    failed: failing.map_or(0.0, |f| (n * f.share).round()),
-                    p95_sum: n * mean_ms * P95 * (1.0 + error),
-                };
+                let felt = &mut classes[class.index()];
+                felt.requests += n;
+                felt.failed += failing.map_or(0.0, |f| (n * f.share).round());
+                felt.p95_sum += n * mean_ms * P95 * (1.0 + error);
                 let gate = &mut gates[class.index()];
                 gate.granted += n as u64;
                 gate.waited_us += (n * queued_s * 1e6) as u64;
@@ -267,7 +277,9 @@ impl Script {
             }
             felt.push((t, rate * tick_s, mean_ms));
             memory.ticks.push(classes);
-            if tick % per_sample == 0 {
+            if let Some((governor, per_sample)) = &mut governor
+                && tick % *per_sample == 0
+            {
                 let pace = governor.decide(Some(&memory), &gates, now);
                 working = match pace.order {
                     Order::Work => pace.duty,
