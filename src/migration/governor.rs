@@ -18,7 +18,7 @@ use crate::db::Pool;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::trial::{Finding, Slice, Trial};
+use crate::pressure::trial::{Effect, Slice, Trial};
 use crate::pressure::{Latencies, Outlook, Surroundings, Targets, Windows, saturation};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
@@ -31,8 +31,8 @@ const REQUESTS: f64 = 60.0;
 /// When all that is left is to make sure that nothing has changed, slices of work are this many
 /// times as long.
 const SURE: u32 = 4;
-/// So many trials without harm at full duty make sure.
-const HARMLESS_IN_A_ROW: u32 = 3;
+/// So many trials without harm in a row, at full duty, make sure.
+const IN_A_ROW: u32 = 3;
 
 /// Why nothing is done during a rest.
 const RESTING: &str = "measuring the shop at rest";
@@ -82,7 +82,7 @@ pub struct Governor {
     /// The sum of the duties of the slice of work so far, and how many they are.
     duties: (f64, u32),
     harmless: u32,
-    finding: Option<Finding>,
+    effect: Option<Effect>,
     baseline_at: Instant,
     sampled_at: Instant,
     suffering: bool,
@@ -110,7 +110,7 @@ impl Governor {
             worked: None,
             duties: (0.0, 0),
             harmless: 0,
-            finding: None,
+            effect: None,
             baseline_at: now,
             sampled_at: now,
             suffering: false,
@@ -165,10 +165,11 @@ impl Governor {
         gates: &[GateReading; 4],
         now: Instant,
     ) -> Pace {
-        let signals = self.judge(latencies, gates, now);
-        let worst = signals.iter().map(|s| s.verdict).max();
+        let mut felt = self.feel(latencies, gates, now);
+        let others = self.judge(latencies, gates, now);
+        let worst = felt.iter().chain(&others).map(|s| s.verdict).max();
         let worst = worst.unwrap_or(Verdict::Unknown);
-        self.heed(worst, now);
+        self.heed(&mut felt, worst, now);
         match self.stage {
             Stage::Rest {
                 since,
@@ -180,7 +181,6 @@ impl Governor {
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
                     if baseline && now.saturating_duration_since(since) >= SETTLE + FAST {
-                        self.glance(latencies, now);
                         self.outlook.observe(since + SETTLE);
                     }
                     let resting = self.pace.waiting("rest", RESTING, now);
@@ -202,6 +202,7 @@ impl Governor {
             }
         }
         let trusting = self.pace.clone().trusting(self.trust.duty());
+        let signals = [felt, others].concat();
         let next = trusting.next(&self.settings, &signals, now);
         let mut next = next.capped(&self.settings, &self.outlook.caps(now));
         if next.duty < self.pace.duty {
@@ -212,8 +213,9 @@ impl Governor {
         self.pace.clone()
     }
 
-    /// Takes the worst verdict of a sample to heart: who is there, and how they fare.
-    fn heed(&mut self, worst: Verdict, now: Instant) {
+    /// Takes a sample to heart: who is there, and how they fare. Where they fare no better while the
+    /// engine rests, what they felt is no reason to cut.
+    fn heed(&mut self, felt: &mut [Signal], worst: Verdict, now: Instant) {
         let elapsed = now.saturating_duration_since(self.sampled_at).as_secs_f64();
         self.sampled_at = now;
         if worst == Verdict::Idle {
@@ -222,7 +224,7 @@ impl Governor {
             return;
         }
         self.trust.somebody(&self.settings);
-        let suffering = worst >= Verdict::Cut;
+        let suffering = felt.iter().any(|s| s.verdict >= Verdict::Cut);
         match self.stage {
             // The fast window must have left the work behind.
             Stage::Rest { since, .. } if now.saturating_duration_since(since) >= FAST => {
@@ -231,11 +233,13 @@ impl Governor {
             Stage::Rest { .. } => {}
             Stage::Work { .. } => {
                 self.trust.sampled(true, suffering, elapsed);
-                if suffering && !self.suffering {
-                    let blamed = self.trust.suffered(&self.settings, self.pace.duty);
-                    debug!(blamed, duty = self.pace.duty, "shoppers suffer");
-                }
-                if suffering {
+                if self.trust.innocent() {
+                    excuse(felt);
+                } else if suffering {
+                    if !self.suffering {
+                        self.trust.suffered(&self.settings, self.pace.duty);
+                        debug!(duty = self.pace.duty, trust = ?self.trust, "shoppers suffer");
+                    }
                     // Half a slice at another duty compares with nothing.
                     self.rested = None;
                 }
@@ -254,15 +258,8 @@ impl Governor {
             work,
             duty: sum / f64::from(n.max(1)),
         });
-        let strangers = work.is_some_and(|work| {
-            let new = |class| self.targets.baseline_ms(class).is_none();
-            let mut classes = Class::SHOPPERS.into_iter().zip(work);
-            classes.any(|(class, reading)| new(class) && reading.completed > 0)
-        });
         let due = now.saturating_duration_since(self.baseline_at) >= self.settings.baseline_every;
-        let length = if strangers {
-            FIRST_PAUSE.max(self.settings.baseline_pause)
-        } else if due {
+        let length = if due {
             self.settings.baseline_pause
         } else {
             self.settings.rest
@@ -275,7 +272,7 @@ impl Governor {
         self.stage = Stage::Rest {
             since: now,
             until: now + length.max((SETTLE + wanted).min(SLOW)),
-            baseline: due || strangers,
+            baseline: due,
         };
     }
 
@@ -295,9 +292,9 @@ impl Governor {
         };
         if baseline {
             self.baseline_at = now;
-            for (class, reading) in Class::SHOPPERS.into_iter().zip(&rest) {
-                self.targets.observe(class, reading);
-            }
+        }
+        for (class, reading) in Class::SHOPPERS.into_iter().zip(&rest) {
+            self.targets.observe(class, reading);
         }
         if let Some(Worked { before, work, duty }) = self.worked.take() {
             let trial = Trial {
@@ -306,14 +303,15 @@ impl Governor {
                 after: rest,
             };
             let floor_ms = self.settings.slow_floor.as_secs_f64() * 1e3;
-            let finding = trial.finding(self.settings.slow_factor, floor_ms);
-            self.trust.tried(&self.settings, &finding, duty);
-            debug!(?finding, duty, trusted = ?self.trust.duty(), "trial");
-            self.harmless = match finding {
-                Finding::Harmful(..) => 0,
+            let effect = trial.effect(self.settings.slow_factor, floor_ms);
+            self.trust.tried(&self.settings, effect.as_ref(), duty);
+            debug!(?effect, duty, trusted = ?self.trust.duty(), "trial");
+            if std::env::var("TRACE").is_ok() { eprintln!("TRIAL {effect:?} duty {duty:.3} -> {:?}", self.trust.duty()); }
+            self.harmless = match effect {
+                Some(effect) if effect.margin < 0.0 => 0,
                 _ => self.harmless + 1,
             };
-            self.finding = Some(finding);
+            self.effect = effect;
         }
     }
 
@@ -324,7 +322,7 @@ impl Governor {
             .trust
             .duty()
             .is_some_and(|d| d >= self.settings.duty_max);
-        let times = if full && self.harmless >= HARMLESS_IN_A_ROW {
+        let times = if full && self.harmless >= IN_A_ROW {
             SURE
         } else {
             1
@@ -352,19 +350,13 @@ impl Governor {
     /// Why the duty is not higher although nothing is wrong.
     fn reserve(&self, pace: &Pace) -> Option<Cause> {
         let trusted = pace.trusted.filter(|t| *t < self.settings.duty_max)?;
-        let last = match &self.finding {
-            Some(Finding::Harmless(effect)) => format!(
-                "in the last trial it changed their p95 by {:+.0} %",
-                (effect.factor - 1.0) * 100.0
-            ),
-            Some(Finding::Harmful(effect, class)) => format!(
+        let last = self.effect.map_or("too few to measure it".to_owned(), |effect| {
+            format!(
                 "in the last trial it changed {} p95 by {:+.0} %",
-                class.map_or("their".to_owned(), |class| format!("{class}'s")),
+                effect.class.map_or("their".to_owned(), |class| format!("{class}'s")),
                 (effect.factor - 1.0) * 100.0
-            ),
-            Some(Finding::TooFew) => "they are too few to measure them".to_owned(),
-            None => "it was not measured yet".to_owned(),
-        };
+            )
+        });
         Some(Cause {
             source: "trust".to_owned(),
             verdict: Verdict::Normal,
@@ -375,17 +367,8 @@ impl Governor {
         })
     }
 
-    /// Reads the fast windows of a pause, too, because cuts are judged by them.
-    fn glance(&mut self, latencies: Option<&dyn Windows>, now: Instant) {
-        for class in Class::SHOPPERS {
-            if let Some(latencies) = latencies {
-                self.targets
-                    .glance(class, &latencies.read(class, FAST, now));
-            }
-        }
-    }
-
-    fn judge(
+    /// What shoppers of this process feel: their latencies and their waits for connections.
+    fn feel(
         &mut self,
         latencies: Option<&dyn Windows>,
         gates: &[GateReading; 4],
@@ -393,23 +376,44 @@ impl Governor {
     ) -> Vec<Signal> {
         let mut signals = saturation::judge(self.gates.as_ref(), gates, now);
         self.gates = Some(*gates);
-        match latencies {
-            Some(latencies) => {
-                let read = |class, window| latencies.read(class, window, now);
-                signals.extend(Class::SHOPPERS.map(|class| {
-                    let (fast, slow) = (read(class, FAST), read(class, SLOW));
-                    self.targets.judge(&self.settings, class, &fast, &slow, now)
-                }));
-            }
-            None => signals.push(Signal {
+        let Some(latencies) = latencies else {
+            signals.push(Signal {
                 source: "shoppers".to_owned(),
                 verdict: Verdict::Idle,
                 at: now,
                 reason: "no shop runs in this process".to_owned(),
-            }),
-        }
-        signals.extend(self.outlook.judge(&self.settings, latencies, gates, now));
+            });
+            return signals;
+        };
+        let read = |class, window| latencies.read(class, window, now);
+        signals.extend(Class::SHOPPERS.map(|class| {
+            let (fast, slow) = (read(class, FAST), read(class, SLOW));
+            self.targets.judge(&self.settings, class, &fast, &slow, now)
+        }));
         signals
+    }
+
+    /// Everything else: failures, whatever their cause, and what is around the shop.
+    fn judge(
+        &mut self,
+        latencies: Option<&dyn Windows>,
+        gates: &[GateReading; 4],
+        now: Instant,
+    ) -> Vec<Signal> {
+        let mut signals = self.outlook.judge(&self.settings, latencies, gates, now);
+        if let Some(latencies) = latencies {
+            let failures = |class| Targets::failures(class, &latencies.read(class, FAST, now), now);
+            signals.extend(Class::SHOPPERS.into_iter().filter_map(failures));
+        }
+        signals
+    }
+}
+
+/// Makes of cuts a reason to be careful.
+fn excuse(felt: &mut [Signal]) {
+    for signal in felt.iter_mut().filter(|s| s.verdict == Verdict::Cut) {
+        signal.verdict = Verdict::Slow;
+        signal.reason += "; as often while the migration rests";
     }
 }
 

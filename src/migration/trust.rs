@@ -1,33 +1,34 @@
 //! Which duty shoppers are known to bear: learnt from trials, kept through moments of pain.
 //!
-//! After every [`Trial`](crate::pressure::trial::Trial) the trusted duty takes a step up or down.
-//! The steps are equally long, so it settles where half of the trials find more than the budget: at
-//! the duty whose *median* effect is the budget. Noise moves it up as often as down, however heavy
-//! its tails are (stochastic approximation of a quantile: Robbins and Monro, 1951).
+//! After every [`Trial`](crate::pressure::trial::Trial) the trusted duty is multiplied by a power: how
+//! many standard errors the effect was within the budget, or beyond it, but no more than a few. It
+//! settles where these cancel out, which is where the effect is the budget. Little evidence moves it
+//! little; much evidence fast; and no single trial, however odd, moves it far (stochastic
+//! approximation, Robbins and Monro, 1951, of an M-estimate, Huber, 1964).
 //!
-//! A cut is another matter: it is answered at once, whoever's doing it is. Whether it is also held
-//! against the trusted duty depends on whether shoppers suffer as much while the engine rests.
+//! A cut is another matter: it is answered at once, whoever's doing it is, and held against the
+//! trusted duty. Unless shoppers suffer as often while the engine rests: then it is neither.
 
 use crate::config::Pace as Settings;
-use crate::pressure::trial::Finding;
+use crate::pressure::trial::Effect;
 
 /// Where the trusted duty begins when there are shoppers: one part in twenty is next to nothing, and
 /// enough to be felt in a trial if the migration is heavy.
 const FIRST: f64 = 0.05;
-/// A step up, and the inverse of a step down.
+/// What a trial multiplies the trusted duty by for every standard error within the budget.
 const STEP: f64 = 1.25;
-/// A step up until the first harm is found.
-const START: f64 = 2.0;
+/// Standard errors beyond which more make no difference.
+const FAR: f64 = 3.0;
 /// A step up on too little evidence.
 const GROPE: f64 = 1.1;
-/// How many budgets an effect has to be, as a power, to halve the trusted duty at once.
-const HEAVY: i32 = 3;
+/// What a cut divides the trusted duty by.
+const CUT: f64 = 2.0;
 /// A trial at less than this share of the trusted duty does not show that more is harmless.
 const TRIED: f64 = 0.7;
 /// Time after which what was seen counts a third, in seconds.
 const MEMORY_S: f64 = 30.0;
-/// Seconds of rest that must have been seen before a cut can be called somebody else's doing.
-const ENOUGH_REST_S: f64 = 1.0;
+/// Seconds of suffering at rest that must have been seen before any is called somebody else's doing.
+const ENOUGH_S: f64 = 0.15;
 /// Shoppers suffer by themselves when they suffer at rest at least this many times as often.
 const EXCULPATES: f64 = 0.5;
 
@@ -61,25 +62,12 @@ impl Tally {
     }
 }
 
-/// The trusted duty and what it rests on.
-#[derive(Clone, Debug)]
+/// The trusted duty and what it rests on. At first nothing is known, and nobody there.
+#[derive(Clone, Debug, Default)]
 pub struct Trust {
     duty: Option<f64>,
-    starting: bool,
     at_work: Tally,
     at_rest: Tally,
-}
-
-impl Default for Trust {
-    /// Nothing is known, and nobody is there to be disturbed.
-    fn default() -> Self {
-        Self {
-            duty: None,
-            starting: true,
-            at_work: Tally::default(),
-            at_rest: Tally::default(),
-        }
-    }
 }
 
 impl Trust {
@@ -91,7 +79,6 @@ impl Trust {
     /// There are no shoppers; what the last ones bore says little of the next.
     pub fn nobody(&mut self) {
         self.duty = None;
-        self.starting = true;
     }
 
     /// There are shoppers.
@@ -113,56 +100,54 @@ impl Trust {
         tally.add(bad, elapsed_s);
     }
 
-    /// Takes a trial into account in which the duty was `duty` on average.
-    pub fn tried(&mut self, settings: &Settings, finding: &Finding, duty: f64) {
+    /// Takes a trial into account in which the duty was `duty` on average; `effect` is `None` when
+    /// there were too few requests.
+    pub fn tried(&mut self, settings: &Settings, effect: Option<&Effect>, duty: f64) {
         let Some(trusted) = self.duty else {
             return;
         };
-        let tried = duty >= trusted * TRIED;
-        let next = match finding {
-            Finding::Harmless(_) if !tried => trusted,
-            Finding::Harmless(_) if self.starting => trusted * START,
-            Finding::Harmless(_) => trusted * STEP,
-            Finding::TooFew if !tried => trusted,
-            Finding::TooFew => trusted * GROPE,
-            Finding::Harmful(effect, _) => {
-                self.starting = false;
-                let heavy = effect.factor > settings.slow_factor.powi(HEAVY);
-                trusted.min(duty) / if heavy { START } else { STEP }
-            }
+        let step = effect.map_or(GROPE, |e| STEP.powf(e.margin.clamp(-FAR, FAR)));
+        let step = if step.is_nan() { 1.0 } else { step };
+        let next = match (duty >= trusted * TRIED, step < 1.0) {
+            (true, _) => trusted * step,
+            // Harm at less than is trusted says more than its size.
+            (false, true) => duty * step,
+            (false, false) => trusted,
         };
         self.duty = Some(next.clamp(settings.duty_min, settings.duty_max));
     }
 
-    /// Shoppers suffer badly at `duty`. Returns whether the migration is to blame, as far as is
-    /// known: if they suffer at rest about as often, it is not.
-    pub fn suffered(&mut self, settings: &Settings, duty: f64) -> bool {
-        let known = self.at_rest.s >= ENOUGH_REST_S;
-        if known && self.at_rest.share() >= EXCULPATES * self.at_work.share() {
-            return false;
-        }
-        self.starting = false;
+    /// Whether shoppers suffer about as often while the engine rests.
+    pub fn innocent(&self) -> bool {
+        self.at_rest.bad_s >= ENOUGH_S
+            && self.at_rest.share() >= EXCULPATES * self.at_work.share()
+    }
+
+    /// Shoppers suffer badly at `duty`, and by that of the migration.
+    pub fn suffered(&mut self, settings: &Settings, duty: f64) {
         if let Some(trusted) = self.duty {
-            let next = trusted.min(duty) / START;
+            let next = trusted.min(duty) / CUT;
             self.duty = Some(next.clamp(settings.duty_min, settings.duty_max));
         }
-        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pressure::trial::Effect;
 
-    fn effect(factor: f64) -> Effect {
-        Effect { factor, error: 0.1 }
+    fn effect(margin: f64) -> Effect {
+        Effect {
+            class: None,
+            factor: 1.0,
+            error: 0.1,
+            margin,
+        }
     }
 
     fn trust(duty: f64) -> Trust {
         Trust {
             duty: Some(duty),
-            starting: false,
             ..Trust::default()
         }
     }
@@ -171,45 +156,54 @@ mod tests {
     fn steps_up_and_down_undo_each_other() {
         let settings = Settings::default();
         let mut trust = trust(0.2);
-        trust.tried(&settings, &Finding::Harmless(effect(1.0)), 0.2);
-        trust.tried(&settings, &Finding::Harmful(effect(1.2), None), 0.25);
+        trust.tried(&settings, Some(&effect(1.5)), 0.2);
+        let up = trust.duty().expect("somebody is there");
+        trust.tried(&settings, Some(&effect(-1.5)), up);
         let duty = trust.duty().expect("somebody is there");
-        assert!((duty - 0.2).abs() < 1e-9, "{duty}");
+        assert!(up > 0.25 && (duty - 0.2).abs() < 1e-9, "{up}, {duty}");
+    }
+
+    #[test]
+    fn one_odd_trial_moves_it_by_no_more_than_half() {
+        let settings = Settings::default();
+        let mut trust = trust(0.4);
+        trust.tried(&settings, Some(&effect(-1e9)), 0.4);
+        assert!(trust.duty().expect("somebody is there") > 0.2);
+        trust.tried(&settings, Some(&effect(f64::NAN)), 0.4);
+        assert!(trust.duty().expect("somebody is there") > 0.2);
     }
 
     #[test]
     fn a_duty_that_was_not_tried_is_not_proven() {
         let settings = Settings::default();
         let mut trust = trust(0.4);
-        trust.tried(&settings, &Finding::Harmless(effect(1.0)), 0.1);
+        trust.tried(&settings, Some(&effect(2.0)), 0.1);
         assert_eq!(trust.duty(), Some(0.4));
         // Harm at a tenth says that a tenth is too much already.
-        trust.tried(&settings, &Finding::Harmful(effect(1.2), None), 0.1);
+        trust.tried(&settings, Some(&effect(-1.0)), 0.1);
         assert!(trust.duty().expect("somebody is there") < 0.1);
     }
 
     #[test]
-    fn pain_that_is_there_at_rest_too_is_not_blamed_on_the_migration() {
-        let settings = Settings::default();
+    fn the_migration_is_innocent_of_pain_that_is_there_at_rest_too() {
         let mut trust = trust(0.4);
         for _ in 0..20 {
             trust.sampled(true, true, 0.1);
             trust.sampled(false, true, 0.1);
         }
-        assert!(!trust.suffered(&settings, 0.4));
-        assert_eq!(trust.duty(), Some(0.4));
+        assert!(trust.innocent());
         for _ in 0..200 {
             trust.sampled(true, true, 0.1);
             trust.sampled(false, false, 0.1);
         }
-        assert!(trust.suffered(&settings, 0.4));
-        assert_eq!(trust.duty(), Some(0.2));
+        assert!(!trust.innocent());
     }
 
     #[test]
-    fn blame_is_not_lifted_before_rest_has_been_seen() {
+    fn nobody_is_innocent_before_rest_has_been_seen() {
         let mut trust = trust(0.4);
         trust.sampled(true, true, 0.1);
-        assert!(trust.suffered(&Settings::default(), 0.4));
+        trust.sampled(false, false, 10.0);
+        assert!(!trust.innocent());
     }
 }

@@ -4,8 +4,8 @@
 //! baselines of its own, observed while the migration rests. So a process on slower hardware, or one
 //! that serves other customers, is held to what it is at rest and not to what the driver's is.
 //!
-//! Readings arrive a few times a second, so a pause shows few fast windows of a process. Windows with
-//! too few requests for a percentile are averaged over pauses until there are enough.
+//! Readings arrive a few times a second, so only the longer rests show fast windows of a process that
+//! are free of work.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +19,6 @@ use super::target::Targets;
 use crate::class::Class;
 use crate::config::Pace as Settings;
 use crate::db::gate::GateReading;
-
-/// Requests that make a baseline reading.
-const ENOUGH: u64 = 20;
 
 /// What a process says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,17 +69,9 @@ struct Known {
     /// What the gates said the last time that they could be compared.
     connections: Vec<Signal>,
     targets: Targets,
-    rest: [Rest; 3],
     rest_sequence: i64,
     /// The counter went back: until the next report nobody knows who this is.
     reset: bool,
-}
-
-/// Fast windows at rest that had too few requests each.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rest {
-    completed: u64,
-    weighted_ms: f64,
 }
 
 /// Judges the other processes' shoppers. It reads no clock.
@@ -143,7 +132,6 @@ impl Judge {
             failed: [0; 3],
             connections: Vec::new(),
             targets: Targets::default(),
-            rest: [Rest::default(); 3],
             rest_sequence: member.sequence,
             reset: false,
         });
@@ -179,17 +167,25 @@ impl Judge {
             return vec![unknown(source, why, member.at)];
         }
         let latency = Class::SHOPPERS.into_iter().enumerate().map(|(i, class)| {
+            let (fast, slow) = (&report.fast[i], &report.slow[i]);
+            let mut signal = known.targets.judge(settings, class, fast, slow, member.at);
+            signal.source = format!("{} at {process}", signal.source);
+            signal
+        });
+        let mut signals: Vec<_> = latency.collect();
+        for (i, class) in Class::SHOPPERS.into_iter().enumerate() {
             let fast = LatencyReading {
                 failed: report.fast[i].failed.max(known.failed[i]),
                 ..report.fast[i]
             };
-            let slow = &report.slow[i];
-            let mut signal = known.targets.judge(settings, class, &fast, slow, member.at);
-            signal.source = format!("{} at {process}", signal.source);
-            signal
-        });
-        let latency: Vec<_> = latency.collect();
-        known.connections.iter().cloned().chain(latency).collect()
+            let failures = Targets::failures(class, &fast, member.at);
+            signals.extend(failures.map(|signal| Signal {
+                source: format!("{} at {process}", signal.source),
+                ..signal
+            }));
+        }
+        signals.extend(known.connections.iter().cloned());
+        signals
     }
 
     /// Takes reports into the baselines that were made after `rested`, when the last of the
@@ -207,15 +203,7 @@ impl Judge {
             }
             known.rest_sequence = member.sequence;
             for (i, class) in Class::SHOPPERS.into_iter().enumerate() {
-                known.targets.glance(class, &report.fast[i]);
-                if let Some(p95_ms) = known.rest[i].add(&report.fast[i]) {
-                    let at_rest = LatencyReading {
-                        completed: ENOUGH,
-                        p95_ms: Some(p95_ms),
-                        ..report.fast[i]
-                    };
-                    known.targets.observe(class, &at_rest);
-                }
+                known.targets.observe(class, &report.fast[i]);
             }
         }
     }
@@ -223,21 +211,6 @@ impl Judge {
     /// The 95th percentile of `class` at `process` at rest, in milliseconds.
     pub fn baseline_ms(&self, process: &str, class: Class) -> Option<f64> {
         self.known.get(process)?.targets.baseline_ms(class)
-    }
-}
-
-impl Rest {
-    /// Adds a window; the percentile, once there are enough requests for one.
-    fn add(&mut self, window: &LatencyReading) -> Option<f64> {
-        let p95 = window.p95_ms.filter(|p95| p95.is_finite())?;
-        self.completed += window.completed;
-        self.weighted_ms += p95 * window.completed as f64;
-        if self.completed < ENOUGH {
-            return None;
-        }
-        let mean = self.weighted_ms / self.completed as f64;
-        *self = Self::default();
-        Some(mean)
     }
 }
 

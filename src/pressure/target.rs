@@ -18,50 +18,50 @@ use super::trial::{ENOUGH, SAMPLING_ERROR};
 use crate::class::Class;
 use crate::config::Pace as Settings;
 
-/// Pauses whose median is the baseline: one odd pause does not move it. Their second largest is what
+/// Rests whose median is the baseline: one odd rest does not move it. Their second largest is what
 /// the shop reaches at rest by chance, and nothing below it is held against a migration.
-const PAUSES: usize = 9;
+const RESTS: usize = 15;
 
 /// The baselines of the shoppers' classes.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    pauses: [VecDeque<f64>; 4],
-    /// The worst fast window of each pause.
-    peaks: [VecDeque<f64>; 4],
-    /// The worst fast window of the pause under way; zero before the first.
-    peak: [f64; 4],
+    rests: [VecDeque<f64>; 4],
+    /// Rests with too few requests each, until together they have enough.
+    few: [Few; 4],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Few {
+    completed: u64,
+    weighted_ms: f64,
 }
 
 impl Targets {
-    /// Takes a reading made while the migration was at rest into the baseline of `class`.
+    /// Takes a reading made while the migration was at rest into the baseline of `class`. Readings
+    /// of too few requests are averaged until they have enough.
     pub fn observe(&mut self, class: Class, at_rest: &LatencyReading) {
         let Some(p95) = at_rest.p95_ms.filter(|p95| p95.is_finite()) else {
             return;
         };
-        if at_rest.completed < ENOUGH {
+        let few = &mut self.few[class.index()];
+        few.completed += at_rest.completed;
+        few.weighted_ms += p95 * at_rest.completed as f64;
+        if few.completed < ENOUGH {
             return;
         }
-        push(&mut self.pauses[class.index()], p95);
-        let peak = std::mem::take(&mut self.peak[class.index()]);
-        if peak > 0.0 {
-            push(&mut self.peaks[class.index()], peak);
+        let few = std::mem::take(few);
+        let rests = &mut self.rests[class.index()];
+        if rests.len() == RESTS {
+            rests.pop_front();
         }
+        rests.push_back(few.weighted_ms / few.completed as f64);
     }
 
-    /// Takes a reading of the fast window into account that was made in the middle of a pause.
-    pub fn glance(&mut self, class: Class, at_rest: &LatencyReading) {
-        let enough = at_rest.completed >= ENOUGH;
-        if let Some(p95) = at_rest.p95_ms.filter(|p95| enough && p95.is_finite()) {
-            let peak = &mut self.peak[class.index()];
-            *peak = peak.max(p95);
-        }
-    }
-
-    /// The 95th percentile of `class` at rest, in milliseconds; `None` before the first pause with
+    /// The 95th percentile of `class` at rest, in milliseconds; `None` before there were
     /// enough requests.
     pub fn baseline_ms(&self, class: Class) -> Option<f64> {
-        let pauses = sorted(&self.pauses[class.index()]);
-        pauses.get(pauses.len() / 2).copied()
+        let rests = sorted(&self.rests[class.index()]);
+        rests.get(rests.len() / 2).copied()
     }
 
     /// Judges what `class` felt over the fast and the slow window.
@@ -80,6 +80,17 @@ impl Targets {
             at,
             reason,
         }
+    }
+
+    /// Says so when requests of `class` failed in the fast window. For whatever reason: a shop that
+    /// turns customers away does not get a migration to carry on top.
+    pub fn failures(class: Class, fast: &LatencyReading, at: Instant) -> Option<Signal> {
+        (fast.failed > 0).then(|| Signal {
+            source: format!("{class} failures"),
+            verdict: Verdict::Cut,
+            at,
+            reason: format!("{} of {} requests failed", fast.failed, fast.completed),
+        })
     }
 
     fn verdict(
@@ -114,28 +125,27 @@ impl Targets {
                 format!("a request has waited or taken {worst:.0} ms; critical is {critical:.0}");
             return (Verdict::Stop, reason);
         }
-        if fast.failed > 0 {
-            let reason = format!("{} of {} requests failed", fast.failed, fast.completed);
-            return (Verdict::Cut, reason);
-        }
         let floor = ms(settings.slow_floor);
-        let baseline = self.baseline_ms(class).unwrap_or(0.0);
+        let ceiling = ms(settings.ceiling).max(floor);
         // A class with few requests jumps about its true percentile. Without an allowance for that,
         // a healthy shop would look slow in one class or another most of the time.
-        let limit = |factor: f64, reading: &LatencyReading, by_chance: &VecDeque<f64>| {
-            let requests = (reading.completed + reading.in_flight).max(1) as f64;
-            let allowance = 1.0 + SAMPLING_ERROR / requests.sqrt();
-            let by_chance = second_largest(by_chance).unwrap_or(0.0);
-            (baseline * factor * allowance).max(by_chance).max(floor)
+        let allowance = || {
+            let requests = (fast.completed + fast.in_flight).max(1) as f64;
+            1.0 + SAMPLING_ERROR / requests.sqrt()
         };
+        let baseline = self.baseline_ms(class);
+        let cut = baseline.map_or(ceiling, |baseline| {
+            let by_chance = second_largest(&self.rests[class.index()]).unwrap_or(0.0);
+            let limit = baseline * settings.cut_factor * allowance();
+            limit.max(by_chance).max(floor)
+        });
+        let at_rest = baseline.map_or("not known yet".to_owned(), |ms| format!("{ms:.1}"));
         let said = |p95: f64, limit: f64| {
-            format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {baseline:.1})")
+            format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {at_rest})")
         };
-        let cut = limit(settings.cut_factor, fast, &self.peaks[class.index()]);
         if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
-        let ceiling = ms(settings.ceiling).max(floor);
         match p95(slow) {
             Some(p95) if p95 > ceiling => (Verdict::Slow, said(p95, ceiling)),
             Some(p95) => (Verdict::Normal, said(p95, ceiling)),
@@ -145,14 +155,6 @@ impl Targets {
             ),
         }
     }
-}
-
-/// Appends to the readings of the last [`PAUSES`] pauses.
-fn push(readings: &mut VecDeque<f64>, reading: f64) {
-    if readings.len() == PAUSES {
-        readings.pop_front();
-    }
-    readings.push_back(reading);
 }
 
 fn sorted(readings: &VecDeque<f64>) -> Vec<f64> {
@@ -218,12 +220,12 @@ mod tests {
                 .judge(&settings, Class::Browse, &fast, &slow, now)
                 .verdict
         };
-        targets.observe(Class::Browse, &reading(10.0));
-        assert_eq!(judged(&targets), Verdict::Cut);
-        for pause in 1..=2 {
-            assert_eq!(judged(&targets), Verdict::Cut, "before pause {pause}");
-            targets.glance(Class::Browse, &reading(45.0));
+        for _ in 0..5 {
             targets.observe(Class::Browse, &reading(10.0));
+        }
+        for rest in 1..=2 {
+            assert_eq!(judged(&targets), Verdict::Cut, "before rest {rest}");
+            targets.observe(Class::Browse, &reading(45.0));
         }
         assert_eq!(judged(&targets), Verdict::Normal);
     }

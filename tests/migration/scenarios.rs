@@ -163,3 +163,13 @@ fn every_scenario_stays_within_its_bounds() {
     assert!(found.is_empty(), "{}", found.join("\n"));
     assert!(scenarios.len() >= 12, "{}", scenarios.len());
 }
+
+#[test]
+#[ignore]
+fn trace() {
+    let name = std::env::var("TRACE").unwrap();
+    let seed: u64 = std::env::var("SEED").unwrap().parse().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/scenarios/{name}.toml"));
+    let scenario: Scenario = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    scenario.shop.play(Some(&Settings::default()), seed);
+}

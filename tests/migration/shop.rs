@@ -281,6 +281,9 @@ impl Script {
                 && tick % *per_sample == 0
             {
                 let pace = governor.decide(Some(&memory), &gates, now);
+                if std::env::var("TRACE").is_ok() {
+                    eprintln!("{t:6.1} rate {rate:5.0} mean {mean_ms:5.1} {:?} duty {:.3} trusted {:?} {:?}", pace.order, pace.duty, pace.trusted, pace.causes.iter().map(|c| format!("{} {:?} {}", c.source, c.verdict, c.reason)).collect::<Vec<_>>());
+                }
                 working = match pace.order {
                     Order::Work => pace.duty,
                     Order::Wait | Order::Cancel => 0.0,
