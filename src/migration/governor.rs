@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::pace::{Cause, Pace};
+use super::pace::{Cause, Order, Pace};
 use super::trust::Trust;
 use crate::class::Class;
 use crate::config::Pace as Settings;
@@ -85,6 +85,7 @@ pub struct Governor {
     effect: Option<Effect>,
     baseline_at: Instant,
     sampled_at: Instant,
+    /// Shoppers have suffered during this rest.
     suffering: bool,
     gates: Option<[GateReading; 4]>,
     /// What is judged beside the shoppers of this process.
@@ -124,11 +125,7 @@ impl Governor {
     /// Goes on after a break, with the baselines and the trust of before: shoppers do not become
     /// others within a minute. The first thing is a baseline pause, and not a long one.
     pub fn resume(&mut self, now: Instant) {
-        self.stage = Stage::Rest {
-            since: now,
-            until: now + self.settings.baseline_pause,
-            baseline: true,
-        };
+        self.begin_rest(self.settings.baseline_pause, true, now);
         (self.rested, self.worked) = (None, None);
         self.gates = None;
         self.sampled_at = now;
@@ -169,8 +166,9 @@ impl Governor {
         let others = self.judge(latencies, gates, now);
         let worst = felt.iter().chain(&others).map(|s| s.verdict).max();
         let worst = worst.unwrap_or(Verdict::Unknown);
-        self.heed(&mut felt, worst, now);
-        match self.stage {
+        let stage = self.stage;
+        let excused = self.heed(&mut felt, worst, now);
+        match stage {
             Stage::Rest {
                 since,
                 until,
@@ -196,7 +194,8 @@ impl Governor {
             Stage::Work { since, until } => {
                 self.duties.0 += self.pace.duty;
                 self.duties.1 += 1;
-                if worst != Verdict::Idle && now >= until {
+                let rests = matches!(self.stage, Stage::Rest { .. });
+                if worst != Verdict::Idle && now >= until && !rests {
                     self.rest(latencies, since, now);
                 }
             }
@@ -208,6 +207,10 @@ impl Governor {
         if next.duty < self.pace.duty {
             debug!(from = self.pace.duty, to = next.duty, causes = ?next.causes, "slowing down");
         }
+        if matches!(self.stage, Stage::Rest { .. }) && next.order == Order::Work {
+            next.order = Order::Wait;
+        }
+        next.causes.extend(excused);
         next.causes.extend(self.reserve(&next));
         self.pace = next;
         self.pace.clone()
@@ -215,37 +218,49 @@ impl Governor {
 
     /// Takes a sample to heart: who is there, and how they fare. Where they fare no better while the
     /// engine rests, what they felt is no reason to cut.
-    fn heed(&mut self, felt: &mut [Signal], worst: Verdict, now: Instant) {
+    fn heed(&mut self, felt: &mut [Signal], worst: Verdict, now: Instant) -> Vec<Cause> {
         let elapsed = now.saturating_duration_since(self.sampled_at).as_secs_f64();
         self.sampled_at = now;
         if worst == Verdict::Idle {
             self.trust.nobody();
             (self.rested, self.worked) = (None, None);
-            return;
+            return Vec::new();
         }
         self.trust.somebody(&self.settings);
         let suffering = felt.iter().any(|s| s.verdict >= Verdict::Cut);
         match self.stage {
-            // The fast window must have left the work behind.
-            Stage::Rest { since, .. } if now.saturating_duration_since(since) >= FAST => {
-                self.trust.sampled(false, suffering, elapsed);
+            Stage::Rest { since, .. } => {
+                // The fast window must have left the work behind.
+                if now.saturating_duration_since(since) >= FAST {
+                    self.trust.sampled(false, suffering, elapsed);
+                    self.suffering |= suffering;
+                }
+                excuse(felt)
             }
-            Stage::Rest { .. } => {}
             Stage::Work { .. } => {
                 self.trust.sampled(true, suffering, elapsed);
                 if self.trust.innocent() {
-                    excuse(felt);
-                } else if suffering {
-                    if !self.suffering {
-                        self.trust.suffered(&self.settings, self.pace.duty);
-                        debug!(duty = self.pace.duty, trust = ?self.trust, "shoppers suffer");
-                    }
-                    // Half a slice at another duty compares with nothing.
-                    self.rested = None;
+                    return excuse(felt);
                 }
+                if suffering {
+                    self.trust.suffered(&self.settings, self.pace.duty);
+                    debug!(duty = self.pace.duty, trust = ?self.trust, "shoppers suffer");
+                    // A slice that is broken off when things go badly compares with nothing.
+                    (self.rested, self.worked) = (None, None);
+                    self.begin_rest(self.settings.hold, false, now);
+                }
+                Vec::new()
             }
         }
-        self.suffering = suffering;
+    }
+
+    fn begin_rest(&mut self, length: Duration, baseline: bool, now: Instant) {
+        self.suffering = false;
+        self.stage = Stage::Rest {
+            since: now,
+            until: now + length,
+            baseline,
+        };
     }
 
     /// Ends a slice of work.
@@ -269,11 +284,7 @@ impl Governor {
         });
         let rate = busiest as f64 / window(lasted).as_secs_f64();
         let wanted = Duration::try_from_secs_f64(REQUESTS / rate).unwrap_or(SLOW);
-        self.stage = Stage::Rest {
-            since: now,
-            until: now + length.max((SETTLE + wanted).min(SLOW)),
-            baseline: due,
-        };
+        self.begin_rest(length.max((SETTLE + wanted).min(SLOW)), due, now);
     }
 
     /// Ends a rest: judges the slice of work before it.
@@ -284,6 +295,9 @@ impl Governor {
         baseline: bool,
         now: Instant,
     ) {
+        if std::mem::take(&mut self.suffering) {
+            self.trust.suffered_at_rest();
+        }
         let lasted = now.saturating_duration_since(since);
         let rest = self.read(latencies, lasted, now);
         self.rested = rest;
@@ -409,12 +423,18 @@ impl Governor {
     }
 }
 
-/// Makes of cuts a reason to be careful.
-fn excuse(felt: &mut [Signal]) {
+/// Takes what is no reason to cut out of the signals.
+fn excuse(felt: &mut [Signal]) -> Vec<Cause> {
+    let mut excused = Vec::new();
     for signal in felt.iter_mut().filter(|s| s.verdict == Verdict::Cut) {
-        signal.verdict = Verdict::Slow;
-        signal.reason += "; as often while the migration rests";
+        signal.verdict = Verdict::Normal;
+        excused.push(Cause {
+            source: signal.source.clone(),
+            verdict: Verdict::Normal,
+            reason: format!("{}; as often while the migration rests", signal.reason),
+        });
     }
+    excused
 }
 
 /// The part of a slice that is measured: not its beginning, and no more than is remembered.

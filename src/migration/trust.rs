@@ -21,14 +21,19 @@ const STEP: f64 = 1.25;
 const FAR: f64 = 3.0;
 /// A step up on too little evidence.
 const GROPE: f64 = 1.1;
+/// Trials in a row that agree count more and more, up to so many times: their errors cancel out.
+const AGREED: f64 = 3.0;
+/// What every trial that agrees with the one before it adds to that.
+const AGREES: f64 = 0.5;
 /// What a cut divides the trusted duty by.
 const CUT: f64 = 2.0;
 /// A trial at less than this share of the trusted duty does not show that more is harmless.
 const TRIED: f64 = 0.7;
 /// Time after which what was seen counts a third, in seconds.
 const MEMORY_S: f64 = 30.0;
-/// Seconds of suffering at rest that must have been seen before any is called somebody else's doing.
-const ENOUGH_S: f64 = 0.15;
+/// Rests in which shoppers suffered that must have been seen before any of it is called somebody
+/// else's doing.
+const ENOUGH_RESTS: f64 = 2.5;
 /// Shoppers suffer by themselves when they suffer at rest at least this many times as often.
 const EXCULPATES: f64 = 0.5;
 
@@ -66,8 +71,12 @@ impl Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     duty: Option<f64>,
+    /// Whether the last trial was within the budget, and how much the next counts if it agrees.
+    last: Option<(bool, f64)>,
     at_work: Tally,
     at_rest: Tally,
+    /// Rests in which shoppers suffered.
+    bad_rests: f64,
 }
 
 impl Trust {
@@ -78,7 +87,7 @@ impl Trust {
 
     /// There are no shoppers; what the last ones bore says little of the next.
     pub fn nobody(&mut self) {
-        self.duty = None;
+        (self.duty, self.last) = (None, None);
     }
 
     /// There are shoppers.
@@ -92,6 +101,7 @@ impl Trust {
     pub fn sampled(&mut self, at_work: bool, bad: bool, elapsed_s: f64) {
         self.at_work.fade(elapsed_s);
         self.at_rest.fade(elapsed_s);
+        self.bad_rests *= (-elapsed_s / MEMORY_S).exp();
         let tally = if at_work {
             &mut self.at_work
         } else {
@@ -100,14 +110,25 @@ impl Trust {
         tally.add(bad, elapsed_s);
     }
 
+    /// A rest has ended in which shoppers suffered at some time.
+    pub fn suffered_at_rest(&mut self) {
+        self.bad_rests += 1.0;
+    }
+
     /// Takes a trial into account in which the duty was `duty` on average; `effect` is `None` when
     /// there were too few requests.
     pub fn tried(&mut self, settings: &Settings, effect: Option<&Effect>, duty: f64) {
         let Some(trusted) = self.duty else {
             return;
         };
-        let step = effect.map_or(GROPE, |e| STEP.powf(e.margin.clamp(-FAR, FAR)));
-        let step = if step.is_nan() { 1.0 } else { step };
+        let step = match effect {
+            None => GROPE,
+            Some(effect) if effect.margin.is_nan() => return,
+            Some(effect) => {
+                let margin = effect.margin.clamp(-FAR, FAR);
+                STEP.powf((margin * self.agreement(margin > 0.0)).clamp(-FAR, FAR))
+            }
+        };
         let next = match (duty >= trusted * TRIED, step < 1.0) {
             (true, _) => trusted * step,
             // Harm at less than is trusted says more than its size.
@@ -117,16 +138,27 @@ impl Trust {
         self.duty = Some(next.clamp(settings.duty_min, settings.duty_max));
     }
 
+    /// How much a trial counts that was `within` the budget or not.
+    fn agreement(&mut self, within: bool) -> f64 {
+        let (counts, next) = match self.last {
+            Some((last, counts)) if last == within => (counts, (counts + AGREES).min(AGREED)),
+            _ => (1.0, 1.0),
+        };
+        self.last = Some((within, next));
+        counts
+    }
+
     /// Whether shoppers suffer about as often while the engine rests.
     pub fn innocent(&self) -> bool {
-        self.at_rest.bad_s >= ENOUGH_S
+        self.bad_rests >= ENOUGH_RESTS
             && self.at_rest.share() >= EXCULPATES * self.at_work.share()
     }
 
     /// Shoppers suffer badly at `duty`, and by that of the migration.
     pub fn suffered(&mut self, settings: &Settings, duty: f64) {
         if let Some(trusted) = self.duty {
-            let next = trusted.min(duty) / CUT;
+            // What is next to nothing is not what they suffer by; if it is, trials will tell.
+            let next = (trusted.min(duty) / CUT).max(trusted.min(FIRST));
             self.duty = Some(next.clamp(settings.duty_min, settings.duty_max));
         }
     }
@@ -190,6 +222,7 @@ mod tests {
         for _ in 0..20 {
             trust.sampled(true, true, 0.1);
             trust.sampled(false, true, 0.1);
+            trust.suffered_at_rest();
         }
         assert!(trust.innocent());
         for _ in 0..200 {

@@ -71,12 +71,9 @@ impl Expectation {
             .iter()
             .filter(|s| (from..to).contains(&s.at_s))
             .collect();
-        let (first, last) = (within.first()?, within.last()?);
-        let worked = within
-            .iter()
-            .filter(|s| s.order == Order::Work)
-            .map(|s| s.duty);
-        let worked = worked.sum::<f64>() / within.len() as f64;
+        let works = |s: &Sample| if s.order == Order::Work { s.duty } else { 0.0 };
+        let (first, last) = (works(within.first()?), works(within.last()?));
+        let worked = within.iter().map(|s| works(s)).sum::<f64>() / within.len() as f64;
         let most = within.iter().map(|s| s.duty).fold(0.0, f64::max);
         let inflation = || mean_ms(played, from, to) / mean_ms(without, from, to);
         if self.duty_at_most.is_some_and(|bound| most > bound) {
@@ -88,9 +85,9 @@ impl Expectation {
         }
         if self
             .falls_to_share
-            .is_some_and(|share| last.duty > first.duty * share)
+            .is_some_and(|share| first > 0.0 && last > first * share)
         {
-            return Some(format!("from {:.3} to {:.3}", first.duty, last.duty));
+            return Some(format!("from {first:.3} to {last:.3}"));
         }
         if self.cancels && !within.iter().any(|s| s.order == Order::Cancel) {
             return Some("nothing was cancelled".to_owned());
