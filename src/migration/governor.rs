@@ -192,7 +192,9 @@ impl Governor {
                 self.work(now);
             }
             Stage::Work { since, until } => {
-                self.duties.0 += self.pace.duty;
+                if self.pace.order == Order::Work {
+                    self.duties.0 += self.pace.duty;
+                }
                 self.duties.1 += 1;
                 let rests = matches!(self.stage, Stage::Rest { .. });
                 if worst != Verdict::Idle && now >= until && !rests {
@@ -207,7 +209,9 @@ impl Governor {
         if next.duty < self.pace.duty {
             debug!(from = self.pace.duty, to = next.duty, causes = ?next.causes, "slowing down");
         }
-        if matches!(self.stage, Stage::Rest { .. }) && next.order == Order::Work {
+        // Whoever suffers by another's doing does not need ours on top.
+        let spared = !excused.is_empty() || matches!(self.stage, Stage::Rest { .. });
+        if spared && next.order == Order::Work {
             next.order = Order::Wait;
         }
         next.causes.extend(excused);
@@ -320,7 +324,6 @@ impl Governor {
             let effect = trial.effect(self.settings.slow_factor, floor_ms);
             self.trust.tried(&self.settings, effect.as_ref(), duty);
             debug!(?effect, duty, trusted = ?self.trust.duty(), "trial");
-            if std::env::var("TRACE").is_ok() { eprintln!("TRIAL {effect:?} duty {duty:.3} -> {:?}", self.trust.duty()); }
             self.harmless = match effect {
                 Some(effect) if effect.margin < 0.0 => 0,
                 _ => self.harmless + 1,
@@ -364,13 +367,17 @@ impl Governor {
     /// Why the duty is not higher although nothing is wrong.
     fn reserve(&self, pace: &Pace) -> Option<Cause> {
         let trusted = pace.trusted.filter(|t| *t < self.settings.duty_max)?;
-        let last = self.effect.map_or("too few to measure it".to_owned(), |effect| {
-            format!(
-                "in the last trial it changed {} p95 by {:+.0} %",
-                effect.class.map_or("their".to_owned(), |class| format!("{class}'s")),
-                (effect.factor - 1.0) * 100.0
-            )
-        });
+        let last = self
+            .effect
+            .map_or("too few to measure it".to_owned(), |effect| {
+                format!(
+                    "in the last trial it changed {} p95 by {:+.0} %",
+                    effect
+                        .class
+                        .map_or("their".to_owned(), |class| format!("{class}'s")),
+                    (effect.factor - 1.0) * 100.0
+                )
+            });
         Some(Cause {
             source: "trust".to_owned(),
             verdict: Verdict::Normal,

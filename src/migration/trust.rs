@@ -20,7 +20,7 @@ const STEP: f64 = 1.25;
 /// Standard errors beyond which more make no difference.
 const FAR: f64 = 3.0;
 /// A step up on too little evidence.
-const GROPE: f64 = 1.1;
+const GROPE: f64 = 1.15;
 /// Trials in a row that agree count more and more, up to so many times: their errors cancel out.
 const AGREED: f64 = 3.0;
 /// What every trial that agrees with the one before it adds to that.
@@ -150,8 +150,7 @@ impl Trust {
 
     /// Whether shoppers suffer about as often while the engine rests.
     pub fn innocent(&self) -> bool {
-        self.bad_rests >= ENOUGH_RESTS
-            && self.at_rest.share() >= EXCULPATES * self.at_work.share()
+        self.bad_rests >= ENOUGH_RESTS && self.at_rest.share() >= EXCULPATES * self.at_work.share()
     }
 
     /// Shoppers suffer badly at `duty`, and by that of the migration.

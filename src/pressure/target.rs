@@ -129,8 +129,10 @@ impl Targets {
         let ceiling = ms(settings.ceiling).max(floor);
         // A class with few requests jumps about its true percentile. Without an allowance for that,
         // a healthy shop would look slow in one class or another most of the time.
+        // A small class has too few requests in the fast window and is judged by the slow one.
+        let judged = if p95(fast).is_some() { fast } else { slow };
         let allowance = || {
-            let requests = (fast.completed + fast.in_flight).max(1) as f64;
+            let requests = (judged.completed + judged.in_flight).max(1) as f64;
             1.0 + SAMPLING_ERROR / requests.sqrt()
         };
         let baseline = self.baseline_ms(class);
@@ -143,11 +145,14 @@ impl Targets {
         let said = |p95: f64, limit: f64| {
             format!("p95 is {p95:.1} ms; the target is {limit:.1} (at rest {at_rest})")
         };
-        if let Some(p95) = p95(fast).filter(|p95| *p95 > cut) {
+        if let Some(p95) = p95(judged).filter(|p95| *p95 > cut) {
             return (Verdict::Cut, said(p95, cut));
         }
         match p95(slow) {
             Some(p95) if p95 > ceiling => (Verdict::Slow, said(p95, ceiling)),
+            Some(p95) if baseline.is_none() && p95 > floor => {
+                (Verdict::Unknown, said(p95, ceiling))
+            }
             Some(p95) => (Verdict::Normal, said(p95, ceiling)),
             None => (
                 Verdict::Normal,
@@ -248,7 +253,9 @@ mod tests {
             failed: 1,
             ..reading(10.0)
         };
-        assert_eq!(verdict(failed, reading(10.0)), Verdict::Cut);
+        let told = Targets::failures(Class::Browse, &failed, Instant::now());
+        assert_eq!(told.map(|signal| signal.verdict), Some(Verdict::Cut));
+        assert!(Targets::failures(Class::Browse, &reading(10.0), Instant::now()).is_none());
         let none = LatencyReading {
             completed: 0,
             in_flight: 0,

@@ -93,13 +93,16 @@ impl Trial {
         let felt = |i: usize| self.work[i].p95_ms.is_some_and(|p95| p95 > floor_ms);
         let any_felt = (0..Class::SHOPPERS.len()).any(felt);
         let together = said(None, self.overall()?, any_felt);
-        let single = Class::SHOPPERS.into_iter().enumerate().filter_map(|(i, class)| {
-            let effect = said(Some(class), self.on(i)?, felt(i));
-            Some(Effect {
-                margin: effect.margin + CHANCE,
-                ..effect
-            })
-        });
+        let single = Class::SHOPPERS
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, class)| {
+                let effect = said(Some(class), self.on(i)?, felt(i));
+                Some(Effect {
+                    margin: effect.margin + CHANCE,
+                    ..effect
+                })
+            });
         single
             .chain([together])
             .min_by(|a, b| a.margin.total_cmp(&b.margin))

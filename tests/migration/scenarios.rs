@@ -71,9 +71,8 @@ impl Expectation {
             .iter()
             .filter(|s| (from..to).contains(&s.at_s))
             .collect();
-        let works = |s: &Sample| if s.order == Order::Work { s.duty } else { 0.0 };
-        let (first, last) = (works(within.first()?), works(within.last()?));
-        let worked = within.iter().map(|s| works(s)).sum::<f64>() / within.len() as f64;
+        let (first, last) = (within.first()?.worked(), within.last()?.worked());
+        let worked = within.iter().map(|s| s.worked()).sum::<f64>() / within.len() as f64;
         let most = within.iter().map(|s| s.duty).fold(0.0, f64::max);
         let inflation = || mean_ms(played, from, to) / mean_ms(without, from, to);
         if self.duty_at_most.is_some_and(|bound| most > bound) {
@@ -159,14 +158,4 @@ fn every_scenario_stays_within_its_bounds() {
     println!("{days} days in {:.1} s", began.elapsed().as_secs_f64());
     assert!(found.is_empty(), "{}", found.join("\n"));
     assert!(scenarios.len() >= 12, "{}", scenarios.len());
-}
-
-#[test]
-#[ignore]
-fn trace() {
-    let name = std::env::var("TRACE").unwrap();
-    let seed: u64 = std::env::var("SEED").unwrap().parse().unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/scenarios/{name}.toml"));
-    let scenario: Scenario = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    scenario.shop.play(Some(&Settings::default()), seed);
 }

@@ -14,8 +14,8 @@ use evenkeel::config::Pace as Settings;
 use evenkeel::db::gate::GateReading;
 use evenkeel::migration::governor::Governor;
 use evenkeel::migration::pace::Order;
-use evenkeel::pressure::trial::SAMPLING_ERROR;
 use evenkeel::pressure::latency::Totals;
+use evenkeel::pressure::trial::SAMPLING_ERROR;
 use evenkeel::pressure::{LatencyReading, Windows};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -110,6 +110,16 @@ pub struct Sample {
     pub at_s: f64,
     pub duty: f64,
     pub order: Order,
+}
+
+impl Sample {
+    /// The share of the time until the next sample that is worked.
+    pub fn worked(&self) -> f64 {
+        match self.order {
+            Order::Work => self.duty,
+            Order::Wait | Order::Cancel => 0.0,
+        }
+    }
 }
 
 /// What came of it.
@@ -219,7 +229,10 @@ impl Script {
         };
         let mut governor = settings.map(|settings| {
             let per_sample = settings.sample.as_micros() / TICK.as_micros();
-            (Governor::new(settings.clone(), seed, origin), per_sample as u32)
+            (
+                Governor::new(settings.clone(), seed, origin),
+                per_sample as u32,
+            )
         });
         let mut gates = [GateReading {
             max: 6,
@@ -281,18 +294,13 @@ impl Script {
                 && tick % *per_sample == 0
             {
                 let pace = governor.decide(Some(&memory), &gates, now);
-                if std::env::var("TRACE").is_ok() {
-                    eprintln!("{t:6.1} rate {rate:5.0} mean {mean_ms:5.1} {:?} duty {:.3} trusted {:?} {:?}", pace.order, pace.duty, pace.trusted, pace.causes.iter().map(|c| format!("{} {:?} {}", c.source, c.verdict, c.reason)).collect::<Vec<_>>());
-                }
-                working = match pace.order {
-                    Order::Work => pace.duty,
-                    Order::Wait | Order::Cancel => 0.0,
-                };
-                samples.push(Sample {
+                let sample = Sample {
                     at_s: t,
                     duty: pace.duty,
                     order: pace.order,
-                });
+                };
+                working = sample.worked();
+                samples.push(sample);
             }
         }
         Played { samples, felt }
