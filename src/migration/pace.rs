@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::config::Pace as Settings;
+use crate::pressure::cost::Cost;
 use crate::pressure::rules::Cap;
 use crate::pressure::signal::{Signal, Verdict};
 
@@ -91,6 +92,8 @@ pub struct Pace {
     limit: Option<f64>,
     /// The duty that shoppers are known to bear; `None` where there are none.
     pub trusted: Option<f64>,
+    /// What the migration costs shoppers, as far as is known.
+    pub costs: Vec<Cost>,
 }
 
 impl Pace {
@@ -105,6 +108,7 @@ impl Pace {
             cut_at: None,
             limit: None,
             trusted: None,
+            costs: Vec::new(),
         }
     }
 
@@ -112,6 +116,14 @@ impl Pace {
     #[must_use]
     pub fn trusting(self, trusted: Option<f64>) -> Self {
         Self { trusted, ..self }
+    }
+
+    /// The share of the time that is worked now.
+    pub fn worked(&self) -> f64 {
+        match self.order {
+            Order::Work => self.duty,
+            Order::Wait | Order::Cancel => 0.0,
+        }
     }
 
     /// The pace after a sample. `self` is the pace before it.
@@ -157,6 +169,7 @@ impl Pace {
             cut_at: self.cut_at,
             limit: self.limit,
             trusted: self.trusted,
+            costs: self.costs.clone(),
         };
         match worst {
             Verdict::Idle if !held => {

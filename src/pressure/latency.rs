@@ -109,6 +109,12 @@ pub trait Windows {
     /// What `class` felt over the last `window`, at most [`SLOW`].
     fn read(&self, class: Class, window: Duration, now: Instant) -> LatencyReading;
 
+    /// How many requests of `class` took how long over the last `window`; `None` where that is not
+    /// known.
+    fn counts(&self, _class: Class, _window: Duration, _now: Instant) -> Option<Counts> {
+        None
+    }
+
     /// Requests of `class` since the start.
     fn totals(&self, class: Class) -> Totals;
 }
@@ -118,13 +124,20 @@ impl Windows for Latencies {
         Latencies::read(self, class, window, now)
     }
 
+    fn counts(&self, class: Class, window: Duration, now: Instant) -> Option<Counts> {
+        Some(Latencies::counts(self, class, window, now))
+    }
+
     fn totals(&self, class: Class) -> Totals {
         Latencies::totals(self, class)
     }
 }
 
 fn bucket(latency: Duration) -> usize {
-    let us = latency.as_secs_f64() * 1e6;
+    bucket_of_us(latency.as_secs_f64() * 1e6)
+}
+
+fn bucket_of_us(us: f64) -> usize {
     let position = (us / LOWEST_US).log2() * PER_OCTAVE;
     // A cast from f64 saturates, so that negative and huge values land in the end buckets.
     (position as usize).min(BUCKETS - 1)
@@ -135,13 +148,53 @@ fn bucket_ms(index: usize) -> f64 {
     LOWEST_US / 1e3 * ((index as f64 + 0.5) / PER_OCTAVE).exp2()
 }
 
-fn quantile_ms(buckets: &[u64; BUCKETS], total: u64, q: f64) -> Option<f64> {
-    let rank = (q * total as f64).ceil().max(1.0) as u64;
-    let mut seen = 0;
-    buckets.iter().enumerate().find_map(|(i, count)| {
-        seen += count;
-        (seen >= rank).then(|| bucket_ms(i))
-    })
+/// How many requests took how long, in buckets that differ by 4.4 %.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    buckets: Box<[u64; BUCKETS]>,
+    total: u64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            buckets: Box::new([0; BUCKETS]),
+            total: 0,
+        }
+    }
+}
+
+impl Counts {
+    /// Adds those of another time.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.buckets.iter_mut().zip(other.buckets.iter()) {
+            *sum += count;
+        }
+        self.total += other.total;
+    }
+
+    /// Adds a request that took `ms` milliseconds.
+    pub fn record(&mut self, ms: f64) {
+        self.buckets[bucket_of_us(ms * 1e3)] += 1;
+        self.total += 1;
+    }
+
+    /// Requests.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The quantile `q`, in milliseconds; `None` without requests. Its rank is `q·(n + 1)`, so that
+    /// few requests give what many would on average (Weibull's plotting position).
+    pub fn quantile_ms(&self, q: f64) -> Option<f64> {
+        let rank = (q * (self.total + 1) as f64).ceil() as u64;
+        let rank = rank.clamp(1, self.total.max(1));
+        let mut seen = 0;
+        self.buckets.iter().enumerate().find_map(|(i, count)| {
+            seen += count;
+            (seen >= rank).then(|| bucket_ms(i))
+        })
+    }
 }
 
 impl ClassWindow {
@@ -183,9 +236,10 @@ impl ClassWindow {
         }
     }
 
-    fn read(&self, now_tick: u64, window_ticks: u64) -> LatencyReading {
-        let mut buckets = [0u64; BUCKETS];
-        let (mut completed, mut failed) = (0, 0);
+    /// What ended within the window, and how much of it failed.
+    fn ended(&self, now_tick: u64, window_ticks: u64) -> (Counts, u64) {
+        let mut counts = Counts::default();
+        let mut failed = 0;
         let oldest_tick = now_tick.saturating_sub(window_ticks.min(SLOTS as u64 - 1));
         for slot in &self.slots {
             let tick = slot.tick.load(Relaxed);
@@ -193,13 +247,18 @@ impl ClassWindow {
                 continue;
             }
             failed += u64::from(slot.failed.load(Relaxed));
-            for (sum, count) in buckets.iter_mut().zip(&slot.buckets) {
-                let count = u64::from(count.load(Relaxed));
-                *sum += count;
-                completed += count;
+            for (sum, count) in counts.buckets.iter_mut().zip(&slot.buckets) {
+                *sum += u64::from(count.load(Relaxed));
             }
         }
-        let (mut in_flight, mut oldest_ms, mut total) = (0, 0.0, completed);
+        counts.total = counts.buckets.iter().sum();
+        (counts, failed)
+    }
+
+    fn read(&self, now_tick: u64, window_ticks: u64) -> LatencyReading {
+        let (mut felt, failed) = self.ended(now_tick, window_ticks);
+        let completed = felt.total;
+        let (mut in_flight, mut oldest_ms) = (0, 0.0);
         let reach = (COHORTS as u64 - 1).min(now_tick);
         for age in 0..=reach {
             let open = self.open[(now_tick - age) as usize % COHORTS].load(Relaxed);
@@ -214,19 +273,18 @@ impl ClassWindow {
             if age > 1 {
                 let age = TICK * (age - 1) as u32;
                 oldest_ms = age.as_secs_f64() * 1e3;
-                buckets[bucket(age)] += open;
-                total += open;
+                felt.buckets[bucket(age)] += open;
+                felt.total += open;
             }
         }
-        let quantile = |q| quantile_ms(&buckets, total, q);
         LatencyReading {
             completed,
             failed,
             in_flight,
             oldest_ms,
-            p50_ms: quantile(0.50),
-            p95_ms: quantile(0.95),
-            p99_ms: quantile(0.99),
+            p50_ms: felt.quantile_ms(0.50),
+            p95_ms: felt.quantile_ms(0.95),
+            p99_ms: felt.quantile_ms(0.99),
         }
     }
 }
@@ -260,6 +318,12 @@ impl Latencies {
     pub fn read(&self, class: Class, window: Duration, now: Instant) -> LatencyReading {
         let ticks = (window.as_micros() / TICK.as_micros()) as u64;
         self.classes[class.index()].read(self.tick(now), ticks)
+    }
+
+    /// How many requests of `class` took how long over the last `window` ([`SLOW`] at most).
+    pub fn counts(&self, class: Class, window: Duration, now: Instant) -> Counts {
+        let ticks = (window.as_micros() / TICK.as_micros()) as u64;
+        self.classes[class.index()].ended(self.tick(now), ticks).0
     }
 
     /// Requests of `class` since the start.

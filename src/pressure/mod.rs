@@ -3,6 +3,7 @@
 //! Nothing here decides anything: a reading has a time and numbers, a signal adds a verdict and a
 //! reason. `migration::pace` turns signals into a pace.
 
+pub mod cost;
 pub mod database;
 pub mod fleet;
 pub mod frozen;

@@ -3,6 +3,8 @@
 //! Measuring is in `pressure`, deciding in [`Pace`] and, when to rest for a baseline, here; the
 //! runner acts. [`Governor::decide`] knows no clock, so a whole day can be played to it in a test.
 
+mod slices;
+
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -10,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tracing::debug;
 
+use self::slices::Slices;
 use super::pace::{Cause, Order, Pace};
 use super::trust::Trust;
 use crate::class::Class;
@@ -18,7 +21,7 @@ use crate::db::Pool;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::trial::{Effect, Slice, Trial};
+use crate::pressure::trial::Effect;
 use crate::pressure::{Latencies, Outlook, Surroundings, Targets, Windows, saturation};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
@@ -48,6 +51,17 @@ pub struct Sensors {
     pub surroundings: Option<Surroundings>,
 }
 
+/// Why it rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is time, by the draw.
+    Drawn,
+    /// It is time, and for long enough to hear of the other processes.
+    Fleet,
+    /// Shoppers suffered.
+    Cut,
+}
+
 /// What the governor is at.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -55,19 +69,10 @@ enum Stage {
     Rest {
         since: Instant,
         until: Instant,
-        /// Long enough for a baseline.
-        baseline: bool,
+        why: Why,
     },
     /// The migration works at the pace.
     Work { since: Instant, until: Instant },
-}
-
-/// A slice of work that has ended, until the rest after it has.
-#[derive(Clone, Copy, Debug)]
-struct Worked {
-    before: Slice,
-    work: Slice,
-    duty: f64,
 }
 
 /// Turns samples into a pace, one tick at a time.
@@ -76,11 +81,7 @@ pub struct Governor {
     targets: Targets,
     trust: Trust,
     stage: Stage,
-    /// The last rest, unless something has spoilt the comparison since.
-    rested: Option<Slice>,
-    worked: Option<Worked>,
-    /// The sum of the duties of the slice of work so far, and how many they are.
-    duties: (f64, u32),
+    slices: Slices,
     harmless: u32,
     effect: Option<Effect>,
     baseline_at: Instant,
@@ -105,11 +106,9 @@ impl Governor {
             stage: Stage::Rest {
                 since: now,
                 until: now + FIRST_PAUSE,
-                baseline: true,
+                why: Why::Fleet,
             },
-            rested: None,
-            worked: None,
-            duties: (0.0, 0),
+            slices: Slices::default(),
             harmless: 0,
             effect: None,
             baseline_at: now,
@@ -125,8 +124,8 @@ impl Governor {
     /// Goes on after a break, with the baselines and the trust of before: shoppers do not become
     /// others within a minute. The first thing is a baseline pause, and not a long one.
     pub fn resume(&mut self, now: Instant) {
-        self.begin_rest(self.settings.baseline_pause, true, now);
-        (self.rested, self.worked) = (None, None);
+        self.begin_rest(self.settings.baseline_pause, Why::Fleet, now);
+        self.slices.forget();
         self.gates = None;
         self.sampled_at = now;
         self.pace = self.pace.waiting("baseline", RESTING, now);
@@ -167,18 +166,14 @@ impl Governor {
         let worst = felt.iter().chain(&others).map(|s| s.verdict).max();
         let worst = worst.unwrap_or(Verdict::Unknown);
         let stage = self.stage;
-        let excused = self.heed(&mut felt, worst, now);
+        let excused = self.heed(latencies, &mut felt, worst, now);
         match stage {
-            Stage::Rest {
-                since,
-                until,
-                baseline,
-            } => {
+            Stage::Rest { since, until, why } => {
                 // With nobody in the shop there is nothing to measure and nobody to spare.
                 let resting = now < until && worst != Verdict::Idle && self.settings.adaptive;
                 // A batch may still be in flight from before; a critical signal cancels it.
                 if resting && worst != Verdict::Stop {
-                    if baseline && now.saturating_duration_since(since) >= SETTLE + FAST {
+                    if why == Why::Fleet && now.saturating_duration_since(since) >= SETTLE + FAST {
                         self.outlook.observe(since + SETTLE);
                     }
                     let resting = self.pace.waiting("rest", RESTING, now);
@@ -187,15 +182,12 @@ impl Governor {
                 }
                 // What shoppers feel in an outage is not how they feel at rest.
                 if worst < Verdict::Stop {
-                    self.rested(latencies, since, baseline, now);
+                    self.rested(latencies, since, why, now);
                 }
                 self.work(now);
             }
             Stage::Work { since, until } => {
-                if self.pace.order == Order::Work {
-                    self.duties.0 += self.pace.duty;
-                }
-                self.duties.1 += 1;
+                self.slices.at_work(self.pace.worked());
                 let rests = matches!(self.stage, Stage::Rest { .. });
                 if worst != Verdict::Idle && now >= until && !rests {
                     self.rest(latencies, since, now);
@@ -215,6 +207,7 @@ impl Governor {
             next.order = Order::Wait;
         }
         next.causes.extend(excused);
+        next.costs = self.slices.costs().to_vec();
         next.causes.extend(self.reserve(&next));
         self.pace = next;
         self.pace.clone()
@@ -222,12 +215,18 @@ impl Governor {
 
     /// Takes a sample to heart: who is there, and how they fare. Where they fare no better while the
     /// engine rests, what they felt is no reason to cut.
-    fn heed(&mut self, felt: &mut [Signal], worst: Verdict, now: Instant) -> Vec<Cause> {
+    fn heed(
+        &mut self,
+        latencies: Option<&dyn Windows>,
+        felt: &mut [Signal],
+        worst: Verdict,
+        now: Instant,
+    ) -> Vec<Cause> {
         let elapsed = now.saturating_duration_since(self.sampled_at).as_secs_f64();
         self.sampled_at = now;
         if worst == Verdict::Idle {
             self.trust.nobody();
-            (self.rested, self.worked) = (None, None);
+            self.slices.forget();
             return Vec::new();
         }
         self.trust.somebody(&self.settings);
@@ -241,7 +240,7 @@ impl Governor {
                 }
                 excuse(felt)
             }
-            Stage::Work { .. } => {
+            Stage::Work { since, .. } => {
                 self.trust.sampled(true, suffering, elapsed);
                 if self.trust.innocent() {
                     return excuse(felt);
@@ -249,77 +248,57 @@ impl Governor {
                 if suffering {
                     self.trust.suffered(&self.settings, self.pace.duty);
                     debug!(duty = self.pace.duty, trust = ?self.trust, "shoppers suffer");
-                    // A slice that is broken off when things go badly compares with nothing.
-                    (self.rested, self.worked) = (None, None);
-                    self.begin_rest(self.settings.hold, false, now);
+                    if let Some(latencies) = latencies {
+                        self.slices.end_work(latencies, since, true, now);
+                    }
+                    self.begin_rest(self.settings.hold, Why::Cut, now);
                 }
                 Vec::new()
             }
         }
     }
 
-    fn begin_rest(&mut self, length: Duration, baseline: bool, now: Instant) {
+    fn begin_rest(&mut self, length: Duration, why: Why, now: Instant) {
         self.suffering = false;
         self.stage = Stage::Rest {
             since: now,
             until: now + length,
-            baseline,
+            why,
         };
     }
 
     /// Ends a slice of work.
     fn rest(&mut self, latencies: Option<&dyn Windows>, since: Instant, now: Instant) {
-        let lasted = now.saturating_duration_since(since);
-        let (sum, n) = self.duties;
-        let work = self.read(latencies, lasted, now);
-        self.worked = self.rested.take().zip(work).map(|(before, work)| Worked {
-            before,
-            work,
-            duty: sum / f64::from(n.max(1)),
+        let rate = latencies.map_or(0.0, |latencies| {
+            self.slices.end_work(latencies, since, false, now)
         });
         let due = now.saturating_duration_since(self.baseline_at) >= self.settings.baseline_every;
-        let length = if due {
-            self.settings.baseline_pause
+        let (length, why) = if due {
+            (self.settings.baseline_pause, Why::Fleet)
         } else {
-            self.settings.rest
+            (self.settings.rest, Why::Drawn)
         };
-        let busiest = work.map_or(0, |work| {
-            work.iter().map(|r| r.completed).max().unwrap_or(0)
-        });
-        let rate = busiest as f64 / window(lasted).as_secs_f64();
         let wanted = Duration::try_from_secs_f64(REQUESTS / rate).unwrap_or(SLOW);
-        self.begin_rest(length.max((SETTLE + wanted).min(SLOW)), due, now);
+        self.begin_rest(length.max((SETTLE + wanted).min(SLOW)), why, now);
     }
 
     /// Ends a rest: judges the slice of work before it.
-    fn rested(
-        &mut self,
-        latencies: Option<&dyn Windows>,
-        since: Instant,
-        baseline: bool,
-        now: Instant,
-    ) {
+    fn rested(&mut self, latencies: Option<&dyn Windows>, since: Instant, why: Why, now: Instant) {
         if std::mem::take(&mut self.suffering) {
             self.trust.suffered_at_rest();
         }
-        let lasted = now.saturating_duration_since(since);
-        let rest = self.read(latencies, lasted, now);
-        self.rested = rest;
-        let Some(rest) = rest else {
-            return;
-        };
-        if baseline {
+        if why == Why::Fleet {
             self.baseline_at = now;
         }
+        let Some(latencies) = latencies else {
+            return;
+        };
+        let broken = why == Why::Cut;
+        let (rest, trial) = self.slices.end_rest(latencies, since, broken, now);
         for (class, reading) in Class::SHOPPERS.into_iter().zip(&rest) {
             self.targets.observe(class, reading);
         }
-        if let Some(Worked { before, work, duty }) = self.worked.take() {
-            let trial = Trial {
-                before,
-                work,
-                after: rest,
-            };
+        if let Some((trial, duty)) = trial {
             let floor_ms = self.settings.slow_floor.as_secs_f64() * 1e3;
             let effect = trial.effect(self.settings.slow_factor, floor_ms);
             self.trust.tried(&self.settings, effect.as_ref(), duty);
@@ -334,34 +313,16 @@ impl Governor {
 
     /// Begins a slice of work.
     fn work(&mut self, now: Instant) {
-        let mean = self.settings.work;
-        let full = self
-            .trust
-            .duty()
-            .is_some_and(|d| d >= self.settings.duty_max);
-        let times = if full && self.harmless >= IN_A_ROW {
-            SURE
-        } else {
-            1
-        };
-        let length = mean.mul_f64(self.random.random_range(0.5..1.5)) * times;
-        self.duties = (0.0, 0);
+        let trusted = self.trust.duty();
+        let full = trusted.is_some_and(|duty| duty >= self.settings.duty_max);
+        let sure = full && self.harmless >= IN_A_ROW;
+        let times = if sure { SURE } else { 1 };
+        let drawn = self.random.random_range(0.5..1.5);
+        self.slices.begin_work();
         self.stage = Stage::Work {
             since: now,
-            until: now + length,
+            until: now + self.settings.work.mul_f64(drawn) * times,
         };
-    }
-
-    /// What every class felt in the slice of `lasted` that ends now.
-    fn read(
-        &self,
-        latencies: Option<&dyn Windows>,
-        lasted: Duration,
-        now: Instant,
-    ) -> Option<Slice> {
-        let latencies = latencies?;
-        let read = |class| latencies.read(class, window(lasted), now);
-        Some(Class::SHOPPERS.map(read))
     }
 
     /// Why the duty is not higher although nothing is wrong.
@@ -442,9 +403,4 @@ fn excuse(felt: &mut [Signal]) -> Vec<Cause> {
         });
     }
     excused
-}
-
-/// The part of a slice that is measured: not its beginning, and no more than is remembered.
-fn window(lasted: Duration) -> Duration {
-    lasted.saturating_sub(SETTLE).clamp(SETTLE, SLOW)
 }
