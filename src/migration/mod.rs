@@ -20,3 +20,4 @@ pub mod sampler;
 pub mod sweep;
 pub mod throttle;
 pub mod trust;
+pub mod turns;

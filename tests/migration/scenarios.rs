@@ -45,6 +45,17 @@ struct Expectation {
     stands_still: bool,
     /// Mean latency, as a factor of what it is without the migration.
     inflation_at_most: Option<f64>,
+    /// How evenly these of the competing migrations share the time worked: Jain's index, 1 at best.
+    fairness_at_least: Option<f64>,
+    #[serde(default)]
+    among: Vec<usize>,
+}
+
+/// Jain's fairness index of what each has got.
+fn fairness(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|share| share * share).sum();
+    sum * sum / (shares.len() as f64 * squares)
 }
 
 fn every_day() -> f64 {
@@ -93,6 +104,19 @@ impl Expectation {
         }
         if self.stands_still && within.iter().any(|s| s.order == Order::Work) {
             return Some("it went on".to_owned());
+        }
+        if let Some(bound) = self.fairness_at_least {
+            let batches = played
+                .batches
+                .iter()
+                .filter(|(at, ..)| (from..to).contains(at));
+            let worked = |of: usize| batches.clone().filter(|b| b.1 == of).map(|b| b.2).sum();
+            let shares: Vec<f64> = self.among.iter().map(|of| worked(*of)).collect();
+            let fairness = fairness(&shares);
+            // Nobody having worked is no fairness.
+            if fairness.is_nan() || fairness < bound {
+                return Some(format!("fairness {fairness:.3}, {shares:.3?}"));
+            }
         }
         let inflation = self.inflation_at_most.map(|bound| (bound, inflation()));
         inflation

@@ -14,6 +14,7 @@ use evenkeel::config::Pace as Settings;
 use evenkeel::db::gate::GateReading;
 use evenkeel::migration::governor::Governor;
 use evenkeel::migration::pace::Order;
+use evenkeel::migration::turns::Line;
 use evenkeel::pressure::latency::Totals;
 use evenkeel::pressure::trial::SAMPLING_ERROR;
 use evenkeel::pressure::{LatencyReading, Windows};
@@ -54,6 +55,23 @@ pub struct Script {
     #[serde(default)]
     pub slower: Vec<Slower>,
     pub stalls: Option<Stalls>,
+    /// Migrations that share the budget; a single one when there are none.
+    #[serde(default)]
+    pub competing: Vec<Competitor>,
+}
+
+/// A migration that competes with others for the same budget.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Competitor {
+    /// How long its batches take on average; each is between half and one and a half times as long.
+    pub batch_ms: f64,
+    /// When it begins.
+    #[serde(default)]
+    pub from_s: f64,
+    /// Times at which it has nothing to run: it waits for a lock, or is paused.
+    #[serde(default)]
+    pub away: Vec<(f64, f64)>,
 }
 
 /// Offered load until a time, changing evenly from `from` to `to` requests per second.
@@ -125,6 +143,8 @@ impl Sample {
 /// What came of it.
 pub struct Played {
     pub samples: Vec<Sample>,
+    /// Every batch of the competing migrations: when, whose, and how long it took.
+    pub batches: Vec<(f64, usize, f64)>,
     /// What shoppers felt in every tick: when, how many they were, and their mean latency.
     pub felt: Vec<(f64, f64, f64)>,
 }
@@ -188,6 +208,42 @@ impl Memory {
     }
 }
 
+/// The competing migrations, and the line in which they wait for their turns.
+#[derive(Default)]
+struct Competition {
+    line: Line,
+    /// Seconds of work that are due.
+    budget_s: f64,
+    batches: Vec<(f64, usize, f64)>,
+}
+
+impl Competition {
+    /// Spends another `budget_s` seconds of work on batches.
+    fn spend(&mut self, all: &[Competitor], budget_s: f64, t: f64, random: &mut SmallRng) {
+        for (who, competitor) in all.iter().enumerate() {
+            let mut away = competitor.away.iter();
+            let away = away.any(|(from, until)| (*from..*until).contains(&t));
+            if t < competitor.from_s || away {
+                self.line.give_up(who as i64);
+            } else {
+                self.line.arrive(who as i64);
+            }
+        }
+        self.budget_s += budget_s;
+        while self.budget_s > 0.0
+            && let Some(first) = self.line.first()
+        {
+            let who = first as usize;
+            let took = all[who].batch_ms / 1e3 * random.random_range(0.5..1.5);
+            self.line.begin(first);
+            self.line.end(first, Duration::from_secs_f64(took));
+            self.line.arrive(first);
+            self.budget_s -= took;
+            self.batches.push((t, who, took));
+        }
+    }
+}
+
 impl Script {
     /// Requests per second at `t` seconds.
     fn rate(&self, t: f64, random: &mut SmallRng) -> f64 {
@@ -239,6 +295,7 @@ impl Script {
             ..GateReading::default()
         }; 4];
         let (mut samples, mut felt) = (Vec::new(), Vec::new());
+        let mut competition = Competition::default();
         let (mut working, mut lingering, mut backlog, mut stalled_s) = (0.0, 0.0, 0.0_f64, 0.0);
         let tick_s = TICK.as_secs_f64();
         let until = self.load.last().map_or(0.0, |load| load.until_s);
@@ -289,6 +346,7 @@ impl Script {
                 gate.waiting = (backlog * share / CONNECTIONS) as usize;
             }
             felt.push((t, rate * tick_s, mean_ms));
+            competition.spend(&self.competing, working * tick_s, t, &mut random);
             memory.ticks.push(classes);
             if let Some((governor, per_sample)) = &mut governor
                 && tick % *per_sample == 0
@@ -303,6 +361,10 @@ impl Script {
                 samples.push(sample);
             }
         }
-        Played { samples, felt }
+        Played {
+            samples,
+            batches: competition.batches,
+            felt,
+        }
     }
 }
