@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use evenkeel::class::Class;
 use evenkeel::rehearsal::load::Recording;
 
-use super::shop;
+use super::{AFTER_STEP, shop};
 
 /// What the shop's process says.
 enum Answer {
@@ -118,25 +118,40 @@ impl Shop {
         }
     }
 
-    /// How long after `step` the duty was for the first time at most half of its mean over the
-    /// second before; `None` if it never was, or if there was next to nothing to halve.
+    /// How long after `step` the contestant began to work at most half as much as in the second
+    /// before, and went on to for a second: a moment's rest that happens to be due does not count.
+    /// `None` if it never did, or if there was next to nothing to halve.
     pub fn halved_after(&self, step: Instant) -> Option<Duration> {
         let duties = self.duties.lock().unwrap();
-        let second = step.checked_sub(Duration::from_secs(1))?;
-        let before: Vec<f64> = duties
-            .iter()
-            .filter(|(at, _)| (second..step).contains(at))
-            .map(|(_, duty)| *duty)
-            .collect();
-        let mean = before.iter().sum::<f64>() / before.len() as f64;
-        if mean.is_nan() || mean <= 0.02 {
+        let before = mean(&duties, step.checked_sub(SECOND)?);
+        if before <= 0.02 {
             return None;
         }
-        duties
-            .iter()
-            .find(|(at, duty)| *at >= step && *duty <= mean / 2.0)
-            .map(|(at, _)| *at - step)
+        let moments = duties.iter().map(|(at, _)| *at).filter(|at| *at > step);
+        let halved = |from: &Instant| mean(&duties, *from) <= before / 2.0;
+        let last = step + AFTER_STEP - SECOND;
+        std::iter::once(step)
+            .chain(moments)
+            .take_while(|at| *at <= last)
+            .find(halved)
+            .map(|at| at - step)
     }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The mean duty over the second from `from` on.
+fn mean(duties: &[(Instant, f64)], from: Instant) -> f64 {
+    let to = from + SECOND;
+    let ends = duties.iter().skip(1).map(|(at, _)| *at).chain([to]);
+    duties
+        .iter()
+        .zip(ends)
+        .map(|((at, duty), end)| {
+            let within = end.min(to).saturating_duration_since((*at).max(from));
+            duty * within.as_secs_f64()
+        })
+        .sum()
 }
 
 impl Drop for Shop {

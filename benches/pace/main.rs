@@ -50,7 +50,7 @@ const OFF_SETTLES: Duration = Duration::from_millis(400);
 const OFF: Duration = Duration::from_millis(1_600);
 /// How long a contestant works before the load step, so that its duty has risen.
 const BEFORE_STEP: Duration = Duration::from_secs(6);
-const AFTER_STEP: Duration = Duration::from_secs(2);
+const AFTER_STEP: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(4);
 
 struct Length {
