@@ -25,9 +25,18 @@ const RESTS: usize = 15;
 /// The baselines of the shoppers' classes.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    rests: [VecDeque<f64>; 4],
+    classes: [Known; 4],
+}
+
+/// What is known of a class at rest.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    rests: VecDeque<f64>,
     /// Rests with too few requests each, until together they have enough.
-    few: [Few; 4],
+    few: Few,
+    median: Option<f64>,
+    /// The second largest: the largest may be an accident.
+    by_chance: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,25 +52,30 @@ impl Targets {
         let Some(p95) = at_rest.p95_ms.filter(|p95| p95.is_finite()) else {
             return;
         };
-        let few = &mut self.few[class.index()];
+        let known = &mut self.classes[class.index()];
+        let few = &mut known.few;
         few.completed += at_rest.completed;
         few.weighted_ms += p95 * at_rest.completed as f64;
         if few.completed < ENOUGH {
             return;
         }
         let few = std::mem::take(few);
-        let rests = &mut self.rests[class.index()];
-        if rests.len() == RESTS {
-            rests.pop_front();
+        if known.rests.len() == RESTS {
+            known.rests.pop_front();
         }
-        rests.push_back(few.weighted_ms / few.completed as f64);
+        known
+            .rests
+            .push_back(few.weighted_ms / few.completed as f64);
+        let mut sorted: Vec<f64> = known.rests.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        known.median = sorted.get(sorted.len() / 2).copied();
+        known.by_chance = sorted.into_iter().rev().nth(1).unwrap_or(0.0);
     }
 
     /// The 95th percentile of `class` at rest, in milliseconds; `None` before there were
     /// enough requests.
     pub fn baseline_ms(&self, class: Class) -> Option<f64> {
-        let rests = sorted(&self.rests[class.index()]);
-        rests.get(rests.len() / 2).copied()
+        self.classes[class.index()].median
     }
 
     /// Judges what `class` felt over the fast and the slow window.
@@ -137,9 +151,8 @@ impl Targets {
         };
         let baseline = self.baseline_ms(class);
         let cut = baseline.map_or(ceiling, |baseline| {
-            let by_chance = second_largest(&self.rests[class.index()]).unwrap_or(0.0);
             let limit = baseline * settings.cut_factor * allowance();
-            limit.max(by_chance).max(floor)
+            limit.max(self.classes[class.index()].by_chance).max(floor)
         });
         let at_rest = baseline.map_or("not known yet".to_owned(), |ms| format!("{ms:.1}"));
         let said = |p95: f64, limit: f64| {
@@ -160,17 +173,6 @@ impl Targets {
             ),
         }
     }
-}
-
-fn sorted(readings: &VecDeque<f64>) -> Vec<f64> {
-    let mut sorted: Vec<f64> = readings.iter().copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-/// The largest may be an accident.
-fn second_largest(readings: &VecDeque<f64>) -> Option<f64> {
-    sorted(readings).into_iter().rev().nth(1)
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::shop::{Played, Sample, Script};
 
 /// Days played of each scenario.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 150;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
