@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 
 use super::definition::Definition;
-use super::keyset::{KeyValue, Keyset, Range};
+use super::keyset::{KeyValue, Keyset, Range, TEXT_FORMS};
 use super::ledger::{self, Done, Lease, Phase, State};
 use crate::config::Engine;
 
@@ -19,6 +19,8 @@ pub struct Batch<'a> {
     pub keyset: &'a Keyset,
     /// The right to write.
     pub lease: Lease,
+    /// Which batch of the run this is, from 1, for people who look at the database's sessions.
+    pub number: i64,
     /// Which walk this is part of.
     pub phase: Phase,
     /// The last key done; `None` at the beginning.
@@ -64,7 +66,7 @@ impl Batch<'_> {
         settings: &Engine,
     ) -> Result<Outcome, sqlx::Error> {
         let began = Instant::now();
-        let mut tx = begin(conn, settings).await?;
+        let mut tx = begin_as(conn, settings, &self.session()).await?;
         let sweeping = self.phase == Phase::Sweep;
         let pending = sweeping.then_some(self.definition.pending.as_str());
         let Self { keyset, cursor, .. } = *self;
@@ -104,6 +106,32 @@ impl Batch<'_> {
             state,
         })
     }
+
+    /// The session's name while the batch runs: who it is, for any tool that shows sessions.
+    fn session(&self) -> String {
+        let which = format!(" run {} batch {}", self.lease.run, self.number);
+        let mut name = format!("evenkeel migration {}", self.definition.name);
+        // The names of migrations are ASCII.
+        name.truncate(SESSION_NAME_MAX - which.len());
+        name + &which
+    }
+}
+
+/// PostgreSQL cuts a longer name off.
+const SESSION_NAME_MAX: usize = 63;
+
+/// As [`begin`], in a session that is called `name` until the transaction ends.
+async fn begin_as<'c>(
+    conn: &'c mut PgConnection,
+    settings: &Engine,
+    name: &str,
+) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    let quoted = name.replace('\'', "''");
+    let sql = format!(
+        "{}; SET LOCAL application_name = '{quoted}'",
+        opening(settings)
+    );
+    conn.begin_with(AssertSqlSafe(sql)).await
 }
 
 /// Opens a short transaction over the migrated table, in one round trip.
@@ -112,8 +140,12 @@ impl Batch<'_> {
 ///   lease and hears a shutdown.
 /// - The commit is asynchronous: rows and cursor are in the same transaction, so a crash of the
 ///   server loses both or neither, and shoppers' commits do not queue behind the migration's.
+/// - A holder that freezes within it loses its connection, and with that the locks on its rows and
+///   on the ledger, so that another can take over.
+/// - Keys have the same text form whatever the settings of the database.
 /// - The plan is made for the actual range. A generic plan would assume that a row comparison
-///   matches a third of the table, and read all of it.
+///   matches a third of the table, and read all of it. Without a sequential scan to fall back on,
+///   costs look like those of long queries, and compiling one takes longer than the batch.
 ///
 /// # Errors
 /// What the database says.
@@ -121,14 +153,18 @@ pub async fn begin<'c>(
     conn: &'c mut PgConnection,
     settings: &Engine,
 ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
-    let sql = format!(
-        "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+    conn.begin_with(AssertSqlSafe(opening(settings))).await
+}
+
+fn opening(settings: &Engine) -> String {
+    format!(
+        "BEGIN; SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {}; \
+         SET LOCAL idle_in_transaction_session_timeout = {timeout}; \
          SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
-         SET LOCAL enable_seqscan = off",
-        settings.statement_timeout.as_millis(),
-        settings.lock_timeout.as_millis()
-    );
-    conn.begin_with(AssertSqlSafe(sql)).await
+         SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
+        settings.lock_timeout.as_millis(),
+        timeout = settings.statement_timeout.as_millis(),
+    )
 }
 
 /// Rows for the next batch, so that it takes `target`: at most doubled, at most halved.

@@ -27,8 +27,9 @@ pub const TEMPLATE: &str = "\
 -- table: the_table
 -- pending: new_column IS NULL
 --
--- Further keys: `key` (the columns of a unique index, when it is not the primary key), `alias` (the
--- name that the statement gives the table), `batch_first` and `batch_max` (rows).
+-- Further keys: `key` (the columns of a unique index, when it is not the primary key), `where` (the
+-- predicate of a partial unique index), `alias` (the name that the statement gives the table),
+-- `batch_first` and `batch_max` (rows).
 
 UPDATE the_table
    SET new_column = old_column
@@ -55,6 +56,9 @@ pub struct Definition {
     pub alias: Option<String>,
     /// The unique key to walk by; empty for the primary key.
     pub key: Vec<String>,
+    /// True of the rows that the migration is about, where those are not all: the predicate of a
+    /// partial unique index.
+    pub scope: Option<String>,
     /// True of a row that is still to be changed, false once it has been.
     pub pending: String,
     /// Rows of the first batch, where the author knows better than the default.
@@ -142,6 +146,7 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         table: required(header.table, "table")?,
         alias: header.alias,
         key: header.key,
+        scope: header.scope,
         pending: required(header.pending, "pending")?,
         batch_first: header.batch_first,
         batch_max: header.batch_max,
@@ -157,6 +162,7 @@ struct Header {
     table: Option<String>,
     alias: Option<String>,
     key: Vec<String>,
+    scope: Option<String>,
     pending: Option<String>,
     batch_first: Option<u32>,
     batch_max: Option<u32>,
@@ -185,6 +191,7 @@ impl Header {
             "owner" => &mut self.owner,
             "table" => &mut self.table,
             "alias" => &mut self.alias,
+            "where" => &mut self.scope,
             "pending" => &mut self.pending,
             "key" => {
                 self.key = value.split(',').map(|c| c.trim().to_owned()).collect();
@@ -201,7 +208,7 @@ impl Header {
             _ => {
                 return Err(format!(
                     "`-- {key}:` is not known; the keys are title, owner, table, alias, key, \
-                     pending, batch_first and batch_max"
+                     where, pending, batch_first and batch_max"
                 ));
             }
         };

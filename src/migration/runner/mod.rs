@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -137,8 +137,14 @@ impl Runner {
     /// # Errors
     /// What the database or the pool says.
     pub async fn take(&self) -> Result<Option<Run>, Failure> {
+        // A process that freezes here must not keep the others from taking over.
+        let bounded = format!(
+            "BEGIN; SET LOCAL statement_timeout = {timeout}; \
+             SET LOCAL idle_in_transaction_session_timeout = {timeout}",
+            timeout = self.engine.statement_timeout.as_millis()
+        );
         let take = async |conn: &mut PgConnection| {
-            let mut tx = conn.begin().await?;
+            let mut tx = conn.begin_with(AssertSqlSafe(bounded.clone())).await?;
             let run = ledger::acquire(&mut tx, &self.holder, self.engine.lease).await?;
             tx.commit().await?;
             Ok(run)
