@@ -20,14 +20,37 @@ pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
     cluster: Option<Cluster>,
-    apply_schema: bool,
+    schema: Wanted,
+}
+
+/// What a command brings into its database.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// The shop and the engine.
+    Shop,
+    /// The engine's ledger: the database is somebody else's.
+    Engine,
+    /// Nothing; others see to it.
+    Nothing,
+}
+
+impl Wanted {
+    fn by(settings: &config::Database) -> Self {
+        if settings.apply_schema {
+            Self::Shop
+        } else {
+            Self::Nothing
+        }
+    }
 }
 
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// `DATABASE_URL` is not a URL that PostgreSQL's clients understand.
-    #[error("DATABASE_URL cannot be used: {0}; it should look like postgres://user@host/database")]
+    /// `DATABASE_URL` or `--database-url` is not a URL that PostgreSQL's clients understand.
+    #[error(
+        "the database's URL cannot be used: {0}; it should look like postgres://user@host/database"
+    )]
     Url(#[source] sqlx::Error),
     /// The embedded server did not start.
     #[error(transparent)]
@@ -70,7 +93,7 @@ impl Database {
             return Ok(Self {
                 options: url.parse().map_err(DatabaseError::Url)?,
                 cluster: None,
-                apply_schema: settings.database.apply_schema,
+                schema: Wanted::by(&settings.database),
             });
         }
         let dir = data_dir(&settings.database);
@@ -83,7 +106,7 @@ impl Database {
         Ok(Self {
             options: cluster.connect_options(NAME),
             cluster: Some(cluster),
-            apply_schema: settings.database.apply_schema,
+            schema: Wanted::by(&settings.database),
         })
     }
 
@@ -98,10 +121,22 @@ impl Database {
             return Ok(Self {
                 options,
                 cluster: None,
-                apply_schema: settings.database.apply_schema,
+                schema: Wanted::by(&settings.database),
             });
         }
         Self::own(settings, false).await
+    }
+
+    /// A database that Evenkeel did not create and keeps nothing in but the engine's ledger.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Url`].
+    pub fn foreign(url: &str) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            options: url.parse().map_err(DatabaseError::Url)?,
+            cluster: None,
+            schema: Wanted::Engine,
+        })
     }
 
     /// A connection to a schema that is up to date, unless the settings leave that to others.
@@ -113,9 +148,11 @@ impl Database {
         let mut conn = PgConnection::connect_with(&options)
             .await
             .map_err(DatabaseError::Connect)?;
-        if self.apply_schema {
-            schema::apply(&mut conn, schema::latest()).await?;
-        }
+        match self.schema {
+            Wanted::Shop => schema::apply(&mut conn, schema::latest()).await?,
+            Wanted::Engine => schema::apply_engine(&mut conn).await?,
+            Wanted::Nothing => Vec::new(),
+        };
         Ok(conn)
     }
 

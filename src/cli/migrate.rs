@@ -4,31 +4,31 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::HumanDuration;
 use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
-use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, DatabaseError};
+use super::elsewhere::{Elsewhere, NoDefinitions};
+use super::standalone;
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
-use crate::migration::governor::Sensors;
 use crate::migration::keyset::{Keyset, KeysetError};
 use crate::migration::ledger::{self, LedgerError, Phase, State};
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
-use crate::migration::runner::{End, Runner};
 use crate::migration::sweep::{VerifyError, verify};
-use crate::shutdown::Shutdown;
 
 /// Look at background migrations and control them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     #[command(subcommand)]
     command: Command,
 }
@@ -106,6 +106,9 @@ pub enum MigrateError {
     /// No database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// No definitions.
+    #[error(transparent)]
+    Definitions(#[from] NoDefinitions),
     /// The migration or its run does not allow it.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -151,10 +154,19 @@ through_control!(
 /// # Errors
 /// [`MigrateError`] says what to do.
 pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
+    let reads_none = matches!(
+        args.command,
+        Command::New { .. }
+            | Command::Status { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Cancel { .. }
+    );
+    let settings = args.elsewhere.settings(settings, reads_none)?;
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name);
     }
-    let database = Database::shared(&settings).await?;
+    let database = args.elsewhere.database(&settings).await?;
     let mut conn = database.connect().await?;
     let result = dispatch(args.command, &settings, &database, &mut conn).await;
     drop(conn);
@@ -196,7 +208,7 @@ async fn dispatch(
         Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
         Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
         Command::Run { name, duty, .. } => {
-            standalone(settings, database, conn, &load(&name)?, duty).await
+            standalone::run(settings, database, conn, &load(&name)?, duty).await
         }
     }
 }
@@ -219,7 +231,7 @@ fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
 }
 
 /// Who types, for the ledger.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let user = User::from_uid(getuid()).ok().flatten();
     user.map_or_else(|| format!("uid {}", getuid()), |user| user.name)
 }
@@ -277,7 +289,7 @@ async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), 
     }
 }
 
-fn headline(progress: &Progress) -> String {
+pub(super) fn headline(progress: &Progress) -> String {
     let run = &progress.run;
     let state = match (run.state, run.phase) {
         (State::Running, _) if !progress.driven => "running, but its process is silent",
@@ -293,7 +305,7 @@ fn headline(progress: &Progress) -> String {
     )
 }
 
-fn describe(progress: &Progress) -> String {
+pub(super) fn describe(progress: &Progress) -> String {
     let mut lines = vec![headline(progress)];
     if let Some(rate) = progress.rows_per_s {
         let eta = progress
@@ -352,53 +364,5 @@ async fn check(
             println!("{}: {} rows, none pending", definition.name, found.rows);
             Ok(())
         }
-    }
-}
-
-async fn standalone(
-    settings: &Settings,
-    database: &Database,
-    conn: &mut PgConnection,
-    definition: &Definition,
-    duty: f64,
-) -> Result<(), MigrateError> {
-    let app = App::new(settings.clone(), database.options.clone());
-    let mut pace = settings.pace.clone();
-    pace.duty_max = duty;
-    pace.duty_min = pace.duty_min.min(duty);
-    let sensors = Sensors {
-        latencies: None,
-        pool: app.pool.clone(),
-    };
-    let stop = CancellationToken::new();
-    let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
-    let queued = control::start(conn, definition, &actor()).await?;
-    let Some(run) = runner.take().await? else {
-        return Err(MigrateError::Incomplete(format!(
-            "run {} of {} is queued, because another run is under way; `evenkeel migrate status` \
-             shows it",
-            queued.id, definition.name
-        )));
-    };
-    let began = Instant::now();
-    let drive = runner.drive(run.clone());
-    tokio::pin!(drive);
-    let end = tokio::select! {
-        end = &mut drive => end,
-        () = Shutdown::signalled() => {
-            stop.cancel();
-            drive.await
-        }
-    };
-    app.pool.close().await;
-    let run = ledger::find(conn, run.id).await?;
-    let progress = Progress::of(conn, run).await?;
-    match end {
-        End::Completed => {
-            println!("{}", headline(&progress));
-            println!("  took {}", HumanDuration(began.elapsed()));
-            Ok(())
-        }
-        _ => Err(MigrateError::Incomplete(describe(&progress))),
     }
 }

@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod database;
 pub mod demo;
+pub mod elsewhere;
 pub mod load;
 pub mod migrate;
 pub mod serve;
+mod standalone;

@@ -1,4 +1,5 @@
-//! Applies `migrations/schema` at start.
+//! Applies `migrations/schema` at start: all of it to a shop's database, and to a database that
+//! Evenkeel did not create only the engine's files, which stay within the schema `evenkeel`.
 //!
 //! sqlx reads and checksums the files; they are applied here, because sqlx's own runner takes a
 //! session-level advisory lock, which leaks through a transaction pooler. Every file runs in one
@@ -39,6 +40,16 @@ pub enum SchemaError {
     /// The database was written by a newer Evenkeel.
     #[error("the database has schema step {0}, which this version of Evenkeel does not know")]
     Newer(i64),
+    /// The role may not do what a step does.
+    #[error("role {role} may not {action}; as an administrator of the database, run: {grants}")]
+    Denied {
+        /// The role.
+        role: String,
+        /// What it may not do.
+        action: &'static str,
+        /// SQL that lets it.
+        grants: String,
+    },
     /// Somebody holds a lock that the step needs.
     #[error(
         "schema step {version} could not get its lock in {TRIES} tries: end the long transaction \
@@ -64,33 +75,108 @@ pub fn latest() -> i64 {
 /// # Errors
 /// [`SchemaError`]; steps before the failing one stay applied.
 pub async fn apply(conn: &mut PgConnection, version: i64) -> Result<Vec<i64>, SchemaError> {
+    apply_files(conn, |file| file.version <= version).await
+}
+
+/// Applies the engine's files that the database lacks and none of the shop's, and returns their
+/// numbers.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_engine(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {
+    apply_files(conn, is_engine).await
+}
+
+/// Files named `NNNN_engine.sql` or `NNNN_engine_….sql`.
+fn is_engine(file: &Migration) -> bool {
+    file.description == "engine" || file.description.starts_with("engine ")
+}
+
+async fn apply_files(
+    conn: &mut PgConnection,
+    wanted: impl Fn(&Migration) -> bool,
+) -> Result<Vec<i64>, SchemaError> {
+    match apply_wanted(conn, wanted).await {
+        // insufficient_privilege
+        Err(SchemaError::Database(sqlx::Error::Database(err)))
+            if err.code().as_deref() == Some("42501") =>
+        {
+            Err(denied(conn, sqlx::Error::Database(err)).await?)
+        }
+        applied => applied,
+    }
+}
+
+async fn apply_wanted(
+    conn: &mut PgConnection,
+    wanted: impl Fn(&Migration) -> bool,
+) -> Result<Vec<i64>, SchemaError> {
+    // Only what is missing is created: IF NOT EXISTS wants the right to create in any case.
     conn.execute(
         "DO $$ BEGIN
              PERFORM pg_advisory_xact_lock(hashtext('evenkeel schema ledger'));
-             CREATE SCHEMA IF NOT EXISTS evenkeel;
-             CREATE TABLE IF NOT EXISTS evenkeel.schema_steps (
-                 version bigint PRIMARY KEY,
-                 description text NOT NULL,
-                 checksum bytea NOT NULL,
-                 applied_at timestamptz NOT NULL DEFAULT now()
-             );
+             IF to_regnamespace('evenkeel') IS NULL THEN
+                 CREATE SCHEMA evenkeel;
+             END IF;
+             IF to_regclass('evenkeel.schema_steps') IS NULL THEN
+                 CREATE TABLE evenkeel.schema_steps (
+                     version bigint PRIMARY KEY,
+                     description text NOT NULL,
+                     checksum bytea NOT NULL,
+                     applied_at timestamptz NOT NULL DEFAULT now()
+                 );
+             END IF;
          END $$",
     )
     .await?;
-    let last: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM evenkeel.schema_steps")
-        .fetch_one(&mut *conn)
-        .await?;
-    if let Some(last) = last.filter(|last| *last > latest()) {
-        return Err(SchemaError::Newer(last));
+    let known: Vec<i64> = FILES.iter().map(|file| file.version).collect();
+    let newer: Option<i64> = sqlx::query_scalar(
+        "SELECT max(version) FROM evenkeel.schema_steps WHERE version <> ALL($1)",
+    )
+    .bind(&known)
+    .fetch_one(&mut *conn)
+    .await?;
+    if let Some(newer) = newer {
+        return Err(SchemaError::Newer(newer));
     }
     let mut applied = Vec::new();
-    for file in FILES.iter().filter(|file| file.version <= version) {
+    for file in FILES.iter().filter(|file| wanted(file)) {
         if apply_with_patience(conn, file).await? {
             info!(version = file.version, description = %file.description, "schema step applied");
             applied.push(file.version);
         }
     }
     Ok(applied)
+}
+
+/// What to grant so that `refused` does not happen again.
+async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaError, sqlx::Error> {
+    let (role, database): (String, String) =
+        sqlx::query_as("SELECT quote_ident(current_user), quote_ident(current_database())")
+            .fetch_one(&mut *conn)
+            .await?;
+    let owner: Option<(String, bool)> = sqlx::query_as(
+        "SELECT quote_ident(pg_get_userbyid(nspowner)), pg_has_role(nspowner, 'usage')
+           FROM pg_namespace WHERE nspname = 'evenkeel'",
+    )
+    .fetch_optional(conn)
+    .await?;
+    let (action, grants) = match owner {
+        None => (
+            "create the schema `evenkeel`, in which the engine keeps its ledger",
+            format!("GRANT CREATE ON DATABASE {database} TO {role}"),
+        ),
+        Some((owner, false)) => (
+            "use the schema `evenkeel`, which belongs to another role",
+            format!("GRANT {owner} TO {role}"),
+        ),
+        Some((_, true)) => return Ok(SchemaError::Database(refused)),
+    };
+    Ok(SchemaError::Denied {
+        role,
+        action,
+        grants,
+    })
 }
 
 async fn apply_with_patience(

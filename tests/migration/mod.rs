@@ -2,13 +2,18 @@
 
 mod completeness;
 mod contention;
+mod deaths;
 mod fixture;
+mod flat;
 mod interruptions;
 mod keys;
 mod kill;
 mod leases;
 mod plans;
+mod process;
 mod refusals;
 mod scenarios;
+mod sessions;
 mod shop;
 mod signals;
+mod walks;
