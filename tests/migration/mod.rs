@@ -5,6 +5,8 @@ mod contention;
 mod deaths;
 mod fixture;
 mod flat;
+mod foreign;
+mod freeze;
 mod interruptions;
 mod keys;
 mod kill;
