@@ -95,7 +95,12 @@ async fn drive(runner: &Runner, settings: &Settings, id: i64) -> Result<Option<E
     let patience = engine.lease + engine.poll * 2 + Duration::from_secs(1);
     let mut since = Instant::now();
     loop {
-        match runner.take().await? {
+        let taken = match runner.take().await {
+            // Somebody holds the ledger for the moment, or froze while it did.
+            Err(failure) if failure.is_contention() => None,
+            taken => taken?,
+        };
+        match taken {
             Some(run) => {
                 let (taken, end) = (run.id, runner.drive(run).await);
                 if taken == id || end == End::ShutDown {

@@ -75,18 +75,24 @@ impl Progress {
                     .as_secs_f64()
                     .clamp(0.1, RATE_WINDOW_S)
         });
-        let left = (run.rows_estimate.unwrap_or(0) - run.rows_seen).max(0);
+        let left = estimate(&run).map(|rows| (rows - run.rows_seen).max(0));
         Ok(Self {
             done: done(&run),
             rows_per_s: rate,
             eta_s: rate
                 .filter(|_| run.phase == Phase::Main)
-                .map(|rate| left as f64 / rate),
+                .zip(left)
+                .map(|(rate, left)| left as f64 / rate),
             driven: driven && run.state == State::Running,
             set_aside,
             run,
         })
     }
+}
+
+/// Rows of the table, unless it was never analysed.
+fn estimate(run: &Run) -> Option<i64> {
+    run.rows_estimate.filter(|rows| *rows > 0)
 }
 
 /// The planner's estimate can be too low, so a share never exceeds 1, and reaches it only when the
@@ -96,6 +102,6 @@ fn done(run: &Run) -> Option<f64> {
         return Some(1.0);
     }
     run.end_key.as_ref()?;
-    let total = run.rows_estimate.unwrap_or(0).max(run.rows_seen).max(1);
+    let total = estimate(run)?.max(run.rows_seen);
     Some((run.rows_seen as f64 / total as f64).min(0.999))
 }

@@ -11,6 +11,7 @@ mod interruptions;
 mod keys;
 mod kill;
 mod leases;
+mod peers;
 mod plans;
 mod process;
 mod refusals;
