@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::process::Child;
 
 use super::fixture::{Fixture, migration};
-use super::keys::{KINDS, Kind};
+use super::kinds::{KINDS, Kind};
 use super::process::evenkeel_on;
 
 fn serve(database: &PgConnectOptions) -> Child {

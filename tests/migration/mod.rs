@@ -10,6 +10,7 @@ mod freeze;
 mod interruptions;
 mod keys;
 mod kill;
+mod kinds;
 mod leases;
 mod peers;
 mod plans;

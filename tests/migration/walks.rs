@@ -75,10 +75,19 @@ const SESSIONS: [&str; 6] = [
 ];
 
 #[derive(Clone, Debug)]
+struct KeyColumn {
+    type_name: &'static str,
+    /// Makes a value from the integers `i` and `j`.
+    value: &'static str,
+    descending: bool,
+    nulls_first: bool,
+    /// How many different values of `j` there are.
+    spread: i64,
+}
+
+#[derive(Clone, Debug)]
 struct Case {
-    /// For each column of the key: its type, whether it descends, where NULLs would be, and how
-    /// its values repeat.
-    columns: Vec<(&'static (&'static str, &'static str), bool, bool, i64)>,
+    columns: Vec<KeyColumn>,
     /// The index's collation, where the type has one.
     collation: &'static str,
     rows: i64,
@@ -87,12 +96,17 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let column = (select(&TYPES[..]), any::<bool>(), any::<bool>(), 1_i64..60).prop_map(
-        |(typ, descending, nulls, spread)| {
-            let typ = TYPES.iter().find(|t| **t == typ).unwrap();
-            (typ, descending, nulls, spread)
-        },
-    );
+    let column = (select(&TYPES[..]), any::<bool>(), any::<bool>(), 1_i64..60);
+    let column =
+        column.prop_map(
+            |((type_name, value), descending, nulls_first, spread)| KeyColumn {
+                type_name,
+                value,
+                descending,
+                nulls_first,
+                spread,
+            },
+        );
     let collation = select(&["\"C\"", "\"und-x-icu\"", "\"default\"", "\"sv-x-icu\""][..]);
     let batches = vec(2_u32..40, 1..6);
     (
@@ -118,29 +132,27 @@ impl Case {
 
     /// The index's columns, as they are written in CREATE INDEX and in ORDER BY.
     fn order(&self) -> String {
-        let item =
-            |(i, (typ, descending, nulls_first, _)): (usize, &(&(&str, &str), bool, bool, i64))| {
-                let textual =
-                    ["text", "varchar(9)", "char(5)", "citext", "name", "text[]"].contains(&typ.0);
-                let collate = match textual {
-                    true => format!(" COLLATE {}", self.collation),
-                    false => String::new(),
-                };
-                let direction = if *descending { "DESC" } else { "ASC" };
-                let nulls = if *nulls_first { "FIRST" } else { "LAST" };
-                format!("k{i}{collate} {direction} NULLS {nulls}")
+        let item = |(i, column): (usize, &KeyColumn)| {
+            let textual = ["text", "varchar(9)", "char(5)", "citext", "name", "text[]"];
+            let collate = match textual.contains(&column.type_name) {
+                true => format!(" COLLATE {}", self.collation),
+                false => String::new(),
             };
+            let direction = if column.descending { "DESC" } else { "ASC" };
+            let nulls = if column.nulls_first { "FIRST" } else { "LAST" };
+            format!("k{i}{collate} {direction} NULLS {nulls}")
+        };
         let items = self.columns.iter().enumerate().map(item);
         items.collect::<Vec<_>>().join(", ")
     }
 
     async fn create(&self, fixture: &mut Fixture) {
         let columns = self.columns.iter().enumerate();
-        let columns = columns.map(|(i, (typ, ..))| format!("k{i} {} NOT NULL", typ.0));
+        let columns = columns.map(|(i, c)| format!("k{i} {} NOT NULL", c.type_name));
         let columns: Vec<_> = columns.collect();
-        let values = self.columns.iter().map(|(typ, _, _, spread)| {
-            let j = format!("(i * 7919 % {spread})");
-            typ.1.replace('j', "\u{1}").replace('\u{1}', &j)
+        let values = self.columns.iter().map(|column| {
+            let j = format!("(i * 7919 % {})", column.spread);
+            column.value.replace('j', &j)
         });
         let values: Vec<_> = values.collect();
         fixture

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, Row};
 
-use super::{Column, Keyset};
+use super::{Column, Keyset, table};
 use crate::migration::definition::Definition;
 
 /// Why a table cannot be walked.
@@ -54,11 +54,6 @@ pub enum KeysetError {
     /// The database refused.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-}
-
-/// What a name in a header refers to.
-struct Table {
-    partitioned: bool,
 }
 
 /// An index of a table, usable or not.
@@ -142,7 +137,7 @@ impl Keyset {
         conn: &mut PgConnection,
         definition: &Definition,
     ) -> Result<Self, KeysetError> {
-        let table = find_table(conn, &definition.table).await?;
+        let partitioned = table::find(conn, &definition.table).await?;
         let indexes: Vec<Index> = sqlx::query_as(INDEXES)
             .bind(&definition.table)
             .fetch_all(&mut *conn)
@@ -159,7 +154,7 @@ impl Keyset {
                 continue;
             }
             match index.refusal(conn, definition).await? {
-                None => return Ok(index.keyset(definition, table.partitioned)),
+                None => return Ok(index.keyset(definition, partitioned)),
                 Some(why) => found.push(format!("index `{}` {why}", index.name)),
             }
         }
@@ -250,58 +245,6 @@ impl Index {
             },
             index: self.name.clone(),
         }
-    }
-}
-
-async fn find_table(conn: &mut PgConnection, name: &str) -> Result<Table, KeysetError> {
-    let found = sqlx::query(
-        "SELECT c.relkind = 'p' AS partitioned, c.relkind IN ('r', 'p') AS is_table,
-                c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) AS inherited,
-                row_security_active(c.oid) AS hidden
-           FROM pg_class c WHERE c.oid = to_regclass($1)",
-    )
-    .bind(name)
-    .fetch_optional(&mut *conn)
-    .await?;
-    let Some(row) = found else {
-        let similar: Option<String> = sqlx::query_scalar(
-            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = lower($1)
-              ORDER BY c.oid LIMIT 1",
-        )
-        .bind(name.rsplit('.').next().unwrap_or(name).trim_matches('"'))
-        .fetch_optional(conn)
-        .await?;
-        let hint = similar.map(|similar| format!("; there is `{similar}`"));
-        return Err(KeysetError::NoTable {
-            table: name.to_owned(),
-            hint: hint.unwrap_or_default(),
-        });
-    };
-    let problem = if !row.try_get("is_table")? {
-        Some("is no table; name the table behind it")
-    } else if row.try_get("inherited")? {
-        Some(
-            "has tables that inherit from it, whose rows its index does not have; migrate a \
-             partitioned table instead, or each table by itself after NO INHERIT",
-        )
-    } else if row.try_get("hidden")? {
-        Some(
-            "has row-level security, which would hide rows from the migration; run it as the \
-             table's owner (without FORCE ROW LEVEL SECURITY) or as a role with BYPASSRLS",
-        )
-    } else {
-        None
-    };
-    match problem {
-        Some(problem) => Err(KeysetError::Unsuitable {
-            table: name.to_owned(),
-            problem,
-        }),
-        None => Ok(Table {
-            partitioned: row.try_get("partitioned")?,
-        }),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod condition;
 mod index;
+mod table;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
