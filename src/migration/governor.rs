@@ -89,7 +89,7 @@ impl Governor {
     }
 
     /// Samples until the future is dropped, publishing every pace.
-    pub async fn run(&mut self, sensors: &Sensors, publish: watch::Sender<Pace>) {
+    pub async fn run(&mut self, sensors: &Sensors, publish: &watch::Sender<Pace>) {
         let mut ticks = tokio::time::interval(self.settings.sample);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -62,7 +62,7 @@ async fn refuse_another(
 /// Changes a run's state on an operator's behalf.
 ///
 /// # Errors
-/// [`LedgerError::Illegal`] when [`TRANSITIONS`] has no such change by an operator;
+/// [`LedgerError::Illegal`] when [`TRANSITIONS`](super::TRANSITIONS) has no such change by an operator;
 /// [`LedgerError::AlreadyActive`] when another run of the same migration is under way.
 pub async fn command(
     conn: &mut PgConnection,

@@ -40,6 +40,8 @@ pub struct Runner {
     stop: CancellationToken,
     /// What the last drive has learnt of the shop, and when it ended.
     learnt: Arc<Mutex<Option<(Instant, Governor)>>>,
+    /// The pace of the drive under way, or of the last.
+    pace_now: watch::Sender<Pace>,
 }
 
 /// For this long what a drive has learnt of the shop is believed by the next.
@@ -102,11 +104,13 @@ impl Runner {
         // The process id alone repeats across machines and containers.
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let holder = format!("evenkeel-{}-{}", std::process::id(), &unique[..8]);
+        let (pace_now, _) = watch::channel(Pace::initial(&pace, Instant::now()));
         Self {
             pool: sensors.pool.clone(),
             sensors,
             engine,
             pace,
+            pace_now,
             holder,
             stop,
             learnt: Arc::default(),
@@ -154,17 +158,23 @@ impl Runner {
 
     /// Drives `run`, whose lease this process has just taken, until it ends or the lease does.
     pub async fn drive(&self, run: Run) -> End {
-        let (publish, pace) = watch::channel(Pace::initial(&self.pace, Instant::now()));
+        self.pace_now
+            .send_replace(Pace::initial(&self.pace, Instant::now()));
         let mut governor = self.governor(Instant::now());
         info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
         let end = tokio::select! {
-            end = self.drive_at(run.clone(), pace) => end,
+            end = self.drive_at(run.clone(), self.pace()) => end,
             // Publishes for as long as the drive lasts.
-            () = governor.run(&self.sensors, publish) => End::ShutDown,
+            () = governor.run(&self.sensors, &self.pace_now) => End::ShutDown,
         };
         *self.learnt.lock() = Some((Instant::now(), governor));
         info!(run = run.id, migration = %run.migration, ?end, "run left");
         end
+    }
+
+    /// The pace at which this process drives, as it changes.
+    pub fn pace(&self) -> watch::Receiver<Pace> {
+        self.pace_now.subscribe()
     }
 
     /// The governor of the last drive, unless that is long ago.

@@ -1,0 +1,236 @@
+//! What shoppers pay for a migration, and how fast it goes: Evenkeel's pace beside those of others.
+//!
+//! `cargo bench --bench pace` runs it, `-- --quick` a short version; `docs/benchmarks.md` says how to
+//! read it. One shop, one database, one load at several shares of the measured capacity. The
+//! contestants take turns in an order drawn anew in each round, and every turn lies between two
+//! stretches of time without any migration, by which it is judged: machines drift, and only
+//! neighbours in time can be compared. A turn in which nobody works is the control.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on ends here"
+)]
+
+mod contest;
+mod laws;
+mod report;
+mod shop;
+mod stage;
+mod walk;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use contest::{Period, Shop};
+use evenkeel::rehearsal::load::{
+    CapacityLimits, Load, Profile, Sessions, Shop as Learnt, Target, measure_capacity,
+};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use report::{Report, Turn};
+use shop::{CONTESTANTS, OURS, UNPACED};
+use stage::Stage;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Nobody at work: what its ratios scatter by is noise.
+pub const CONTROL: &str = "nobody";
+/// The loads, as shares of the capacity.
+const LOADS: [f64; 3] = [0.30, 0.60, 0.85];
+/// The load step, as shares of the capacity.
+const STEP: [f64; 2] = [0.30, 0.95];
+/// For its first second a contestant measures the shop at rest, which would flatter it.
+const ON_SETTLES: Duration = Duration::from_millis(1_200);
+const ON: Duration = Duration::from_millis(2_800);
+/// The last batch and its queue end first.
+const OFF_SETTLES: Duration = Duration::from_millis(400);
+const OFF: Duration = Duration::from_millis(1_600);
+/// How long a contestant works before the load step, so that its duty has risen.
+const BEFORE_STEP: Duration = Duration::from_secs(6);
+const AFTER_STEP: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(4);
+
+struct Length {
+    cycles: usize,
+    steps: usize,
+    idle_rounds: usize,
+}
+
+const FULL: Length = Length {
+    cycles: 10,
+    steps: 5,
+    idle_rounds: 5,
+};
+const QUICK: Length = Length {
+    cycles: 2,
+    steps: 1,
+    idle_rounds: 1,
+};
+
+struct Bench {
+    stage: Stage,
+    shop: Shop,
+    learnt: Arc<Learnt>,
+    profile: Profile,
+    random: StdRng,
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, argument, url, address] = arguments.as_slice()
+        && argument == shop::ARGUMENT
+    {
+        return shop::run(url, address.parse().unwrap()).await;
+    }
+    let length = if arguments.iter().any(|a| a == "--quick") {
+        QUICK
+    } else {
+        FULL
+    };
+    let stage = Stage::open().await;
+    let shop = Shop::start(&stage.url());
+    let profile = Profile::default();
+    let sessions = Sessions::LogIn(stage.shoppers().await);
+    let target = Target::new(shop.address).unwrap();
+    let learnt = Arc::new(Learnt::learn(target, &profile, sessions).await.unwrap());
+    let mut bench = Bench {
+        stage,
+        shop,
+        learnt,
+        profile,
+        random: StdRng::seed_from_u64(1),
+    };
+    let report = bench.play(&length).await;
+    report.publish(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    bench.shop_stops().await;
+}
+
+impl Bench {
+    async fn play(&mut self, length: &Length) -> Report {
+        let limits = CapacityLimits::default();
+        let warm = Load::start(&self.learnt, &self.profile, limits.start).unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        warm.stop().await;
+        let capacity = measure_capacity(&self.learnt, &self.profile, &limits)
+            .await
+            .unwrap()
+            .rps;
+        eprintln!("capacity: {capacity:.0} requests per second");
+        let mut report = Report::new(capacity);
+        for round in 0..length.idle_rounds {
+            for name in self.shuffled([OURS, UNPACED]) {
+                let rate = self.idle(name).await;
+                eprintln!("idle, round {}: {name} {rate:.0} rows/s", round + 1);
+                report.idle(name, rate);
+            }
+        }
+        for share in LOADS {
+            self.stage.tidy().await;
+            let load = Load::start(&self.learnt, &self.profile, capacity * share).unwrap();
+            tokio::time::sleep(OFF).await;
+            let mut turns = Vec::new();
+            for round in 0..length.cycles {
+                eprintln!(
+                    "{:.0} % of capacity, round {} of {}",
+                    share * 100.0,
+                    round + 1,
+                    length.cycles
+                );
+                let everybody = [&[CONTROL], CONTESTANTS.as_slice()].concat();
+                for name in self.shuffled(everybody.try_into().unwrap_or([CONTROL; 7])) {
+                    turns.push(self.turn(&load, name).await);
+                }
+            }
+            let end = self.rest(&load).await;
+            let recording = load.stop().await;
+            report.cycles(share, &turns, end, &recording);
+        }
+        for round in 0..length.steps {
+            for name in self.shuffled(CONTESTANTS) {
+                let halved = self.step(name, capacity).await;
+                eprintln!("load step, round {}: {name} {halved:?}", round + 1);
+                report.step(name, halved);
+            }
+        }
+        report
+    }
+
+    fn shuffled<const N: usize>(&mut self, mut names: [&'static str; N]) -> [&'static str; N] {
+        names.shuffle(&mut self.random);
+        names
+    }
+
+    /// A stretch of time without any migration.
+    async fn rest(&self, load: &Load) -> Period {
+        tokio::time::sleep(OFF_SETTLES).await;
+        let from = load.began().elapsed();
+        tokio::time::sleep(OFF).await;
+        Period {
+            from,
+            to: load.began().elapsed(),
+        }
+    }
+
+    /// A stretch of rest, and then one in which `name` works.
+    async fn turn(&mut self, load: &Load, name: &'static str) -> Turn {
+        let off = self.rest(load).await;
+        let works = name != CONTROL;
+        if works {
+            self.shop.on(name);
+        }
+        let began = Instant::now();
+        tokio::time::sleep(ON_SETTLES).await;
+        let from = load.began().elapsed();
+        tokio::time::sleep(ON).await;
+        let on = Period {
+            from,
+            to: load.began().elapsed(),
+        };
+        let worked = began.elapsed();
+        let rows = if works { self.shop.off() } else { 0 };
+        Turn {
+            name,
+            off,
+            on,
+            rows_per_s: rows as f64 / worked.as_secs_f64(),
+        }
+    }
+
+    /// Rows per second without shoppers. The first second, in which a baseline is looked for, does
+    /// not count for anybody.
+    async fn idle(&mut self, name: &'static str) -> f64 {
+        self.shop.on(name);
+        tokio::time::sleep(ON_SETTLES).await;
+        let before = self.stage.rows(name).await;
+        let began = Instant::now();
+        tokio::time::sleep(IDLE).await;
+        let rows = self.stage.rows(name).await - before;
+        let took = began.elapsed();
+        self.shop.off();
+        rows as f64 / took.as_secs_f64()
+    }
+
+    /// How long after a load step `name` takes to halve its duty.
+    async fn step(&mut self, name: &'static str, capacity: f64) -> Option<Duration> {
+        let load = Load::start(&self.learnt, &self.profile, capacity * STEP[0]).unwrap();
+        tokio::time::sleep(OFF).await;
+        self.shop.on(name);
+        tokio::time::sleep(BEFORE_STEP).await;
+        load.set_rate(capacity * STEP[1]);
+        let step = Instant::now();
+        tokio::time::sleep(AFTER_STEP).await;
+        let halved = self.shop.halved_after(step);
+        self.shop.off();
+        load.stop().await;
+        halved
+    }
+
+    async fn shop_stops(self) {
+        drop(self.shop);
+        self.stage.close().await;
+    }
+}
