@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use crate::config::{self, Settings};
 use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
 use crate::db::schema::{self, SchemaError};
+use crate::migration::lint::{self, Unsafe};
 
 /// Name of the shop's database on the embedded server.
 const NAME: &str = "evenkeel";
@@ -43,6 +44,9 @@ pub enum DatabaseError {
     /// The schema could not be applied.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// A schema file that is due would lock, rewrite or scan what shoppers use.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The address file could not be written.
     #[error("cannot write {path}: {source}")]
     AddressFile {
@@ -114,6 +118,10 @@ impl Database {
             .await
             .map_err(DatabaseError::Connect)?;
         if self.apply_schema {
+            let due = schema::pending(&mut conn)
+                .await
+                .map_err(SchemaError::from)?;
+            Unsafe::refuse(lint::schema_files(&due))?;
             schema::apply(&mut conn, schema::latest()).await?;
         }
         Ok(conn)

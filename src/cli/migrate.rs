@@ -19,6 +19,7 @@ use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::governor::Sensors;
 use crate::migration::keyset::{Keyset, KeysetError};
 use crate::migration::ledger::{self, LedgerError, Phase, State};
+use crate::migration::lint::{self, Unsafe};
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
@@ -39,6 +40,16 @@ enum Command {
     New {
         /// Name of the migration.
         name: String,
+    },
+    /// Name what would lock, rewrite or scan a table that shoppers use. Ends with 1 if there is
+    /// anything.
+    Lint {
+        /// Schema files, background migrations, or any SQL.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show the declared migrations and the state of their newest run.
     List,
@@ -117,6 +128,17 @@ pub enum MigrateError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file to be linted could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The lint has findings; they have been printed.
+    #[error("{0}")]
+    Findings(String),
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -143,6 +165,7 @@ through_control!(
     LedgerError,
     KeysetError,
     VerifyError,
+    Unsafe,
     sqlx::Error
 );
 
@@ -153,6 +176,9 @@ through_control!(
 pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name);
+    }
+    if let Command::Lint { files, json } = &args.command {
+        return lint_files(files, *json);
     }
     let database = Database::shared(&settings).await?;
     let mut conn = database.connect().await?;
@@ -171,6 +197,7 @@ async fn dispatch(
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
+        Command::Lint { files, json } => lint_files(&files, json),
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
         Command::Start { name } => {
@@ -218,6 +245,33 @@ fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
     Ok(())
 }
 
+fn lint_files(files: &[PathBuf], json: bool) -> Result<(), MigrateError> {
+    let mut findings = Vec::new();
+    for path in files {
+        findings.extend(lint::file(path).map_err(|source| MigrateError::Read {
+            path: path.clone(),
+            source,
+        })?);
+    }
+    if json {
+        println!("{}", serde_json::json!(findings));
+    } else {
+        for finding in &findings {
+            println!("{finding}");
+        }
+    }
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(MigrateError::Findings(format!(
+        "{}; an exception is `-- lint: allow RULE because REASON` directly above the statement",
+        match findings.len() {
+            1 => "1 finding".to_owned(),
+            n => format!("{n} findings"),
+        }
+    )))
+}
+
 /// Who types, for the ledger.
 fn actor() -> String {
     let user = User::from_uid(getuid()).ok().flatten();
@@ -233,6 +287,7 @@ async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), Migrat
 }
 
 async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
+    control::refuse_unsafe(definition)?;
     let plan = plan(conn, definition).await?;
     println!("{}: {}", definition.name, definition.title);
     println!(

@@ -58,6 +58,51 @@ pub fn latest() -> i64 {
     FILES.iter().map(|file| file.version).max().unwrap_or(0)
 }
 
+/// A file of `migrations/schema`.
+#[derive(Debug)]
+pub struct SchemaFile {
+    /// Its path in the source tree.
+    pub path: String,
+    /// Its SQL.
+    pub sql: &'static str,
+}
+
+/// The files that [`apply`] would apply, in order. Reads only.
+///
+/// # Errors
+/// What the database says.
+pub async fn pending(conn: &mut PgConnection) -> Result<Vec<SchemaFile>, sqlx::Error> {
+    let installed: bool =
+        sqlx::query_scalar("SELECT to_regclass('evenkeel.schema_steps') IS NOT NULL")
+            .fetch_one(&mut *conn)
+            .await?;
+    let applied: Vec<i64> = if installed {
+        sqlx::query_scalar("SELECT version FROM evenkeel.schema_steps")
+            .fetch_all(conn)
+            .await?
+    } else {
+        Vec::new()
+    };
+    let lacking = FILES.iter().filter(|file| !applied.contains(&file.version));
+    Ok(lacking.map(describe).collect())
+}
+
+/// Every file that this binary has.
+pub fn shipped() -> Vec<SchemaFile> {
+    FILES.iter().map(describe).collect()
+}
+
+fn describe(file: &'static Migration) -> SchemaFile {
+    SchemaFile {
+        path: format!(
+            "migrations/schema/{:04}_{}.sql",
+            file.version,
+            file.description.replace(' ', "_")
+        ),
+        sql: file.sql.as_str(),
+    }
+}
+
 /// Applies every file up to and including `version` that the database lacks, and returns the
 /// numbers of those that it applied. Safe to call from several processes at once.
 ///

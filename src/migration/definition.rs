@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use rust_embed::RustEmbed;
 
+use super::change::{self, Ddl, Sections};
+
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
 
@@ -63,6 +65,10 @@ pub struct Definition {
     pub batch_max: Option<u32>,
     /// The statement, with `:range`.
     pub statement: String,
+    /// Schema statements that run before the statement; none in a plain migration.
+    pub expand: Vec<Ddl>,
+    /// Schema statements that run once nothing is pending; none in a plain migration.
+    pub contract: Vec<Ddl>,
     /// The whole file.
     pub text: String,
 }
@@ -112,6 +118,17 @@ impl Definition {
     pub fn qualifier(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.table)
     }
+
+    /// The text of each step, with every line where it is in the file.
+    pub fn sections(&self) -> Sections {
+        change::split(&self.text, header_lines(&self.text)).unwrap_or_default()
+    }
+}
+
+/// Lines of the comment at the beginning of a file.
+fn header_lines(text: &str) -> usize {
+    let is_comment = |line: &&str| line.trim_start().starts_with("--");
+    text.lines().take_while(is_comment).count()
 }
 
 fn parse(name: &str, text: &str) -> Result<Definition, String> {
@@ -122,16 +139,15 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
     if !valid_name {
         return Err("name the file with letters, digits, `_` and `-` only".to_owned());
     }
-    let is_comment = |line: &&str| line.trim_start().starts_with("--");
-    let body_at = text.lines().take_while(is_comment).count();
+    let body_at = header_lines(text);
     // An empty comment ends the header; what follows it is for people.
     let is_key = |line: &&str| !line.trim_start().trim_start_matches('-').trim().is_empty();
     let mut header = Header::default();
     for line in text.lines().take(body_at).take_while(is_key) {
         header.read(line.trim_start().trim_start_matches('-').trim())?;
     }
-    let body: Vec<&str> = text.lines().skip(body_at).collect();
-    let statement = check_statement(&body.join("\n"))?;
+    let sections = change::split(text, body_at)?;
+    let statement = check_statement(&sections.backfill)?;
     let required = |value: Option<String>, key: &str| {
         value.ok_or_else(|| format!("the header lacks `-- {key}: …`"))
     };
@@ -146,6 +162,8 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         batch_first: header.batch_first,
         batch_max: header.batch_max,
         statement,
+        expand: change::statements(&sections.expand)?,
+        contract: change::statements(&sections.contract)?,
         text: text.to_owned(),
     })
 }
@@ -240,7 +258,8 @@ fn check_statement(body: &str) -> Result<String, String> {
     if !["UPDATE", "DELETE", "INSERT", "WITH"].contains(&first.as_str()) {
         return Err(format!(
             "the statement begins with `{first}`; a background migration is one UPDATE, DELETE, \
-             INSERT or WITH statement. Schema changes belong in migrations/schema"
+             INSERT or WITH statement. Schema changes belong under `-- step: expand` or \
+             `-- step: contract`"
         ));
     }
     // The extended protocol, by which it runs, refuses a second statement; this only says it early.

@@ -6,11 +6,13 @@
 //! that proves by the declared predicate that nothing was missed.
 
 pub mod batch;
+pub mod change;
 pub mod control;
 pub mod definition;
 pub mod governor;
 pub mod keyset;
 pub mod ledger;
+pub mod lint;
 pub mod pace;
 pub mod plan;
 pub mod progress;

@@ -7,6 +7,7 @@ mod interruptions;
 mod keys;
 mod kill;
 mod leases;
+mod lint;
 mod plans;
 mod refusals;
 mod scenarios;
