@@ -18,7 +18,7 @@ use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::governor::Sensors;
 use crate::migration::keyset::{Keyset, KeysetError};
-use crate::migration::ledger::{self, LedgerError, Phase, State};
+use crate::migration::ledger::{self, LedgerError, Phase, State, Step};
 use crate::migration::lint::{self, Unsafe};
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
@@ -288,8 +288,22 @@ async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), Migrat
 
 async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
     control::refuse_unsafe(definition)?;
-    let plan = plan(conn, definition).await?;
     println!("{}: {}", definition.name, definition.title);
+    for (step, statements) in [
+        (Step::Expand, &definition.expand),
+        (Step::Contract, &definition.contract),
+    ] {
+        for ddl in statements {
+            println!("  {:<9} {}", step.name(), one_line(&ddl.sql));
+        }
+    }
+    let plan = match plan(conn, definition).await {
+        Err(KeysetError::Database(err)) if !definition.expand.is_empty() => {
+            println!("  sample    not possible before the expand step: {err}");
+            return Ok(());
+        }
+        plan => plan?,
+    };
     println!(
         "  walks     {} by {} (index {})",
         definition.table, plan.key, plan.index
@@ -334,10 +348,12 @@ async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), 
 
 fn headline(progress: &Progress) -> String {
     let run = &progress.run;
-    let state = match (run.state, run.phase) {
-        (State::Running, _) if !progress.driven => "running, but its process is silent",
-        (State::Running, Phase::Sweep) => "running the final sweep",
-        (state, _) => state.name(),
+    let state = match (run.state, run.step, run.phase) {
+        (State::Running, ..) if !progress.driven => "running, but its process is silent",
+        (State::Running, Some(Step::Expand), _) => "running the expand step",
+        (State::Running, Some(Step::Contract), _) => "running the contract step",
+        (State::Running, _, Phase::Sweep) => "running the final sweep",
+        (state, ..) => state.name(),
     };
     let done = progress
         .done
@@ -375,6 +391,15 @@ fn describe(progress: &Progress) -> String {
     if let Some(error) = &progress.run.error {
         lines.push(format!("  {error}"));
     }
+    for statement in &progress.statements {
+        let state = match (&statement.done_at, &statement.waits_for) {
+            (Some(_), _) => "done".to_owned(),
+            (None, Some(why)) => format!("tried {} times, waits: {why}", statement.tries),
+            (None, None) => "under way".to_owned(),
+        };
+        let sql = one_line(&statement.statement);
+        lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
+    }
     for range in &progress.set_aside {
         lines.push(format!(
             "  set aside: after {:?} up to {:?}: {}",
@@ -382,6 +407,10 @@ fn describe(progress: &Progress) -> String {
         ));
     }
     lines.join("\n")
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {

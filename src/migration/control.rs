@@ -72,7 +72,10 @@ pub async fn start(
     actor: &str,
 ) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
-    Keyset::resolve(conn, definition).await?;
+    // What the expand step creates cannot be looked up yet.
+    if definition.expand.is_empty() {
+        Keyset::resolve(conn, definition).await?;
+    }
     Ok(ledger::enqueue(conn, &definition.name, &definition.text, actor).await?)
 }
 

@@ -1,0 +1,498 @@
+//! The steps of a change: schema statements, the walk between them, and schema statements again.
+//!
+//! A schema statement begins only while shoppers are within target, and gives up after
+//! `lock_timeout`, because whoever asks for the same table after it waits behind it. It is tried
+//! again with growing, jittered pauses, and meanwhile the run says who holds the lock. In a
+//! transaction, the statement and its entry in the ledger commit together. CONCURRENTLY cannot be in
+//! one: such a statement is looked for before it is tried again.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{Definition, End, Interrupt, Patience, Run, Runner};
+use crate::class::Class;
+use crate::migration::change::{Ddl, Manner};
+use crate::migration::ledger::{self, Lease, Step};
+use crate::migration::pace::{Order, Pace};
+use crate::migration::retry::Failure;
+
+/// The first pause after a lock was not to be had; it doubles, and is jittered.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After this time it is looked who is in the way of a statement; then ever more seldom.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Somebody who holds what a statement waits for.
+#[derive(sqlx::FromRow)]
+struct Holder {
+    pid: i32,
+    application_name: String,
+    state: Option<String>,
+    /// Age of its transaction in seconds.
+    age: Option<f64>,
+}
+
+/// The one whose transaction is the oldest of those in the way of the session `$1`.
+const HOLDER: &str = "
+    SELECT a.pid, a.application_name, a.state,
+           extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age
+      FROM unnest(pg_blocking_pids($1)) AS blocking (pid)
+      JOIN pg_stat_activity a USING (pid)
+     ORDER BY a.xact_start LIMIT 1";
+
+/// The index `$1` of the table `$2`: its name as SQL, whether it is valid, and who builds it.
+const INDEX: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname), i.indisvalid,
+           (SELECT p.pid FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+      FROM pg_index i
+      JOIN pg_class c ON c.oid = i.indexrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relname = $1 AND i.indrelid = to_regclass($2)";
+
+/// Why a try of a statement did not do it.
+enum Miss {
+    /// Try again later.
+    Wait(String),
+    /// Cancelled by a critical signal: try again when that is over.
+    Cancelled,
+    /// Somebody cancelled it, or it took too long.
+    TooLong(Failure),
+    Interrupt(Interrupt),
+}
+
+impl From<Interrupt> for Miss {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupt(interrupt)
+    }
+}
+
+/// Schema statements under this process's lease.
+struct Steps<'a> {
+    runner: &'a Runner,
+    lease: Lease,
+    pace: watch::Receiver<Pace>,
+    renewed: Instant,
+    /// What the current statement waits for, as a limit of the pace.
+    waits_for: Option<String>,
+}
+
+impl Runner {
+    /// Takes the run through the steps that it still has before it.
+    pub(super) async fn advance(
+        &self,
+        run: &Run,
+        lease: Lease,
+        pace: &watch::Receiver<Pace>,
+        patience: &mut Patience,
+    ) -> Interrupt {
+        // Boxed, as its parts are: the states of all steps together are too much for a stack.
+        let advance = Box::pin(async {
+            let definition = Definition::parse(&run.migration, &run.definition)
+                .map_err(|err| Interrupt::Broken(err.to_string()))?;
+            let (expand, contract) = (definition.expand.clone(), definition.contract.clone());
+            let mut steps = Steps {
+                runner: self,
+                lease,
+                pace: pace.clone(),
+                renewed: Instant::now(),
+                waits_for: None,
+            };
+            // A plain migration has nothing to note.
+            let has_steps = !expand.is_empty() || !contract.is_empty();
+            let at = if has_steps {
+                steps.at().await?
+            } else {
+                Step::Backfill
+            };
+            if at == Step::Expand {
+                steps.run(Step::Expand, &expand, 0).await?;
+                steps.enter(Step::Backfill).await?;
+            }
+            if at != Step::Contract {
+                let mut drive = self.prepare(definition, lease, pace.clone()).await?;
+                match Box::pin(drive.walk(patience)).await {
+                    Interrupt::End(End::Completed) => {}
+                    interrupt => return Err(interrupt),
+                }
+            }
+            steps.run(Step::Contract, &contract, expand.len()).await?;
+            Err(Interrupt::End(End::Completed))
+        });
+        let advanced: Result<std::convert::Infallible, Interrupt> = advance.await;
+        match advanced {
+            Ok(never) => match never {},
+            Err(interrupt) => interrupt,
+        }
+    }
+}
+
+impl Steps<'_> {
+    /// The step that the ledger has; the first one when the run is new.
+    async fn at(&self) -> Result<Step, Interrupt> {
+        let id = self.lease.run;
+        let run = self
+            .query(async |conn| Ok(ledger::find(conn, id).await?))
+            .await?;
+        Ok(run.step.unwrap_or(Step::Expand))
+    }
+
+    async fn enter(&mut self, step: Step) -> Result<(), Interrupt> {
+        let lease = self.lease;
+        let entered = self.query(async |conn| Ok(ledger::enter(conn, lease, step).await?));
+        if entered.await? {
+            return Ok(());
+        }
+        self.heed().await
+    }
+
+    /// Runs those of `statements` that are not done; `before` of the file come before them.
+    async fn run(
+        &mut self,
+        step: Step,
+        statements: &[Ddl],
+        before: usize,
+    ) -> Result<(), Interrupt> {
+        for (number, ddl) in (before as i32 + 1..).zip(statements) {
+            Box::pin(self.statement(step, number, ddl)).await?;
+            self.waits_for = None;
+        }
+        Ok(())
+    }
+
+    /// Tries one statement until it is done.
+    async fn statement(&mut self, step: Step, number: i32, ddl: &Ddl) -> Result<(), Interrupt> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        let mut too_long = 0;
+        loop {
+            self.await_calm().await?;
+            let (lease, sql) = (self.lease, ddl.sql.as_str());
+            let begun = self
+                .query(async |conn| {
+                    Ok(ledger::begin_statement(conn, lease, number, step, sql).await?)
+                })
+                .await?;
+            let Some(begun) = begun else {
+                self.heed().await?;
+                continue;
+            };
+            let miss = match Box::pin(self.attempt(number, ddl, begun)).await {
+                Ok(()) => {
+                    info!(run = lease.run, step = step.name(), sql, "step done");
+                    return Ok(());
+                }
+                Err(miss) => miss,
+            };
+            let why = match miss {
+                Miss::Interrupt(interrupt) => return Err(interrupt),
+                Miss::Cancelled => continue,
+                Miss::Wait(why) => why,
+                Miss::TooLong(failure) => {
+                    too_long += 1;
+                    if too_long >= self.runner.engine.tries {
+                        return Err(Interrupt::Broken(format!(
+                            "`{sql}` was cancelled {too_long} times ({failure}): it may keep \
+                             everybody out of the table, so it has to be done within \
+                             migration.statement_timeout"
+                        )));
+                    }
+                    failure.to_string()
+                }
+            };
+            warn!(run = lease.run, step = step.name(), sql, %why, "step waits");
+            let noted = self.query(async |conn| Ok(ledger::wait(conn, lease, number, &why).await?));
+            noted.await?;
+            self.waits_for = Some(why);
+            self.rest(pauses.next().unwrap_or(LONGEST_PAUSE)).await?;
+        }
+    }
+
+    async fn attempt(&mut self, number: i32, ddl: &Ddl, begun: ledger::Begun) -> Result<(), Miss> {
+        match &ddl.manner {
+            _ if begun.done => {}
+            Manner::Brief => {
+                let limit = self.runner.engine.statement_timeout;
+                return self.in_transaction(number, &ddl.sql, limit).await;
+            }
+            // Zero is no limit: it keeps nobody out.
+            Manner::Scan => return self.in_transaction(number, &ddl.sql, Duration::ZERO).await,
+            Manner::BuildIndex { index, table } => {
+                let found = self.index(index, table).await?;
+                let is_ours = begun.before && matches!(found, Some((_, true)));
+                if !is_ours {
+                    self.drop_invalid(found).await?;
+                    let built = self.alone(&ddl.sql).await;
+                    if matches!(built, Err(Miss::Interrupt(Interrupt::Broken(_)))) {
+                        // An invalid unique index goes on refusing rows.
+                        let left = self.index(index, table).await?;
+                        self.drop_invalid(left).await?;
+                    }
+                    built?;
+                }
+            }
+            Manner::DropIndex { index } => {
+                let exists = self
+                    .query(async |conn| {
+                        let exists = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL");
+                        Ok(exists.bind(index).fetch_one(conn).await?)
+                    })
+                    .await?;
+                // Where nobody has tried to drop it, its absence is an error.
+                if exists || !begun.before {
+                    self.alone(&ddl.sql).await?;
+                }
+            }
+        }
+        let (lease, actor) = (self.lease, &self.runner.holder);
+        let finish = async |conn: &mut PgConnection| {
+            Ok(ledger::finish_statement(conn, lease, number, actor).await?)
+        };
+        if self.query(finish).await? {
+            return Ok(());
+        }
+        self.heed().await?;
+        Err(Miss::Cancelled)
+    }
+
+    /// Runs a statement and its entry in the ledger in one transaction.
+    async fn in_transaction(
+        &mut self,
+        number: i32,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<(), Miss> {
+        let (runner, lease) = (self.runner, self.lease);
+        let begin = format!(
+            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}",
+            limit.as_millis(),
+            runner.engine.lock_timeout.as_millis()
+        );
+        let pid = AtomicI32::new(0);
+        let work = async |conn: &mut PgConnection| {
+            let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
+            pid.store(backend(&mut tx).await?, Ordering::Relaxed);
+            tx.execute(AssertSqlSafe(sql.to_owned())).await?;
+            let held = ledger::finish_statement(&mut tx, lease, number, &runner.holder).await?;
+            if held {
+                tx.commit().await?;
+            } else {
+                tx.rollback().await?;
+            }
+            Ok::<_, Failure>(held)
+        };
+        let held = self
+            .watched(sql, &pid, runner.pool.run_long(Class::Background, work))
+            .await?;
+        if held {
+            return Ok(());
+        }
+        self.heed().await?;
+        Err(Miss::Cancelled)
+    }
+
+    /// Runs a statement that cannot be in a transaction. Waiting, it is in nobody's way: what it
+    /// asks for conflicts with no reader and no writer.
+    async fn alone(&mut self, sql: &str) -> Result<(), Miss> {
+        let pid = AtomicI32::new(0);
+        let work = async |conn: &mut PgConnection| {
+            pid.store(backend(conn).await?, Ordering::Relaxed);
+            conn.execute(AssertSqlSafe(sql.to_owned())).await?;
+            Ok::<_, Failure>(())
+        };
+        let pool = &self.runner.pool;
+        self.watched(sql, &pid, pool.run_long(Class::Background, work))
+            .await
+    }
+
+    /// Awaits `work`, which runs `sql` in the session `pid`; looks meanwhile who is in its way, and
+    /// gives it up when a signal is critical, the lease is gone or the process stops.
+    async fn watched<T>(
+        &mut self,
+        sql: &str,
+        pid: &AtomicI32,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Miss> {
+        let work = Box::pin(work);
+        let mut pace = self.pace.clone();
+        let stop = self.runner.stop.clone();
+        let mut blocked = None;
+        let done = {
+            let look = Box::pin(self.look(pid, &mut blocked));
+            tokio::select! {
+                biased;
+                done = work => done,
+                _ = pace.wait_for(|pace| pace.order == Order::Cancel) => return Err(Miss::Cancelled),
+                () = stop.cancelled() => return Err(Interrupt::End(End::ShutDown).into()),
+                interrupt = look => return Err(interrupt.into()),
+            }
+        };
+        let failure = match done {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        match failure.sqlstate().as_deref() {
+            // Lock not available, deadlock.
+            Some("55P03" | "40P01") => {
+                Err(Miss::Wait(blocked.unwrap_or_else(|| {
+                    format!("another session's lock ({failure})")
+                })))
+            }
+            Some("57014") => Err(Miss::TooLong(failure)),
+            None => Err(Interrupt::Reread(failure).into()),
+            Some(code)
+                if ["08", "53", "57P"]
+                    .iter()
+                    .any(|class| code.starts_with(class)) =>
+            {
+                Err(Interrupt::Reread(failure).into())
+            }
+            Some(_) => Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")).into()),
+        }
+    }
+
+    /// Looks, for as long as it is polled, who is in the way of the session `pid`, and renews the
+    /// lease. Ends when the lease or the run does.
+    async fn look(&mut self, pid: &AtomicI32, blocked: &mut Option<String>) -> Interrupt {
+        let mut pause = LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(self.runner.renew_every());
+            let session = pid.load(Ordering::Relaxed);
+            let holder: Result<Option<Holder>, Interrupt> = self
+                .query(async |conn| {
+                    let holder = sqlx::query_as(HOLDER).bind(session);
+                    Ok(holder.fetch_optional(conn).await?)
+                })
+                .await;
+            if let Ok(holder) = holder {
+                self.waits_for = holder.as_ref().map(Holder::describe);
+                if self.waits_for.is_some() {
+                    blocked.clone_from(&self.waits_for);
+                }
+            }
+            match self.renew_if_due().await {
+                // The statement has a connection; that the look has none is no reason to end it.
+                Ok(()) | Err(Interrupt::Reread(_)) => {}
+                Err(interrupt) => return interrupt,
+            }
+        }
+    }
+
+    async fn index(&self, index: &str, table: &str) -> Result<Option<(String, bool)>, Miss> {
+        let found: Option<(String, bool, Option<i32>)> = self
+            .query(async |conn| {
+                let found = sqlx::query_as(INDEX).bind(index).bind(table);
+                Ok(found.fetch_optional(conn).await?)
+            })
+            .await?;
+        match found {
+            // Of a process that has lost the lease without noticing, or of a person.
+            Some((name, false, Some(pid))) => {
+                Err(Miss::Wait(format!("pid {pid} builds the index {name}")))
+            }
+            found => Ok(found.map(|(name, valid, _)| (name, valid))),
+        }
+    }
+
+    /// Drops what a failed try has left behind.
+    async fn drop_invalid(&mut self, found: Option<(String, bool)>) -> Result<(), Miss> {
+        let Some((name, false)) = found else {
+            return Ok(());
+        };
+        warn!(run = self.lease.run, index = %name, "dropping an invalid index");
+        self.alone(&format!("DROP INDEX CONCURRENTLY {name}")).await
+    }
+
+    /// Waits until shoppers are within target.
+    async fn await_calm(&mut self) -> Result<(), Interrupt> {
+        loop {
+            if self.runner.stop.is_cancelled() {
+                return Err(Interrupt::End(End::ShutDown));
+            }
+            let calm = {
+                let pace = self.pace.borrow_and_update();
+                pace.order == Order::Work && pace.causes.is_empty()
+            };
+            self.renew_if_due().await?;
+            if calm {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = self.pace.changed() => {}
+                () = self.runner.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
+    async fn rest(&mut self, time: Duration) -> Result<(), Interrupt> {
+        let until = Instant::now() + time;
+        loop {
+            self.renew_if_due().await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.runner.stop.is_cancelled() {
+                return Ok(());
+            }
+            self.runner.pause(left.min(self.runner.renew_every())).await;
+        }
+    }
+
+    async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
+        if self.renewed.elapsed() < self.runner.renew_every() {
+            return Ok(());
+        }
+        self.heed().await
+    }
+
+    /// Renews the lease now, says what is waited for, and hears what an operator wants.
+    async fn heed(&mut self) -> Result<(), Interrupt> {
+        let mut pace = self.pace.borrow().clone();
+        if let Some(why) = &self.waits_for {
+            pace = pace.waiting("lock", why, Instant::now());
+        }
+        self.runner.renew(self.lease, &pace).await?;
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    async fn query<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T, Interrupt> {
+        let done = self.runner.pool.run(Class::Background, work).await;
+        done.map_err(Interrupt::from)
+    }
+}
+
+impl Holder {
+    fn describe(&self) -> String {
+        let age = Duration::try_from_secs_f64(self.age.unwrap_or(0.0)).unwrap_or_default();
+        format!(
+            "pid {} ({}, {}) holds a lock; its transaction is {:.1?} old",
+            self.pid,
+            match self.application_name.as_str() {
+                "" => "no application_name",
+                name => name,
+            },
+            self.state.as_deref().unwrap_or("state unknown"),
+            age
+        )
+    }
+}
+
+async fn backend(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(conn)
+        .await
+}
