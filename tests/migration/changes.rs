@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use evenkeel::class::Class;
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::ledger::{Run, State, Step};
 use evenkeel::migration::lint;
 use evenkeel::migration::runner::End;
+use evenkeel::pressure::{Latencies, Outcome};
 use sqlx::{Connection, Executor};
+use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, PATIENCE};
+use super::kill::evenkeel;
 
 /// A column that comes, is filled, required and indexed, and an index that goes.
 const CHANGE: &str = "\
@@ -137,6 +141,151 @@ async fn a_change_goes_on_at_the_right_step_wherever_it_is_killed() {
     println!("longest life {life:?}; killed with so many statements begun: {died_in:?}");
     // Concurrent statements and the walk take longest; some brief ones may never be met.
     assert!(died_in.len() > 3, "{died_in:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_is_killed_within_each_of_its_statements_goes_on_there() {
+    let mut fixture = with_rows(50).await;
+    // Every statement of ours waits for the gate of its number before it does anything.
+    fixture
+        .run(
+            "CREATE FUNCTION gate() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF current_setting('application_name') = 'engine' THEN
+                     PERFORM pg_advisory_xact_lock(1, count(*)::int) FROM evenkeel.steps;
+                 END IF; END $$;
+             CREATE EVENT TRIGGER gate ON ddl_command_start EXECUTE FUNCTION gate()",
+        )
+        .await;
+    let mut keeper = fixture.connect().await;
+    keeper
+        .execute("SELECT pg_advisory_lock(1, n) FROM generate_series(1, 8) AS n")
+        .await
+        .unwrap();
+    let run = fixture.enqueue(CHANGE).await;
+    let mut taken = fixture.runner().take().await.unwrap().unwrap();
+    for number in 1..=STATEMENTS {
+        let at_gate = format!(
+            "SELECT count(*) FROM pg_stat_activity, evenkeel.steps
+              WHERE application_name = 'engine' AND datname = current_database()
+                AND wait_event = 'advisory' AND number = {number}"
+        );
+        {
+            let holder = fixture.runner();
+            tokio::select! {
+                end = holder.drive(taken) => panic!("{end:?} before statement {number}"),
+                () = fixture.wait_until(&at_gate) => {}
+            }
+        }
+        let open = "SELECT count(*) FROM evenkeel.steps WHERE done_at IS NULL";
+        assert_eq!(fixture.count(open).await, 1, "statement {number}");
+        taken = fixture.take_over().await;
+        let open_gate = format!("SELECT pg_advisory_unlock(1, {number})");
+        keeper
+            .execute(sqlx::AssertSqlSafe(open_gate))
+            .await
+            .unwrap();
+    }
+    let runner = fixture.runner();
+    let end = tokio::time::timeout(PATIENCE, runner.drive(taken));
+    assert_eq!(end.await.unwrap(), End::Completed);
+    assert_changed(&mut fixture, &run).await;
+}
+
+#[tokio::test]
+async fn an_index_whose_build_was_killed_half_way_is_built_anew() {
+    let mut fixture = with_rows(100).await;
+    let build = with_contract("CREATE INDEX CONCURRENTLY t_n ON t (n)");
+    let run = fixture.enqueue(&build).await;
+    let mut writer = fixture.connect().await;
+    let mut writing = writer.begin().await.unwrap();
+    // The build has made its entry and waits for everybody who writes to the table.
+    writing
+        .execute("INSERT INTO t (id, done) VALUES (1000, true)")
+        .await
+        .unwrap();
+    let taken = fixture.runner().take().await.unwrap().unwrap();
+    let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    {
+        let holder = fixture.runner();
+        tokio::select! {
+            end = holder.drive(taken) => panic!("{end:?} beside a writer"),
+            () = fixture.wait_until(invalid) => {}
+        }
+    }
+    let taken = fixture.take_over().await;
+    assert_eq!(fixture.count(invalid).await, 1);
+    let runner = fixture.runner();
+    let (end, ()) = tokio::join!(tokio::time::timeout(PATIENCE, runner.drive(taken)), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        writing.rollback().await.unwrap();
+    });
+    assert_eq!(end.unwrap(), End::Completed);
+    assert_eq!(fixture.count(invalid).await, 0);
+    let valid = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('t_n')";
+    assert_eq!(fixture.count(valid).await, 1);
+    assert_eq!(fixture.find(&run).await.state, State::Completed);
+}
+
+#[tokio::test]
+async fn a_statement_begins_only_while_shoppers_are_within_target() {
+    let mut fixture = with_rows(10).await;
+    fixture.pace.adaptive = true;
+    let run = fixture.enqueue(CHANGE).await;
+    let latencies = Latencies::new(Instant::now());
+    let runner = fixture.runner_with(Some(latencies.clone()), CancellationToken::new());
+    let taken = runner.take().await.unwrap().unwrap();
+    let stuck: Vec<_> = (0..3)
+        .map(|_| latencies.arrive(Class::Checkout, Instant::now() - Duration::from_secs(1)))
+        .collect();
+    let drive = tokio::time::timeout(PATIENCE, runner.drive(taken));
+    let (end, ()) = tokio::join!(drive, async {
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        let begun = "SELECT count(*) FROM evenkeel.steps";
+        assert_eq!(fixture.count(begun).await, 0, "shoppers are stuck");
+        for request in stuck {
+            request.finish(Outcome::Ok, Instant::now());
+        }
+    });
+    assert_eq!(end.unwrap(), End::Completed);
+    assert_changed(&mut fixture, &run).await;
+}
+
+#[tokio::test]
+async fn the_command_line_plans_runs_and_shows_a_change() {
+    let mut fixture = with_rows(30).await;
+    let definitions = tempfile::tempdir().unwrap();
+    std::fs::write(definitions.path().join("day.sql"), CHANGE).unwrap();
+    let said = async |arguments: &[&str]| {
+        let done = evenkeel(&fixture.database, arguments)
+            .env("EVENKEEL_MIGRATION__DEFINITIONS", definitions.path())
+            .stdout(std::process::Stdio::piped())
+            .output()
+            .await
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let plan = said(&["migrate", "plan", "day"]).await;
+    assert!(
+        plan.contains("expand    ALTER TABLE t ADD COLUMN day date"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("not possible before the expand step"),
+        "{plan}"
+    );
+    said(&["migrate", "run", "day", "--standalone"]).await;
+    let status = said(&["migrate", "status", "day"]).await;
+    assert!(
+        status.contains("contract: DROP INDEX CONCURRENTLY t_old: done"),
+        "{status}"
+    );
+    let list = said(&["migrate", "list"]).await;
+    assert!(list.contains("completed"), "{list}");
+    let run = evenkeel::migration::ledger::latest(&mut fixture.sql, "day")
+        .await
+        .unwrap();
+    assert_changed(&mut fixture, &run).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use super::fixture::{Fixture, migration};
 
 /// The binary with `arguments` on `database`.
-fn evenkeel(database: &PgConnectOptions, arguments: &[&str]) -> Command {
+pub fn evenkeel(database: &PgConnectOptions, arguments: &[&str]) -> Command {
     let url = format!(
         "postgres://{}@localhost:{}/{}?host={}",
         database.get_username(),
