@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, DatabaseError};
+use super::lint::LintError;
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control::{self, ControlError};
@@ -19,7 +20,7 @@ use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::governor::Sensors;
 use crate::migration::keyset::{Keyset, KeysetError};
 use crate::migration::ledger::{self, LedgerError, Phase, State, Step};
-use crate::migration::lint::{self, Unsafe};
+use crate::migration::lint::Unsafe;
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
@@ -128,17 +129,9 @@ pub enum MigrateError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file to be linted could not be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The lint has findings; they have been printed.
-    #[error("{0}")]
-    Findings(String),
+    /// The lint has findings.
+    #[error(transparent)]
+    Lint(#[from] LintError),
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -178,7 +171,7 @@ pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
         return create(&settings.migration.definitions, name);
     }
     if let Command::Lint { files, json } = &args.command {
-        return lint_files(files, *json);
+        return Ok(super::lint::run(files, *json)?);
     }
     let database = Database::shared(&settings).await?;
     let mut conn = database.connect().await?;
@@ -197,7 +190,7 @@ async fn dispatch(
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
-        Command::Lint { files, json } => lint_files(&files, json),
+        Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
         Command::Start { name } => {
@@ -243,33 +236,6 @@ fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
     })?;
     println!("{} is there to be edited", path.display());
     Ok(())
-}
-
-fn lint_files(files: &[PathBuf], json: bool) -> Result<(), MigrateError> {
-    let mut findings = Vec::new();
-    for path in files {
-        findings.extend(lint::file(path).map_err(|source| MigrateError::Read {
-            path: path.clone(),
-            source,
-        })?);
-    }
-    if json {
-        println!("{}", serde_json::json!(findings));
-    } else {
-        for finding in &findings {
-            println!("{finding}");
-        }
-    }
-    if findings.is_empty() {
-        return Ok(());
-    }
-    Err(MigrateError::Findings(format!(
-        "{}; an exception is `-- lint: allow RULE because REASON` directly above the statement",
-        match findings.len() {
-            1 => "1 finding".to_owned(),
-            n => format!("{n} findings"),
-        }
-    )))
 }
 
 /// Who types, for the ledger.

@@ -503,6 +503,19 @@ async fn a_statement_that_keeps_everybody_out_for_too_long_is_given_up() {
 }
 
 #[test]
+fn the_example_of_the_handbook_is_a_safe_change() {
+    let page = include_str!("../../docs/migrations.md");
+    let mut blocks = page.split("```sql\n").skip(1);
+    let example = blocks
+        .find(|block| block.contains("-- step: expand"))
+        .unwrap();
+    let example = example.split("```").next().unwrap();
+    let definition = Definition::parse("day", example).unwrap();
+    assert_eq!((definition.expand.len(), definition.contract.len()), (2, 5));
+    assert_eq!(lint::definition(&definition), []);
+}
+
+#[test]
 fn what_is_wrong_with_the_steps_of_a_file_is_said() {
     let problem = |body: &str| {
         let text = format!("-- title: T\n-- owner: o\n-- table: t\n-- pending: p\n\n{body}");

@@ -7,6 +7,8 @@ use evenkeel::migration::control::{self, ControlError};
 use evenkeel::migration::definition::{self, Definition};
 use evenkeel::migration::lint::{self, Finding, Kind, rules};
 
+use proptest::prelude::*;
+
 use super::fixture::{Fixture, migration};
 
 fn rules_of(findings: &[Finding]) -> Vec<&str> {
@@ -375,4 +377,45 @@ async fn an_unsafe_migration_is_not_started() {
         "{findings}"
     );
     assert_eq!(fixture.count("SELECT count(*) FROM evenkeel.runs").await, 0);
+}
+
+/// Pieces that files are made of, in any order and cut anywhere.
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("-- step: expand\n".to_owned()),
+        Just("-- step: backfill\n".to_owned()),
+        Just("-- lint: allow unbatched-write because é\n".to_owned()),
+        Just("-- squawk-ignore\n".to_owned()),
+        Just("ALTER TABLE \"T\".t ADD COLUMN a int, VALIDATE CONSTRAINT c;\n".to_owned()),
+        Just("CREATE INDEX CONCURRENTLY i ON t (a)".to_owned()),
+        Just("WITH x AS (DELETE FROM t) UPDATE t SET a = 1 WHERE :range".to_owned()),
+        Just("DO $$ BEGIN UPDATE ".to_owned()),
+        "[a-zA-Z:;'\"$()/*,. \n-]{0,12}",
+        any::<String>(),
+    ];
+    (
+        prop::collection::vec(piece, 0..6),
+        any::<prop::sample::Index>(),
+    )
+        .prop_map(|(pieces, cut)| {
+            let text = pieces.concat();
+            let kept = cut.index(text.chars().count() + 1);
+            text.chars().take(kept).collect()
+        })
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in text()) {
+        for kind in [Kind::Raw, Kind::Schema, Kind::Expand, Kind::Contract] {
+            let lines = text.lines().count() + 1;
+            for finding in lint::script("f", &text, kind) {
+                prop_assert!((1..=lines).contains(&finding.line), "{finding:?}");
+            }
+        }
+        let header = "-- title: T\n-- owner: o\n-- table: t\n-- pending: p\n\n";
+        if let Ok(definition) = Definition::parse("m", &format!("{header}{text}")) {
+            lint::definition(&definition);
+        }
+    }
 }
