@@ -263,6 +263,9 @@ async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(
             println!("  {:<9} {}", step.name(), one_line(&ddl.sql));
         }
     }
+    if !definition.has_backfill() {
+        return Ok(());
+    }
     let plan = match plan(conn, definition).await {
         Err(KeysetError::Database(err)) if !definition.expand.is_empty() => {
             println!("  sample    not possible before the expand step: {err}");

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! Between backfill and contract the final sweep verifies that nothing is pending any more. A file
-//! without steps is a backfill and nothing else.
+//! without steps is a backfill and nothing else; one without a backfill needs no table and no pending
+//! predicate.
 
 use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{self, AstNode};
@@ -112,8 +113,10 @@ pub fn split(text: &str, from: usize) -> Result<Sections, String> {
     Ok(sections)
 }
 
-fn is_blank(line: &str) -> bool {
-    line.trim().is_empty() || line.trim_start().starts_with("--")
+/// Whether `text` has nothing but comments.
+pub fn is_blank(text: &str) -> bool {
+    let is_comment = |line: &str| line.trim().is_empty() || line.trim_start().starts_with("--");
+    text.lines().all(is_comment)
 }
 
 /// The name of the step that begins with `line`.

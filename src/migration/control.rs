@@ -73,7 +73,7 @@ pub async fn start(
 ) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
     // What the expand step creates cannot be looked up yet.
-    if definition.expand.is_empty() {
+    if definition.expand.is_empty() && definition.has_backfill() {
         Keyset::resolve(conn, definition).await?;
     }
     Ok(ledger::enqueue(conn, &definition.name, &definition.text, actor).await?)

@@ -51,7 +51,8 @@ pub struct Definition {
     pub title: String,
     /// Whom to ask about it.
     pub owner: String,
-    /// The table that is walked, as SQL: quoted and schema-qualified where needed.
+    /// The table that is walked, as SQL: quoted and schema-qualified where needed. Empty where there
+    /// is no backfill.
     pub table: String,
     /// The name that the statement gives the table (`UPDATE orders AS o` needs `alias: o`).
     pub alias: Option<String>,
@@ -63,7 +64,7 @@ pub struct Definition {
     pub batch_first: Option<u32>,
     /// Rows of a batch at most, where the author knows better than the default.
     pub batch_max: Option<u32>,
-    /// The statement, with `:range`.
+    /// The statement, with `:range`; empty where there is no backfill.
     pub statement: String,
     /// Schema statements that run before the statement; none in a plain migration.
     pub expand: Vec<Ddl>,
@@ -119,6 +120,11 @@ impl Definition {
         self.alias.as_deref().unwrap_or(&self.table)
     }
 
+    /// Whether there are rows to change, and not only a schema.
+    pub fn has_backfill(&self) -> bool {
+        !self.statement.is_empty()
+    }
+
     /// The text of each step, with every line where it is in the file.
     pub fn sections(&self) -> Sections {
         change::split(&self.text, header_lines(&self.text)).unwrap_or_default()
@@ -147,7 +153,20 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         header.read(line.trim_start().trim_start_matches('-').trim())?;
     }
     let sections = change::split(text, body_at)?;
-    let statement = check_statement(&sections.backfill)?;
+    let expand = change::statements(&sections.expand)?;
+    let contract = change::statements(&sections.contract)?;
+    let without_backfill =
+        change::is_blank(&sections.backfill) && expand.len() + contract.len() > 0;
+    let statement = if without_backfill {
+        if header.pending.is_some() {
+            return Err("the header has `-- pending: …`, but there is no backfill".to_owned());
+        }
+        header.table.get_or_insert_default();
+        header.pending.get_or_insert_default();
+        String::new()
+    } else {
+        check_statement(&sections.backfill)?
+    };
     let required = |value: Option<String>, key: &str| {
         value.ok_or_else(|| format!("the header lacks `-- {key}: …`"))
     };
@@ -162,8 +181,8 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         batch_first: header.batch_first,
         batch_max: header.batch_max,
         statement,
-        expand: change::statements(&sections.expand)?,
-        contract: change::statements(&sections.contract)?,
+        expand,
+        contract,
         text: text.to_owned(),
     })
 }

@@ -33,6 +33,9 @@ struct Column {
 /// Why a table cannot be walked.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysetError {
+    /// There are no rows to change.
+    #[error("`{0}` has no backfill, so there is nothing to walk or to verify")]
+    NoBackfill(String),
     /// No such table.
     #[error("there is no table `{0}` in this database")]
     NoTable(String),
@@ -87,6 +90,9 @@ impl Keyset {
         conn: &mut PgConnection,
         definition: &Definition,
     ) -> Result<Self, KeysetError> {
+        if !definition.has_backfill() {
+            return Err(KeysetError::NoBackfill(definition.name.clone()));
+        }
         let table = &definition.table;
         let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
             .bind(table)

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use evenkeel::class::Class;
+use evenkeel::migration::control;
 use evenkeel::migration::definition::Definition;
+use evenkeel::migration::keyset::Keyset;
 use evenkeel::migration::ledger::{Run, State, Step};
 use evenkeel::migration::lint;
 use evenkeel::migration::runner::End;
@@ -371,6 +373,30 @@ async fn an_invalid_index_of_an_earlier_try_is_dropped_and_built_anew() {
 }
 
 #[tokio::test]
+async fn a_change_may_be_of_the_schema_alone() {
+    let mut fixture = with_rows(10).await;
+    let text = "-- title: T\n-- owner: tests\n\n-- step: expand\n\
+                CREATE INDEX CONCURRENTLY t_n ON t (n);\nCREATE TABLE u (id bigint PRIMARY KEY);\n";
+    let definition = Definition::parse("m", text).unwrap();
+    assert_eq!(lint::definition(&definition), []);
+    let run = control::start(&mut fixture.sql, &definition, "tester")
+        .await
+        .unwrap();
+    assert_eq!(fixture.drive().await, End::Completed);
+    assert_eq!(fixture.find(&run).await.state, State::Completed);
+    let there =
+        "SELECT (to_regclass('t_n') IS NOT NULL AND to_regclass('u') IS NOT NULL)::int::bigint";
+    assert_eq!(fixture.count(there).await, 1);
+    let refused = Keyset::resolve(&mut fixture.sql, &definition)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("`m` has no backfill"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn an_index_that_cannot_be_built_leaves_nothing_behind_and_can_be_built_after_a_fix() {
     let mut fixture = with_rows(2).await;
     fixture.run("UPDATE t SET n = 5").await;
@@ -534,6 +560,10 @@ fn what_is_wrong_with_the_steps_of_a_file_is_said() {
         (format!("SELECT 1;\n{backfill}"), "SQL before the first"),
         (
             "-- step: expand\nALTER TABLE t ADD a int;".to_owned(),
+            "there is no backfill",
+        ),
+        (
+            "-- step: expand\n-- later\n".to_owned(),
             "no statement below",
         ),
         (

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use evenkeel::db::schema;
+use evenkeel::db::schema::{self, SchemaFile};
 use evenkeel::migration::control::{self, ControlError};
 use evenkeel::migration::definition::{self, Definition};
-use evenkeel::migration::lint::{self, Finding, Kind, rules};
+use evenkeel::migration::lint::{self, Finding, Kind, Unsafe, rules};
 
 use proptest::prelude::*;
 
@@ -341,6 +341,43 @@ fn every_shipped_file_passes() {
         let findings = lint::definition(&definition);
         assert!(findings.is_empty(), "{findings:#?}");
     }
+}
+
+#[test]
+fn an_unsafe_schema_file_is_refused_by_name() {
+    let file = SchemaFile {
+        path: "migrations/schema/0099_shop.sql".to_owned(),
+        sql: "\nDROP TABLE orders;",
+    };
+    let refused = Unsafe::refuse(lint::schema_files(&[file])).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.starts_with("migrations/schema/0099_shop.sql:2: ban-drop-table: "),
+        "{text}"
+    );
+    assert!(text.contains("because REASON"), "{text}");
+}
+
+#[test]
+fn the_command_ends_with_1_when_it_finds_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.sql");
+    let lint = |sql: &str| {
+        std::fs::write(&file, sql).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let command = command.args(["migrate", "lint", "--json"]).arg(&file);
+        let done = command.output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        (done.status.code(), found)
+    };
+    assert_eq!(lint("SELECT 1"), (Some(0), serde_json::json!([])));
+    let (code, found) = lint("-- A note.\nLOCK TABLE t");
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        (&found[0]["rule"], &found[0]["line"]),
+        (&"lock-table".into(), &2.into())
+    );
+    assert_eq!(found[0]["file"], file.display().to_string());
 }
 
 #[test]

@@ -84,9 +84,11 @@ impl Runner {
             };
             if at == Step::Expand {
                 steps.run(Step::Expand, &expand, 0).await?;
-                steps.enter(Step::Backfill).await?;
             }
-            if at != Step::Contract {
+            if at != Step::Contract && definition.has_backfill() {
+                if has_steps {
+                    steps.enter(Step::Backfill).await?;
+                }
                 let mut drive = self.prepare(definition, lease, pace.clone()).await?;
                 match Box::pin(drive.walk(patience)).await {
                     Interrupt::End(End::Completed) => {}
