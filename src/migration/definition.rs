@@ -30,7 +30,9 @@ pub const TEMPLATE: &str = "\
 -- pending: new_column IS NULL
 --
 -- Further keys: `key` (the columns of a unique index, when it is not the primary key), `alias` (the
--- name that the statement gives the table), `batch_first` and `batch_max` (rows).
+-- name that the statement gives the table), `batch_first` and `batch_max` (rows). Schema statements
+-- before and after it stand under `-- step: expand` and `-- step: contract`, and it under
+-- `-- step: backfill`.
 
 UPDATE the_table
    SET new_column = old_column

@@ -174,7 +174,9 @@ async fn a_change_that_is_killed_within_each_of_its_statements_goes_on_there() {
         {
             let holder = fixture.runner();
             tokio::select! {
-                end = holder.drive(taken) => panic!("{end:?} before statement {number}"),
+                end = holder.drive(taken) => {
+                    panic!("{end:?} before statement {number}: {:?}", fixture.find(&run).await)
+                }
                 () = fixture.wait_until(&at_gate) => {}
             }
         }
@@ -226,6 +228,51 @@ async fn an_index_whose_build_was_killed_half_way_is_built_anew() {
     let valid = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('t_n')";
     assert_eq!(fixture.count(valid).await, 1);
     assert_eq!(fixture.find(&run).await.state, State::Completed);
+}
+
+#[tokio::test]
+async fn an_index_that_somebody_is_building_is_waited_for_and_not_dropped() {
+    let mut fixture = with_rows(100).await;
+    let build = "CREATE INDEX CONCURRENTLY t_n ON t (n)";
+    let run = fixture.enqueue(&with_contract(build)).await;
+    let mut writer = fixture.connect().await;
+    let mut writing = writer.begin().await.unwrap();
+    writing
+        .execute("INSERT INTO t (id, done) VALUES (1000, true)")
+        .await
+        .unwrap();
+    // As a holder that was stopped for longer than its lease and goes on.
+    let mut other = fixture.connect().await;
+    let driven = async {
+        let mut sql = fixture.connect().await;
+        let begun = "SELECT EXISTS (SELECT FROM pg_index WHERE NOT indisvalid)";
+        while !sqlx::query_scalar::<_, bool>(begun)
+            .fetch_one(&mut sql)
+            .await
+            .unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fixture.drive().await
+    };
+    let (built, end, ()) = tokio::join!(other.execute(build), driven, async {
+        let mut sql = fixture.connect().await;
+        let said = async |sql: &mut sqlx::postgres::PgConnection| {
+            let waits = sqlx::query_scalar("SELECT max(waits_for) FROM evenkeel.steps");
+            let waits: Option<String> = waits.fetch_one(sql).await.unwrap();
+            waits.is_some_and(|waits| waits.contains("builds the index public.t_n"))
+        };
+        let began = Instant::now();
+        while !said(&mut sql).await {
+            assert!(began.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        writing.rollback().await.unwrap();
+    });
+    built.unwrap();
+    assert_eq!(end, End::Completed, "{:?}", fixture.find(&run).await);
+    let valid = "SELECT count(*) FROM pg_index WHERE indexrelid = 't_n'::regclass AND indisvalid";
+    assert_eq!(fixture.count(valid).await, 1);
 }
 
 #[tokio::test]

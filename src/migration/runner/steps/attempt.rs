@@ -67,8 +67,8 @@ impl Steps<'_> {
                 let is_ours = begun.before && matches!(found, Some((_, true)));
                 if !is_ours {
                     self.drop_invalid(found).await?;
-                    let built = self.alone(&ddl.sql).await;
-                    if matches!(built, Err(Miss::Interrupt(Interrupt::Broken(_)))) {
+                    let built = self.alone(&ddl.sql, begun.before).await;
+                    if matches!(built, Err(Miss::Refused(_))) {
                         // An invalid unique index goes on refusing rows.
                         let left = self.index(index, table).await?;
                         self.drop_invalid(left).await?;
@@ -85,7 +85,7 @@ impl Steps<'_> {
                     .await?;
                 // Where nobody has tried to drop it, its absence is an error.
                 if exists || !begun.before {
-                    self.alone(&ddl.sql).await?;
+                    self.alone(&ddl.sql, begun.before).await?;
                 }
             }
         }
@@ -127,7 +127,7 @@ impl Steps<'_> {
             Ok::<_, Failure>(held)
         };
         let held = self
-            .watched(sql, &pid, runner.pool.run_long(Class::Background, work))
+            .watched(&pid, runner.pool.run_long(Class::Background, work))
             .await?;
         if held {
             return Ok(());
@@ -138,7 +138,10 @@ impl Steps<'_> {
 
     /// Runs a statement that cannot be in a transaction. Waiting, it is in nobody's way: what it
     /// asks for conflicts with no reader and no writer.
-    async fn alone(&mut self, sql: &str) -> Result<(), Miss> {
+    ///
+    /// When it is tried `again`, the session of a holder that has died may still be at it; that the
+    /// index came or went meanwhile is a reason to look once more.
+    async fn alone(&mut self, sql: &str, again: bool) -> Result<(), Miss> {
         let pid = AtomicI32::new(0);
         let work = async |conn: &mut PgConnection| {
             pid.store(backend(conn).await?, Ordering::Relaxed);
@@ -146,15 +149,22 @@ impl Steps<'_> {
             Ok::<_, Failure>(())
         };
         let pool = &self.runner.pool;
-        self.watched(sql, &pid, pool.run_long(Class::Background, work))
-            .await
+        let done = self.watched(&pid, pool.run_long(Class::Background, work));
+        match done.await {
+            // Duplicate table (an index is one, too); undefined object.
+            Err(Miss::Refused(failure))
+                if again && matches!(failure.sqlstate().as_deref(), Some("42P07" | "42704")) =>
+            {
+                Err(Miss::Wait("an earlier try was still under way".to_owned()))
+            }
+            done => done,
+        }
     }
 
-    /// Awaits `work`, which runs `sql` in the session `pid`; looks meanwhile who is in its way, and
+    /// Awaits `work`, which runs a statement in the session `pid`; looks meanwhile who is in its way, and
     /// gives it up when a signal is critical, the lease is gone or the process stops.
     async fn watched<T>(
         &mut self,
-        sql: &str,
         pid: &AtomicI32,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Miss> {
@@ -192,7 +202,7 @@ impl Steps<'_> {
             {
                 Err(Interrupt::Reread(failure).into())
             }
-            Some(_) => Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")).into()),
+            Some(_) => Err(Miss::Refused(failure)),
         }
     }
 
@@ -246,7 +256,8 @@ impl Steps<'_> {
             return Ok(());
         };
         warn!(run = self.lease.run, index = %name, "dropping an invalid index");
-        self.alone(&format!("DROP INDEX CONCURRENTLY {name}")).await
+        let drop = format!("DROP INDEX CONCURRENTLY {name}");
+        self.alone(&drop, true).await
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{Definition, End, Interrupt, Patience, Run, Runner};
 use crate::class::Class;
-use crate::migration::change::Ddl;
+use crate::migration::change::{Ddl, Manner};
 use crate::migration::ledger::{self, Lease, Step};
 use crate::migration::pace::{Order, Pace};
 use crate::migration::retry::Failure;
@@ -35,6 +35,8 @@ enum Miss {
     Cancelled,
     /// Somebody cancelled it, or it took too long.
     TooLong(Failure),
+    /// The database will not do it.
+    Refused(Failure),
     Interrupt(Interrupt),
 }
 
@@ -169,15 +171,26 @@ impl Steps<'_> {
             };
             let why = match miss {
                 Miss::Interrupt(interrupt) => return Err(interrupt),
+                Miss::Refused(failure) => {
+                    return Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")));
+                }
                 Miss::Cancelled => continue,
                 Miss::Wait(why) => why,
                 Miss::TooLong(failure) => {
                     too_long += 1;
                     if too_long >= self.runner.engine.tries {
+                        let why = match ddl.manner {
+                            Manner::Brief => {
+                                "it may keep everybody out of the table, so it has to be done \
+                                 within migration.statement_timeout"
+                            }
+                            _ => {
+                                "we set it no limit: see to the statement_timeout of the role and \
+                                 of the database"
+                            }
+                        };
                         return Err(Interrupt::Broken(format!(
-                            "`{sql}` was cancelled {too_long} times ({failure}): it may keep \
-                             everybody out of the table, so it has to be done within \
-                             migration.statement_timeout"
+                            "`{sql}` was cancelled {too_long} times ({failure}): {why}"
                         )));
                     }
                     failure.to_string()
