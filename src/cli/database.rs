@@ -8,7 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::config::{self, Settings};
 use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
-use crate::db::schema::{self, SchemaError};
+use crate::db::schema::{self, Part, SchemaError};
+use crate::migration::lint::{self, Unsafe};
 
 /// Name of the shop's database on the embedded server.
 const NAME: &str = "evenkeel";
@@ -20,28 +21,8 @@ pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
     cluster: Option<Cluster>,
-    schema: Wanted,
-}
-
-/// What a command brings into its database.
-#[derive(Clone, Copy, Debug)]
-enum Wanted {
-    /// The shop and the engine.
-    Shop,
-    /// The engine's ledger: the database is somebody else's.
-    Engine,
-    /// Nothing; others see to it.
-    Nothing,
-}
-
-impl Wanted {
-    fn by(settings: &config::Database) -> Self {
-        if settings.apply_schema {
-            Self::Shop
-        } else {
-            Self::Nothing
-        }
-    }
+    /// What a command brings into it; `None` when others see to that.
+    schema: Option<Part>,
 }
 
 /// Why there is no database.
@@ -66,6 +47,9 @@ pub enum DatabaseError {
     /// The schema could not be applied.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// A schema file that is due would lock, rewrite or scan what shoppers use.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The address file could not be written.
     #[error("cannot write {path}: {source}")]
     AddressFile {
@@ -74,6 +58,10 @@ pub enum DatabaseError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn shop(settings: &config::Database) -> Option<Part> {
+    settings.apply_schema.then_some(Part::Everything)
 }
 
 fn data_dir(settings: &config::Database) -> PathBuf {
@@ -93,7 +81,7 @@ impl Database {
             return Ok(Self {
                 options: url.parse().map_err(DatabaseError::Url)?,
                 cluster: None,
-                schema: Wanted::by(&settings.database),
+                schema: shop(&settings.database),
             });
         }
         let dir = data_dir(&settings.database);
@@ -106,7 +94,7 @@ impl Database {
         Ok(Self {
             options: cluster.connect_options(NAME),
             cluster: Some(cluster),
-            schema: Wanted::by(&settings.database),
+            schema: shop(&settings.database),
         })
     }
 
@@ -121,7 +109,7 @@ impl Database {
             return Ok(Self {
                 options,
                 cluster: None,
-                schema: Wanted::by(&settings.database),
+                schema: shop(&settings.database),
             });
         }
         Self::own(settings, false).await
@@ -135,7 +123,7 @@ impl Database {
         Ok(Self {
             options: url.parse().map_err(DatabaseError::Url)?,
             cluster: None,
-            schema: Wanted::Engine,
+            schema: Some(Part::Engine),
         })
     }
 
@@ -148,10 +136,13 @@ impl Database {
         let mut conn = PgConnection::connect_with(&options)
             .await
             .map_err(DatabaseError::Connect)?;
-        match self.schema {
-            Wanted::Shop => schema::apply(&mut conn, schema::latest()).await?,
-            Wanted::Engine => schema::apply_engine(&mut conn).await?,
-            Wanted::Nothing => Vec::new(),
+        let Some(part) = self.schema else {
+            return Ok(conn);
+        };
+        Unsafe::refuse(lint::schema_files(&schema::pending(&mut conn, part).await?))?;
+        match part {
+            Part::Everything => schema::apply(&mut conn, schema::latest()).await?,
+            Part::Engine => schema::apply_engine(&mut conn).await?,
         };
         Ok(conn)
     }

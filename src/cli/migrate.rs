@@ -12,13 +12,15 @@ use sqlx::postgres::PgConnection;
 
 use super::database::{Database, DatabaseError};
 use super::elsewhere::{Elsewhere, NoDefinitions};
+use super::lint::LintError;
 use super::standalone;
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::keyset::{Keyset, KeysetError};
-use crate::migration::ledger::{self, LedgerError, Phase, State};
+use crate::migration::ledger::{self, LedgerError, Phase, State, Step};
+use crate::migration::lint::Unsafe;
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
@@ -39,6 +41,16 @@ enum Command {
     New {
         /// Name of the migration.
         name: String,
+    },
+    /// Name what would lock, rewrite or scan a table that shoppers use. Ends with 1 if there is
+    /// anything.
+    Lint {
+        /// Schema files, background migrations, or any SQL.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show the declared migrations and the state of their newest run.
     List,
@@ -120,6 +132,9 @@ pub enum MigrateError {
         /// Why.
         source: std::io::Error,
     },
+    /// The lint has findings.
+    #[error(transparent)]
+    Lint(#[from] LintError),
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -146,6 +161,7 @@ through_control!(
     LedgerError,
     KeysetError,
     VerifyError,
+    Unsafe,
     sqlx::Error
 );
 
@@ -157,6 +173,7 @@ pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
     let reads_none = matches!(
         args.command,
         Command::New { .. }
+            | Command::Lint { .. }
             | Command::Status { .. }
             | Command::Pause { .. }
             | Command::Resume { .. }
@@ -165,6 +182,9 @@ pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
     let settings = args.elsewhere.settings(settings, reads_none)?;
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name);
+    }
+    if let Command::Lint { files, json } = &args.command {
+        return Ok(super::lint::run(files, *json)?);
     }
     let database = args.elsewhere.database(&settings).await?;
     let mut conn = database.connect().await?;
@@ -183,6 +203,7 @@ async fn dispatch(
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
+        Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
         Command::Start { name } => {
@@ -245,8 +266,26 @@ async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), Migrat
 }
 
 async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
-    let plan = plan(conn, definition).await?;
+    control::refuse_unsafe(definition)?;
     println!("{}: {}", definition.name, definition.title);
+    for (step, statements) in [
+        (Step::Expand, &definition.expand),
+        (Step::Contract, &definition.contract),
+    ] {
+        for ddl in statements {
+            println!("  {:<9} {}", step.name(), one_line(&ddl.sql));
+        }
+    }
+    if !definition.has_backfill() {
+        return Ok(());
+    }
+    let plan = match plan(conn, definition).await {
+        Err(KeysetError::Database(err)) if !definition.expand.is_empty() => {
+            println!("  sample    not possible before the expand step: {err}");
+            return Ok(());
+        }
+        plan => plan?,
+    };
     println!(
         "  walks     {} by {} (index {})",
         definition.table, plan.key, plan.index
@@ -291,10 +330,12 @@ async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), 
 
 pub(super) fn headline(progress: &Progress) -> String {
     let run = &progress.run;
-    let state = match (run.state, run.phase) {
-        (State::Running, _) if !progress.driven => "running, but its process is silent",
-        (State::Running, Phase::Sweep) => "running the final sweep",
-        (state, _) => state.name(),
+    let state = match (run.state, run.step, run.phase) {
+        (State::Running, ..) if !progress.driven => "running, but its process is silent",
+        (State::Running, Some(Step::Expand), _) => "running the expand step",
+        (State::Running, Some(Step::Contract), _) => "running the contract step",
+        (State::Running, _, Phase::Sweep) => "running the final sweep",
+        (state, ..) => state.name(),
     };
     let done = progress
         .done
@@ -332,6 +373,15 @@ pub(super) fn describe(progress: &Progress) -> String {
     if let Some(error) = &progress.run.error {
         lines.push(format!("  {error}"));
     }
+    for statement in &progress.statements {
+        let state = match (&statement.done_at, &statement.waits_for) {
+            (Some(_), _) => "done".to_owned(),
+            (None, Some(why)) => format!("tried {} times, waits: {why}", statement.tries),
+            (None, None) => "under way".to_owned(),
+        };
+        let sql = one_line(&statement.statement);
+        lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
+    }
     for range in &progress.set_aside {
         lines.push(format!(
             "  set aside: after {:?} up to {:?}: {}",
@@ -339,6 +389,10 @@ pub(super) fn describe(progress: &Progress) -> String {
         ));
     }
     lines.join("\n")
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {

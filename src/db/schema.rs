@@ -69,6 +69,76 @@ pub fn latest() -> i64 {
     FILES.iter().map(|file| file.version).max().unwrap_or(0)
 }
 
+/// A file of `migrations/schema`.
+#[derive(Debug)]
+pub struct SchemaFile {
+    /// Its path in the source tree.
+    pub path: String,
+    /// Its SQL.
+    pub sql: &'static str,
+}
+
+/// Which files a database is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The shop's and the engine's.
+    Everything,
+    /// The engine's only: the database is somebody else's.
+    Engine,
+}
+
+impl Part {
+    fn has(self, file: &Migration) -> bool {
+        // `NNNN_engine.sql` or `NNNN_engine_….sql`.
+        self == Self::Everything
+            || file.description == "engine"
+            || file.description.starts_with("engine ")
+    }
+}
+
+/// The files of `part` that [`apply`] or [`apply_engine`] would apply, in order. Reads only.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn pending(conn: &mut PgConnection, part: Part) -> Result<Vec<SchemaFile>, SchemaError> {
+    let applied = or_denied(conn, async |conn| Ok(applied(conn).await?)).await?;
+    let lacking = FILES.iter().filter(|file| part.has(file));
+    let lacking = lacking.filter(|file| !applied.contains(&file.version));
+    Ok(lacking.map(describe).collect())
+}
+
+async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    // From the catalog, because resolving the name wants a right to the schema.
+    let installed: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'evenkeel' AND c.relname = 'schema_steps')",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if !installed {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar("SELECT version FROM evenkeel.schema_steps")
+        .fetch_all(conn)
+        .await
+}
+
+/// Every file that this binary has.
+pub fn shipped() -> Vec<SchemaFile> {
+    FILES.iter().map(describe).collect()
+}
+
+fn describe(file: &'static Migration) -> SchemaFile {
+    SchemaFile {
+        path: format!(
+            "migrations/schema/{:04}_{}.sql",
+            file.version,
+            file.description.replace(' ', "_")
+        ),
+        sql: file.sql.as_str(),
+    }
+}
+
 /// Applies every file up to and including `version` that the database lacks, and returns the
 /// numbers of those that it applied. Safe to call from several processes at once.
 ///
@@ -84,32 +154,35 @@ pub async fn apply(conn: &mut PgConnection, version: i64) -> Result<Vec<i64>, Sc
 /// # Errors
 /// As [`apply`].
 pub async fn apply_engine(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {
-    apply_files(conn, is_engine).await
-}
-
-/// Files named `NNNN_engine.sql` or `NNNN_engine_….sql`.
-fn is_engine(file: &Migration) -> bool {
-    file.description == "engine" || file.description.starts_with("engine ")
+    apply_files(conn, |file| Part::Engine.has(file)).await
 }
 
 async fn apply_files(
     conn: &mut PgConnection,
     wanted: impl Fn(&Migration) -> bool,
 ) -> Result<Vec<i64>, SchemaError> {
-    match apply_wanted(conn, wanted).await {
+    or_denied(conn, async |conn| apply_wanted(conn, &wanted).await).await
+}
+
+/// Does `work`, and says what to grant when the role may not.
+async fn or_denied<T>(
+    conn: &mut PgConnection,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, SchemaError>,
+) -> Result<T, SchemaError> {
+    match work(conn).await {
         // insufficient_privilege
         Err(SchemaError::Database(sqlx::Error::Database(err)))
             if err.code().as_deref() == Some("42501") =>
         {
             Err(denied(conn, sqlx::Error::Database(err)).await?)
         }
-        applied => applied,
+        done => done,
     }
 }
 
 async fn apply_wanted(
     conn: &mut PgConnection,
-    wanted: impl Fn(&Migration) -> bool,
+    wanted: &impl Fn(&Migration) -> bool,
 ) -> Result<Vec<i64>, SchemaError> {
     // Only what is missing is created: IF NOT EXISTS wants the right to create in any case.
     conn.execute(

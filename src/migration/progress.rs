@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
-use super::ledger::{Phase, Run, State};
+use super::ledger::{self, Phase, Run, State, Statement};
 
 /// The rate is taken over this many seconds.
 const RATE_WINDOW_S: f64 = 10.0;
@@ -41,6 +41,8 @@ pub struct Progress {
     pub driven: bool,
     /// Ranges that are set aside, the newest 20.
     pub set_aside: Vec<SetAside>,
+    /// Schema statements of a change that were tried so far, in order.
+    pub statements: Vec<Statement>,
 }
 
 impl Progress {
@@ -64,8 +66,9 @@ impl Progress {
               WHERE run_id = $1 AND resolved_at IS NULL ORDER BY id DESC LIMIT 20",
         )
         .bind(run.id)
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
+        let statements = ledger::statements(conn, run.id).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
             let age = age.and_then(|age| age.to_std().ok());
@@ -85,6 +88,7 @@ impl Progress {
                 .map(|(rate, left)| left as f64 / rate),
             driven: driven && run.state == State::Running,
             set_aside,
+            statements,
             run,
         })
     }

@@ -89,7 +89,7 @@ impl Kind {
     pub async fn fill(&self, fixture: &mut Fixture, rows: i64) {
         fixture
             .run(&format!(
-                "TRUNCATE t, evenkeel.runs, evenkeel.batches, evenkeel.quarantine, evenkeel.events;
+                "TRUNCATE t; TRUNCATE evenkeel.runs, evenkeel.events CASCADE;
                  INSERT INTO t SELECT {} FROM generate_series(1, {rows}) AS i ON CONFLICT DO NOTHING",
                 self.values
             ))

@@ -1,5 +1,6 @@
 //! The migration engine against real tables.
 
+mod changes;
 mod completeness;
 mod contention;
 mod deaths;
@@ -12,6 +13,7 @@ mod keys;
 mod kill;
 mod kinds;
 mod leases;
+mod lint;
 mod peers;
 mod plans;
 mod process;

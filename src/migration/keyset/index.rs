@@ -9,6 +9,9 @@ use crate::migration::definition::Definition;
 /// Why a table cannot be walked.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysetError {
+    /// There are no rows to change.
+    #[error("`{0}` has no backfill, so there is nothing to walk or to verify")]
+    NoBackfill(String),
     /// No such table.
     #[error("there is no table `{table}` in this database{hint}")]
     NoTable {
@@ -137,6 +140,9 @@ impl Keyset {
         conn: &mut PgConnection,
         definition: &Definition,
     ) -> Result<Self, KeysetError> {
+        if !definition.has_backfill() {
+            return Err(KeysetError::NoBackfill(definition.name.clone()));
+        }
         let partitioned = table::find(conn, &definition.table).await?;
         let indexes: Vec<Index> = sqlx::query_as(INDEXES)
             .bind(&definition.table)

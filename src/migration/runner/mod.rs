@@ -5,6 +5,7 @@
 //! COMMIT took effect need not be known.
 
 mod rest;
+mod steps;
 mod walk;
 
 use std::sync::Arc;
@@ -195,11 +196,7 @@ impl Runner {
         };
         let mut patience = Patience::default();
         loop {
-            let interrupt = match self.prepare(&run, lease, pace.clone()).await {
-                Ok(mut drive) => drive.walk(&mut patience).await,
-                Err(interrupt) => interrupt,
-            };
-            match interrupt {
+            match self.advance(&run, lease, &pace, &mut patience).await {
                 Interrupt::End(End::Completed) => {
                     if self.finish(lease, State::Completed, None).await {
                         return End::Completed;
@@ -237,12 +234,10 @@ impl Runner {
 
     async fn prepare(
         &self,
-        run: &Run,
+        definition: Definition,
         lease: Lease,
         pace: watch::Receiver<Pace>,
     ) -> Result<Drive<'_>, Interrupt> {
-        let definition = Definition::parse(&run.migration, &run.definition)
-            .map_err(|err| Interrupt::Broken(err.to_string()))?;
         let resolve = async |conn: &mut PgConnection| {
             let mut tx = begin(conn, &self.engine).await?;
             let keyset = match Keyset::resolve(&mut tx, &definition).await {
