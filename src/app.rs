@@ -9,7 +9,9 @@ use crate::config::Settings;
 use crate::db::Pool;
 use crate::db::Probe;
 use crate::db::gate::{Admission, Gate};
-use crate::pressure::Latencies;
+use crate::migration::runner::process_name;
+use crate::migration::sampler::Sampler;
+use crate::pressure::{Latencies, Surroundings};
 use crate::shutdown::Shutdown;
 use crate::store::passwords::Passwords;
 
@@ -18,6 +20,8 @@ use crate::store::passwords::Passwords;
 pub struct App {
     /// The settings of this process.
     pub settings: Arc<Settings>,
+    /// How the database is reached beside the pool.
+    options: PgConnectOptions,
     /// The one pool that shoppers and migrations share.
     pub pool: Pool,
     /// Whether the database can be reached, beside the pool.
@@ -26,6 +30,8 @@ pub struct App {
     pub passwords: Passwords,
     /// What shoppers feel.
     pub latencies: Latencies,
+    /// What the database and the other processes feel, once a [`Sampler`] runs.
+    pub surroundings: Surroundings,
     /// Ends every task in order.
     pub shutdown: Shutdown,
 }
@@ -37,9 +43,10 @@ impl App {
         let gate = Gate::new(admission);
         let options = options.application_name("evenkeel");
         let probe = Probe::new(options.clone());
+        let surroundings = Surroundings::new(&process_name(), settings.budgets.clone());
         let passwords = Passwords::new(settings.accounts.hashing_concurrency);
         let pool = Pool::new(
-            options,
+            options.clone(),
             settings.pool.size,
             settings.database.connect_timeout,
             gate,
@@ -47,11 +54,24 @@ impl App {
         );
         Self {
             settings: Arc::new(settings),
+            options,
             pool,
             probe,
             passwords,
             latencies: Latencies::new(Instant::now()),
+            surroundings,
             shutdown: Shutdown::new(),
         }
+    }
+
+    /// Measures the surroundings of this process. With `shoppers` it also tells the others what
+    /// they feel here.
+    pub fn sampler(&self, shoppers: bool) -> Sampler {
+        Sampler::new(
+            self.options.clone(),
+            self.pool.clone(),
+            self.surroundings.clone(),
+            shoppers.then(|| self.latencies.clone()),
+        )
     }
 }

@@ -59,18 +59,27 @@ const UNKNOWN: [(&str, &[&str], &str); 4] = [
 
 /// All that the controller may import: a decision is a function of what it is given.
 const PACE: &str = "migration/pace.rs";
-const PACE_MAY_IMPORT: [&str; 4] = [
+const PACE_MAY_IMPORT: [&str; 5] = [
     "crate::pressure::signal",
+    "crate::pressure::rules::Cap",
     "crate::config::Pace",
     "std",
     "serde",
 ];
 
 /// Files in which time is a parameter.
-const WITHOUT_CLOCK: [&str; 4] = [
+const WITHOUT_CLOCK: [&str; 12] = [
     PACE,
+    "pressure/database/doubt.rs",
+    "pressure/database/graded.rs",
+    "pressure/database/judge.rs",
+    "pressure/database/mod.rs",
+    "pressure/fleet.rs",
+    "pressure/frozen.rs",
+    "pressure/rules.rs",
     "pressure/saturation.rs",
     "pressure/signal.rs",
+    "pressure/surroundings.rs",
     "pressure/target.rs",
 ];
 const CLOCKS: [&str; 5] = [

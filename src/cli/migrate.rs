@@ -25,6 +25,7 @@ use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
 use crate::migration::sweep::{VerifyError, verify};
+use crate::migration::throttle::ThrottleError;
 
 /// Look at background migrations and control them.
 #[derive(Debug, clap::Args)]
@@ -92,6 +93,8 @@ enum Command {
         /// Name of the migration.
         name: String,
     },
+    /// Cap the pace of one migration or of all, for a time.
+    Throttle(super::throttle::Args),
     /// Queue a run and drive it in this process, without a shop.
     Run {
         /// Name of the migration.
@@ -135,6 +138,9 @@ pub enum MigrateError {
     /// The lint has findings.
     #[error(transparent)]
     Lint(#[from] LintError),
+    /// The throttle was not made or removed.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
     /// The engine could not reach the database.
     #[error(transparent)]
     Engine(#[from] Failure),
@@ -171,14 +177,14 @@ through_control!(
 /// [`MigrateError`] says what to do.
 pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
     let reads_none = matches!(
-        args.command,
+        &args.command,
         Command::New { .. }
             | Command::Lint { .. }
             | Command::Status { .. }
             | Command::Pause { .. }
             | Command::Resume { .. }
             | Command::Cancel { .. }
-    );
+    ) || matches!(&args.command, Command::Throttle(args) if args.name().is_none());
     let settings = args.elsewhere.settings(settings, reads_none)?;
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name);
@@ -227,6 +233,11 @@ async fn dispatch(
         Command::Pause { name } => command_run(conn, &name, State::Paused).await,
         Command::Resume { name } => command_run(conn, &name, State::Queued).await,
         Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
+        Command::Throttle(args) => {
+            // A cap on a migration that does not exist would cap nothing.
+            args.name().map(load).transpose()?;
+            Ok(super::throttle::run(&args, conn, &actor()).await?)
+        }
         Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
         Command::Run { name, duty, .. } => {
             standalone::run(settings, database, conn, &load(&name)?, duty).await

@@ -9,3 +9,4 @@ pub mod load;
 pub mod migrate;
 pub mod serve;
 mod standalone;
+mod throttle;

@@ -95,10 +95,14 @@ async fn serve(
     listener: TcpListener,
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let sampler = app.sampler(true);
+    let stop = app.shutdown.token().clone();
+    app.shutdown.spawn(async move { sampler.run(stop).await });
     if app.settings.migration.enabled {
         let sensors = Sensors {
             latencies: Some(app.latencies.clone()),
             pool: app.pool.clone(),
+            surroundings: Some(app.surroundings.clone()),
         };
         let runner = Runner::new(
             sensors,

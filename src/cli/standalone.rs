@@ -38,8 +38,13 @@ pub(super) async fn run(
     let sensors = Sensors {
         latencies: None,
         pool: app.pool.clone(),
+        surroundings: Some(app.surroundings.clone()),
     };
     let stop = CancellationToken::new();
+    let sampler = app.sampler(false);
+    let sampling = app.shutdown.token().clone();
+    app.shutdown
+        .spawn(async move { sampler.run(sampling).await });
     let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
     let began = Instant::now();
     let drive = drive(&runner, settings, queued.id);
@@ -51,6 +56,7 @@ pub(super) async fn run(
             drive.await?
         }
     };
+    app.shutdown.finish().await;
     app.pool.close().await;
     let run = ledger::find(conn, queued.id).await?;
     let completed = run.state == State::Completed;

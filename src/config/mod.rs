@@ -5,6 +5,7 @@
 //! `DATABASE_URL` and `PG_BIN_DIR` are read under their usual names. `evenkeel config` prints the
 //! result in the file's format.
 
+mod budgets;
 mod engine;
 mod pool;
 
@@ -16,6 +17,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
 
@@ -39,6 +41,8 @@ pub struct Settings {
     pub migration: Engine,
     /// How the engine's speed follows the shoppers.
     pub pace: Pace,
+    /// How much of the database the engine may use up.
+    pub budgets: Budgets,
 }
 
 /// The HTTP service.
@@ -215,7 +219,8 @@ impl Settings {
             );
         }
         self.migration.validate()?;
-        self.pace.validate()
+        self.pace.validate()?;
+        self.budgets.validate()
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::surroundings;
 use crate::app::App;
 use crate::class::Class;
 
@@ -161,7 +162,7 @@ impl Metrics {
             counter(by_class(FAILED, class), app.latencies.totals(class).failed);
         }
         gauge(Key::from_name(POOL_OPEN), app.pool.open() as f64);
-        self.handle.render()
+        self.handle.render() + &surroundings::text(&app.surroundings.seen(), now)
     }
 }
 

@@ -11,6 +11,8 @@ mod ops;
 mod orders;
 mod pages;
 mod products;
+mod surroundings;
+mod throttles;
 
 use std::any::Any;
 use std::time::Duration;
@@ -56,6 +58,7 @@ pub fn router(app: App) -> Router {
         .merge(health::router())
         .merge(metrics::router())
         .merge(ops::router())
+        .merge(throttles::router())
         .split_for_parts();
     let time_limit = from_fn_with_state(app.settings.http.request_timeout, time_limit);
     routes

@@ -24,7 +24,7 @@ use crate::migration::progress::Progress;
 use crate::migration::sweep::{Verification, verify};
 
 /// Who acts, for the ledger: the token says that somebody may, not who it is.
-const ACTOR: &str = "operator over HTTP";
+pub(super) const ACTOR: &str = "operator over HTTP";
 
 /// The addresses of operations.
 pub fn router() -> OpenApiRouter<App> {
@@ -39,7 +39,7 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// Proof that the request carries the admin token.
-struct Operator;
+pub(super) struct Operator;
 
 impl FromRequestParts<App> for Operator {
     type Rejection = ApiError;

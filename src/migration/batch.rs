@@ -66,7 +66,9 @@ impl Batch<'_> {
         settings: &Engine,
     ) -> Result<Outcome, sqlx::Error> {
         let began = Instant::now();
-        let mut tx = begin_as(conn, settings, &self.session()).await?;
+        let what = format!("batch {}", self.number);
+        let name = session_name(&self.definition.name, self.lease.run, &what);
+        let mut tx = begin_as(conn, settings, &name).await?;
         let sweeping = self.phase == Phase::Sweep;
         let pending = sweeping.then_some(self.definition.pending.as_str());
         let Self { keyset, cursor, .. } = *self;
@@ -106,36 +108,27 @@ impl Batch<'_> {
             state,
         })
     }
-
-    /// The session's name while the batch runs: who it is, for any tool that shows sessions.
-    fn session(&self) -> String {
-        let which = format!(" run {} batch {}", self.lease.run, self.number);
-        let mut name = format!("evenkeel migration {}", self.definition.name);
-        // The names of migrations are ASCII.
-        name.truncate(SESSION_NAME_MAX - which.len());
-        name + &which
-    }
 }
 
+/// What a session of the engine calls itself while it works on the migrated table, so that it can be
+/// told from the shoppers' on the same connection. Every name of such a session begins so.
+pub const APPLICATION: &str = "evenkeel migration";
 /// PostgreSQL cuts a longer name off.
 const SESSION_NAME_MAX: usize = 63;
 
-/// As [`begin`], in a session that is called `name` until the transaction ends.
-async fn begin_as<'c>(
-    conn: &'c mut PgConnection,
-    settings: &Engine,
-    name: &str,
-) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
-    let quoted = name.replace('\'', "''");
-    let sql = format!(
-        "{}; SET LOCAL application_name = '{quoted}'",
-        opening(settings)
-    );
-    conn.begin_with(AssertSqlSafe(sql)).await
+/// The session's name while run `run` of `migration` is at `what`: who it is, for any tool that
+/// shows sessions.
+pub fn session_name(migration: &str, run: i64, what: &str) -> String {
+    let which = format!(" run {run} {what}");
+    let mut name = format!("{APPLICATION} {migration}");
+    // The names of migrations are ASCII.
+    name.truncate(SESSION_NAME_MAX - which.len());
+    name + &which
 }
 
 /// Opens a short transaction over the migrated table, in one round trip.
 ///
+/// - It says who it is: whoever waits for its locks can be told from who waits for a shopper's.
 /// - Nothing in it waits or works for long: whatever the table's locks are, the holder keeps its
 ///   lease and hears a shutdown.
 /// - The commit is asynchronous: rows and cursor are in the same transaction, so a crash of the
@@ -153,18 +146,26 @@ pub async fn begin<'c>(
     conn: &'c mut PgConnection,
     settings: &Engine,
 ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
-    conn.begin_with(AssertSqlSafe(opening(settings))).await
+    begin_as(conn, settings, APPLICATION).await
 }
 
-fn opening(settings: &Engine) -> String {
-    format!(
-        "BEGIN; SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {}; \
+/// As [`begin`], in a session that is called `name`, which holds no quote, until the transaction
+/// ends.
+async fn begin_as<'c>(
+    conn: &'c mut PgConnection,
+    settings: &Engine,
+    name: &str,
+) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    let sql = format!(
+        "BEGIN; SET LOCAL application_name = '{name}'; \
+         SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {}; \
          SET LOCAL idle_in_transaction_session_timeout = {timeout}; \
          SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
          SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
         settings.lock_timeout.as_millis(),
         timeout = settings.statement_timeout.as_millis(),
-    )
+    );
+    conn.begin_with(AssertSqlSafe(sql)).await
 }
 
 /// Rows for the next batch, so that it takes `target`: at most doubled, at most halved.

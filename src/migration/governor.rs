@@ -15,7 +15,7 @@ use crate::db::Pool;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::{Latencies, LatencyReading, Targets, saturation};
+use crate::pressure::{Latencies, LatencyReading, Outlook, Surroundings, Targets, saturation};
 
 /// The part of a baseline pause in which the last batch and its queue drain.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ pub struct Sensors {
     pub latencies: Option<Latencies>,
     /// The pool that is shared with them.
     pub pool: Pool,
+    /// The database, the fleet and operators' rules; `None` where nothing watches them.
+    pub surroundings: Option<Surroundings>,
 }
 
 /// What the governor is at.
@@ -56,6 +58,8 @@ pub struct Governor {
     stage: Stage,
     off_target_since: Option<Instant>,
     gates: Option<[GateReading; 4]>,
+    /// What is judged beside the shoppers of this process.
+    outlook: Outlook,
     pace: Pace,
 }
 
@@ -72,6 +76,7 @@ impl Governor {
             },
             off_target_since: None,
             gates: None,
+            outlook: Outlook::default(),
             pace,
         }
     }
@@ -88,16 +93,26 @@ impl Governor {
         self.pace = self.pace.waiting("baseline", RESTING, now);
     }
 
-    /// Samples until the future is dropped, publishing every pace.
-    pub async fn run(&mut self, sensors: &Sensors, publish: &watch::Sender<Pace>) {
+    /// Samples for `migration` until the future is dropped, publishing every pace.
+    pub async fn run(&mut self, sensors: &Sensors, migration: &str, publish: &watch::Sender<Pace>) {
+        if let Some(surroundings) = &sensors.surroundings {
+            // Until they are known nothing runs; without this wait that would cost a whole sample.
+            let _ = tokio::time::timeout(self.settings.sample, surroundings.measured()).await;
+        }
         let mut ticks = tokio::time::interval(self.settings.sample);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let gates = sensors.pool.gates();
+            self.look(sensors.surroundings.as_ref(), migration);
             let pace = self.decide(sensors.latencies.as_ref(), &gates, Instant::now());
             publish.send_replace(pace);
         }
+    }
+
+    /// Takes what was last measured around `migration` into the next decision.
+    pub fn look(&mut self, surroundings: Option<&Surroundings>, migration: &str) {
+        self.outlook.look(surroundings, Some(migration));
     }
 
     /// The pace after a sample at `now`, given what shoppers felt and what the gates counted.
@@ -118,6 +133,7 @@ impl Governor {
                 if resting && worst != Verdict::Stop {
                     if now.saturating_duration_since(since) >= SETTLE + FAST {
                         self.glance(latencies, now);
+                        self.outlook.observe(since + SETTLE);
                     }
                     let resting = self.pace.waiting("baseline", RESTING, now);
                     self.pace = resting.clone();
@@ -143,6 +159,7 @@ impl Governor {
             }
         }
         let next = self.pace.next(&self.settings, &signals, now);
+        let next = next.capped(&self.settings, &self.outlook.caps(now));
         if next.duty < self.pace.duty {
             debug!(from = self.pace.duty, to = next.duty, causes = ?next.causes, "slowing down");
         }
@@ -220,6 +237,7 @@ impl Governor {
                 reason: "no shop runs in this process".to_owned(),
             }),
         }
+        signals.extend(self.outlook.judge(&self.settings, latencies, gates, now));
         signals
     }
 }

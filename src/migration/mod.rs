@@ -20,4 +20,6 @@ pub mod plan;
 pub mod progress;
 pub mod retry;
 pub mod runner;
+pub mod sampler;
 pub mod sweep;
+pub mod throttle;

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::config::Pace as Settings;
+use crate::pressure::rules::Cap;
 use crate::pressure::signal::{Signal, Verdict};
 
 /// What a slow sample multiplies the duty by.
@@ -197,6 +198,30 @@ impl Pace {
         } else {
             self.duty *= settings.raise_per_second.powf(elapsed);
         }
+    }
+
+    /// The same pace within what operators allow, each rule as a cause. A cap below the least duty
+    /// holds; one of 0 stands still.
+    pub fn capped(mut self, settings: &Settings, caps: &[Cap]) -> Self {
+        for cap in caps {
+            self.causes.push(Cause {
+                source: cap.source.clone(),
+                verdict: Verdict::Slow,
+                reason: cap.reason.clone(),
+            });
+            if cap.duty > 0.0 {
+                self.duty = self.duty.min(cap.duty);
+                continue;
+            }
+            // Nothing is learnt while nothing runs, so it begins slowly afterwards.
+            self.duty = self.duty.min(settings.duty_min);
+            if self.order == Order::Work {
+                self.order = Order::Wait;
+            }
+        }
+        self.causes
+            .sort_by_key(|cause| std::cmp::Reverse(cause.verdict));
+        self
     }
 
     /// The same pace while the engine stands still for a reason of its own.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
 
@@ -77,7 +77,7 @@ pub struct InFlight {
 }
 
 /// What one class felt over one window.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyReading {
     /// Requests that ended within the window.
     pub completed: u64,
@@ -96,7 +96,7 @@ pub struct LatencyReading {
 }
 
 /// Requests of one class since the start of the process.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Requests that ended.
     pub completed: u64,

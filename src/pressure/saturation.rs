@@ -51,6 +51,9 @@ fn verdict(before: Option<&GateReading>, after: &GateReading) -> (Verdict, Strin
             format!("{timed_out} requests got no connection"),
         );
     }
+    if !after.oldest_wait_ms.is_finite() {
+        return (Verdict::Unknown, "the reading is not a number".to_owned());
+    }
     if after.oldest_wait_ms > QUEUED_MS {
         let reason = format!(
             "{} wait for a connection, the first for {:.0} ms",

@@ -11,3 +11,4 @@ mod pages;
 mod products;
 mod restart;
 mod statements;
+mod throttles;

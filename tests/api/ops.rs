@@ -23,6 +23,7 @@ fn start_engine(shop: &TestApp) {
     let sensors = Sensors {
         latencies: Some(app.latencies.clone()),
         pool: app.pool.clone(),
+        surroundings: None,
     };
     let settings = app.settings.clone();
     let stop = app.shutdown.token().clone();

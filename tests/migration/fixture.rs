@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use evenkeel::config::{Engine, Limits, Pace, Share};
+use evenkeel::config::{Budgets, Engine, Limits, Pace, Share};
 use evenkeel::db::Pool;
 use evenkeel::db::gate::{Admission, Gate};
 use evenkeel::migration::governor::Sensors;
 use evenkeel::migration::ledger::{self, Run, State};
 use evenkeel::migration::runner::{End, Runner};
-use evenkeel::pressure::Latencies;
+use evenkeel::migration::sampler::Sampler;
+use evenkeel::pressure::{Latencies, Surroundings};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub struct Fixture {
     pub pool: Pool,
     /// The engine's settings.
     pub engine: Engine,
+    /// What the engine hears of the database and the fleet; nothing, unless a test is about that.
+    pub surroundings: Option<Surroundings>,
     /// The pace's settings: full speed, unless a test is about the pace.
     pub pace: Pace,
 }
@@ -64,6 +67,7 @@ impl Fixture {
             sql: database.connect().await.unwrap(),
             database,
             pool,
+            surroundings: None,
             engine: Engine {
                 batch_first: 10,
                 batch_max: 50,
@@ -91,6 +95,26 @@ impl Fixture {
         fixture.run(&keys).await;
         fixture.count_changes("t").await;
         fixture
+    }
+
+    /// A sampler of this fixture's database, in the name of `process`; with `latencies` it publishes
+    /// what shoppers feel there.
+    pub fn watch(
+        &self,
+        process: &str,
+        budgets: Budgets,
+        latencies: Option<Latencies>,
+        stop: &CancellationToken,
+    ) -> Surroundings {
+        let surroundings = Surroundings::new(process, budgets);
+        let sampler = Sampler::new(
+            self.database.clone(),
+            self.pool.clone(),
+            surroundings.clone(),
+            latencies,
+        );
+        tokio::spawn(sampler.run(stop.clone()));
+        surroundings
     }
 
     /// Has every row of `table` count how often it was changed.
@@ -138,6 +162,7 @@ impl Fixture {
         let sensors = Sensors {
             latencies,
             pool: self.pool.clone(),
+            surroundings: self.surroundings.clone(),
         };
         Runner::new(sensors, self.engine.clone(), self.pace.clone(), stop)
     }

@@ -120,6 +120,41 @@ async fn a_database_without_a_shop_is_migrated_from_the_first_command_to_the_las
 }
 
 #[tokio::test]
+async fn a_change_of_several_steps_needs_no_shop_either() {
+    let foreign = Foreign::new().await;
+    foreign.grant_create().await;
+    let change = "-- title: T\n-- owner: o\n-- table: \"Old Shop\".\"Order\"\n-- pending: \"Vat\" IS NULL\n\n\
+        -- step: expand\nALTER TABLE \"Old Shop\".\"Order\" ADD COLUMN \"Vat\" numeric;\n\n\
+        -- step: backfill\nUPDATE \"Old Shop\".\"Order\" SET \"Vat\" = \"Net\" * 0.19 WHERE :range;\n\n\
+        -- step: contract\n\
+        CREATE INDEX CONCURRENTLY order_vat ON \"Old Shop\".\"Order\" (\"Vat\");\n";
+    let index_only = "-- title: T\n-- owner: o\n\n-- step: contract\n\
+        CREATE INDEX CONCURRENTLY order_net ON \"Old Shop\".\"Order\" (\"Net\");\n";
+    for (name, text) in [("vat", change), ("net", index_only)] {
+        let path = foreign.definitions.path().join(format!("{name}.sql"));
+        std::fs::write(&path, text).unwrap();
+        foreign.migrate(&["lint", path.to_str().unwrap()]).await;
+        foreign.migrate(&["plan", name]).await;
+        // A role of little power cannot see everybody's transactions, and a statement waits for what
+        // it cannot know, but not for ever.
+        let run = foreign.migrate(&["run", name, "--standalone"]).await;
+        assert!(run.contains("completed"), "{run}");
+    }
+    let indexes = "SELECT count(*) FROM pg_index WHERE indisvalid
+                     AND indexrelid::regclass::text IN ('\"Old Shop\".order_vat', '\"Old Shop\".order_net')";
+    assert_eq!(foreign.count(indexes).await, 2);
+    let right = r#"SELECT count(*) FROM "Old Shop"."Order" WHERE "Vat" = "Net" * 0.19"#;
+    assert_eq!(foreign.count(right).await, 500);
+    foreign
+        .migrate(&[
+            "throttle", "vat", "--for", "1m", "--duty", "0", "--why", "t",
+        ])
+        .await;
+    let said = foreign.migrate(&["throttle", "--list"]).await;
+    assert!(said.contains("vat works 0 %"), "{said}");
+}
+
+#[tokio::test]
 async fn a_role_without_the_rights_is_told_what_to_grant() {
     let foreign = Foreign::new().await;
     let (went, said) = foreign.migrate_as(&foreign.role, &["list"]).await;

@@ -273,6 +273,25 @@ pub async fn record(
     Ok(())
 }
 
+/// Appends to the log what concerns no run, but the processes that drive them.
+///
+/// # Errors
+/// What the database says.
+pub async fn record_of_fleet(
+    conn: &mut PgConnection,
+    actor: &str,
+    action: &str,
+    detail: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO evenkeel.events (actor, action, detail) VALUES ($1, $2, $3)")
+        .bind(actor)
+        .bind(action)
+        .bind(detail)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// `length` as PostgreSQL's type.
 fn interval(length: Duration) -> PgInterval {
     PgInterval {

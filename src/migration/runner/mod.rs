@@ -28,6 +28,7 @@ use super::retry::{Failure, Patience};
 use crate::class::Class;
 use crate::config::{Engine, Pace as PaceSettings};
 use crate::db::Pool;
+use crate::pressure::surroundings::{Driven, Driving};
 
 /// The engine of one process.
 #[derive(Clone)]
@@ -43,6 +44,12 @@ pub struct Runner {
     learnt: Arc<Mutex<Option<(Instant, Governor)>>>,
     /// The pace of the drive under way, or of the last.
     pace_now: watch::Sender<Pace>,
+}
+
+/// A name for this process that no other has: its id alone repeats across machines and containers.
+pub fn process_name() -> String {
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    format!("evenkeel-{}-{}", std::process::id(), &unique[..8])
 }
 
 /// For this long what a drive has learnt of the shop is believed by the next.
@@ -102,9 +109,10 @@ impl Runner {
         pace: PaceSettings,
         stop: CancellationToken,
     ) -> Self {
-        // The process id alone repeats across machines and containers.
-        let unique = uuid::Uuid::new_v4().simple().to_string();
-        let holder = format!("evenkeel-{}-{}", std::process::id(), &unique[..8]);
+        let holder = match &sensors.surroundings {
+            Some(surroundings) => surroundings.process().to_owned(),
+            None => process_name(),
+        };
         let (pace_now, _) = watch::channel(Pace::initial(&pace, Instant::now()));
         Self {
             pool: sensors.pool.clone(),
@@ -162,15 +170,27 @@ impl Runner {
         self.pace_now
             .send_replace(Pace::initial(&self.pace, Instant::now()));
         let mut governor = self.governor(Instant::now());
+        let _driving = self.announce(&run);
         info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
         let end = tokio::select! {
             end = self.drive_at(run.clone(), self.pace()) => end,
             // Publishes for as long as the drive lasts.
-            () = governor.run(&self.sensors, &self.pace_now) => End::ShutDown,
+            () = governor.run(&self.sensors, &run.migration, &self.pace_now) => End::ShutDown,
         };
         *self.learnt.lock() = Some((Instant::now(), governor));
         info!(run = run.id, migration = %run.migration, ?end, "run left");
         end
+    }
+
+    /// Has the surroundings watched closely for as long as `run` is driven.
+    fn announce(&self, run: &Run) -> Option<Driving> {
+        let surroundings = self.sensors.surroundings.as_ref()?;
+        // A definition that cannot be read fails the run a moment later, with a reason.
+        let definition = Definition::parse(&run.migration, &run.definition).ok()?;
+        Some(surroundings.drive(Driven {
+            migration: run.migration.clone(),
+            table: definition.table,
+        }))
     }
 
     /// The pace at which this process drives, as it changes.

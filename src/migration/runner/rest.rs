@@ -63,7 +63,8 @@ impl Drive<'_> {
     }
 
     /// Extends the lease once a third of it has gone, says how fast we go and why, and hears
-    /// whether an operator wants something else.
+    /// whether an operator wants something else. A batch extends the lease as well, but says nothing
+    /// of the pace: so this is due however often batches commit.
     async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
         if self.renewed.elapsed() < self.runner.renew_every() {
             return Ok(());

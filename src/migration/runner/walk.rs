@@ -56,7 +56,6 @@ impl Drive<'_> {
                     ..
                 })) => {
                     patience.reset();
-                    self.renewed = Instant::now();
                     if state != State::Running {
                         return Err(Interrupt::End(End::Stopped));
                     }

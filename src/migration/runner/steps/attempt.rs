@@ -10,6 +10,7 @@ use tracing::warn;
 use super::super::{End, Interrupt};
 use super::{Miss, Steps};
 use crate::class::Class;
+use crate::migration::batch::session_name;
 use crate::migration::change::{Ddl, Manner};
 use crate::migration::ledger;
 use crate::migration::pace::Order;
@@ -108,8 +109,10 @@ impl Steps<'_> {
         limit: Duration,
     ) -> Result<(), Miss> {
         let (runner, lease) = (self.runner, self.lease);
+        let name = session_name(self.migration, lease.run, &format!("statement {number}"));
         let begin = format!(
-            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}",
+            "BEGIN; SET LOCAL application_name = '{name}'; SET LOCAL statement_timeout = {}; \
+             SET LOCAL lock_timeout = {}",
             limit.as_millis(),
             runner.engine.lock_timeout.as_millis()
         );

@@ -21,11 +21,16 @@ use crate::migration::change::{Ddl, Manner};
 use crate::migration::ledger::{self, Lease, Step};
 use crate::migration::pace::{Order, Pace};
 use crate::migration::retry::Failure;
+use crate::pressure::signal::Verdict;
 
 /// The first pause after a lock was not to be had; it doubles, and is jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A statement waits this long for what cannot be known, which may slow a migration down but not stop
+/// it for good.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// Why a try of a statement did not do it.
 enum Miss {
@@ -49,6 +54,7 @@ impl From<Interrupt> for Miss {
 /// Schema statements under this process's lease.
 struct Steps<'a> {
     runner: &'a Runner,
+    migration: &'a str,
     lease: Lease,
     pace: watch::Receiver<Pace>,
     renewed: Instant,
@@ -72,6 +78,7 @@ impl Runner {
             let (expand, contract) = (definition.expand.clone(), definition.contract.clone());
             let mut steps = Steps {
                 runner: self,
+                migration: &run.migration,
                 lease,
                 pace: pace.clone(),
                 renewed: Instant::now(),
@@ -204,19 +211,29 @@ impl Steps<'_> {
         }
     }
 
-    /// Waits until shoppers are within target.
+    /// Waits until shoppers are within target, as far as that can be known.
     async fn await_calm(&mut self) -> Result<(), Interrupt> {
+        let mut doubtful_since = None;
         loop {
             if self.runner.stop.is_cancelled() {
                 return Err(Interrupt::End(End::ShutDown));
             }
-            let calm = {
+            let worst = {
                 let pace = self.pace.borrow_and_update();
-                pace.order == Order::Work && pace.causes.is_empty()
+                let worst = pace.causes.iter().map(|cause| cause.verdict).max();
+                // Nothing is known while the engine rests, whatever the cause is called.
+                (pace.order == Order::Work).then(|| worst.unwrap_or(Verdict::Normal))
             };
             self.renew_if_due().await?;
-            if calm {
-                return Ok(());
+            match worst {
+                Some(Verdict::Idle | Verdict::Normal) => return Ok(()),
+                Some(Verdict::Unknown) => {
+                    let since = *doubtful_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= DOUBT {
+                        return Ok(());
+                    }
+                }
+                _ => doubtful_since = None,
             }
             tokio::select! {
                 _ = self.pace.changed() => {}

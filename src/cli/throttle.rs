@@ -1,0 +1,99 @@
+//! `evenkeel migrate throttle`: caps the pace for a time.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+
+use crate::migration::throttle::{self, Request, Throttle, ThrottleError};
+
+/// Cap the pace of one migration or of all, for a time; show the caps, or end one early.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["time", "list", "remove"]))]
+pub(super) struct Args {
+    /// Name of the migration.
+    #[arg(conflicts_with_all = ["all", "list", "remove"])]
+    name: Option<String>,
+    /// Every migration.
+    #[arg(long, conflicts_with_all = ["list", "remove"])]
+    all: bool,
+    /// For how long, e.g. 30m; it ends by itself.
+    #[arg(long = "for", value_parser = humantime::parse_duration, requires_all = ["duty", "why"])]
+    time: Option<Duration>,
+    /// Share of the time to work at most, from 0 (stand still) to 1.
+    #[arg(long, value_parser = share, requires = "time")]
+    duty: Option<f64>,
+    /// Why, for whoever wonders about the pace.
+    #[arg(long, requires = "time")]
+    why: Option<String>,
+    /// Show what is in force.
+    #[arg(long)]
+    list: bool,
+    /// End this one now.
+    #[arg(long, value_name = "ID")]
+    remove: Option<i64>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|duty| (0.0..=1.0).contains(duty))
+        .ok_or_else(|| "a number from 0 to 1 is wanted".to_owned())
+}
+
+impl Args {
+    /// The migration that is named.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+}
+
+/// Does what was asked and prints it.
+pub(super) async fn run(
+    args: &Args,
+    conn: &mut PgConnection,
+    actor: &str,
+) -> Result<(), ThrottleError> {
+    if args.list {
+        let all = throttle::list(conn).await?;
+        if all.is_empty() {
+            println!("no throttle is in force");
+        }
+        for throttle in all {
+            println!("{}", line(&throttle));
+        }
+        return Ok(());
+    }
+    if let Some(id) = args.remove {
+        let removed = throttle::remove(conn, id, actor).await?;
+        println!("ended: {}", line(&removed));
+        return Ok(());
+    }
+    if args.name.is_none() && !args.all {
+        return Err(ThrottleError::Whom);
+    }
+    let request = Request {
+        migration: args.name(),
+        duty: args.duty.unwrap_or(0.0),
+        time: args.time.unwrap_or_default(),
+        reason: args.why.as_deref().unwrap_or_default(),
+    };
+    let throttle = throttle::add(conn, &request, actor).await?;
+    println!("{}", line(&throttle));
+    println!(
+        "  `evenkeel migrate throttle --remove {}` ends it early",
+        throttle.id
+    );
+    Ok(())
+}
+
+fn line(throttle: &Throttle) -> String {
+    format!(
+        "throttle {}: {} works {:.0} % of the time at most until {} ({}: {})",
+        throttle.id,
+        throttle.migration.as_deref().unwrap_or("every migration"),
+        throttle.duty * 100.0,
+        throttle.until.format("%Y-%m-%d %H:%M:%S UTC"),
+        throttle.actor,
+        throttle.reason
+    )
+}
