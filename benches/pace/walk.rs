@@ -138,6 +138,7 @@ impl Position {
             definition: &self.definition,
             keyset: &self.keyset,
             lease: self.lease,
+            number: 1,
             phase: Phase::Main,
             cursor: self.cursor.as_ref(),
             end: &self.end,

@@ -8,7 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::config::{self, Settings};
 use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
-use crate::db::schema::{self, SchemaError};
+use crate::db::schema::{self, Part, SchemaError};
+use crate::migration::lint::{self, Unsafe};
 
 /// Name of the shop's database on the embedded server.
 const NAME: &str = "evenkeel";
@@ -20,14 +21,17 @@ pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
     cluster: Option<Cluster>,
-    apply_schema: bool,
+    /// What a command brings into it; `None` when others see to that.
+    schema: Option<Part>,
 }
 
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// `DATABASE_URL` is not a URL that PostgreSQL's clients understand.
-    #[error("DATABASE_URL cannot be used: {0}; it should look like postgres://user@host/database")]
+    /// `DATABASE_URL` or `--database-url` is not a URL that PostgreSQL's clients understand.
+    #[error(
+        "the database's URL cannot be used: {0}; it should look like postgres://user@host/database"
+    )]
     Url(#[source] sqlx::Error),
     /// The embedded server did not start.
     #[error(transparent)]
@@ -43,6 +47,9 @@ pub enum DatabaseError {
     /// The schema could not be applied.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// A schema file that is due would lock, rewrite or scan what shoppers use.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The address file could not be written.
     #[error("cannot write {path}: {source}")]
     AddressFile {
@@ -51,6 +58,10 @@ pub enum DatabaseError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn shop(settings: &config::Database) -> Option<Part> {
+    settings.apply_schema.then_some(Part::Everything)
 }
 
 fn data_dir(settings: &config::Database) -> PathBuf {
@@ -70,7 +81,7 @@ impl Database {
             return Ok(Self {
                 options: url.parse().map_err(DatabaseError::Url)?,
                 cluster: None,
-                apply_schema: settings.database.apply_schema,
+                schema: shop(&settings.database),
             });
         }
         let dir = data_dir(&settings.database);
@@ -83,7 +94,7 @@ impl Database {
         Ok(Self {
             options: cluster.connect_options(NAME),
             cluster: Some(cluster),
-            apply_schema: settings.database.apply_schema,
+            schema: shop(&settings.database),
         })
     }
 
@@ -98,10 +109,22 @@ impl Database {
             return Ok(Self {
                 options,
                 cluster: None,
-                apply_schema: settings.database.apply_schema,
+                schema: shop(&settings.database),
             });
         }
         Self::own(settings, false).await
+    }
+
+    /// A database that Evenkeel did not create and keeps nothing in but the engine's ledger.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Url`].
+    pub fn foreign(url: &str) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            options: url.parse().map_err(DatabaseError::Url)?,
+            cluster: None,
+            schema: Some(Part::Engine),
+        })
     }
 
     /// A connection to a schema that is up to date, unless the settings leave that to others.
@@ -113,9 +136,14 @@ impl Database {
         let mut conn = PgConnection::connect_with(&options)
             .await
             .map_err(DatabaseError::Connect)?;
-        if self.apply_schema {
-            schema::apply(&mut conn, schema::latest()).await?;
-        }
+        let Some(part) = self.schema else {
+            return Ok(conn);
+        };
+        Unsafe::refuse(lint::schema_files(&schema::pending(&mut conn, part).await?))?;
+        match part {
+            Part::Everything => schema::apply(&mut conn, schema::latest()).await?,
+            Part::Engine => schema::apply_engine(&mut conn).await?,
+        };
         Ok(conn)
     }
 

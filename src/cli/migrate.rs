@@ -4,32 +4,34 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::HumanDuration;
 use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
-use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, DatabaseError};
+use super::elsewhere::{Elsewhere, NoDefinitions};
+use super::lint::LintError;
+use super::standalone;
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
-use crate::migration::governor::Sensors;
 use crate::migration::keyset::{Keyset, KeysetError};
-use crate::migration::ledger::{self, LedgerError, Phase, State};
+use crate::migration::ledger::{self, LedgerError, Phase, State, Step};
+use crate::migration::lint::Unsafe;
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
-use crate::migration::runner::{End, Runner};
 use crate::migration::sweep::{VerifyError, verify};
 use crate::migration::throttle::ThrottleError;
-use crate::shutdown::Shutdown;
 
 /// Look at background migrations and control them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     #[command(subcommand)]
     command: Command,
 }
@@ -40,6 +42,16 @@ enum Command {
     New {
         /// Name of the migration.
         name: String,
+    },
+    /// Name what would lock, rewrite or scan a table that shoppers use. Ends with 1 if there is
+    /// anything.
+    Lint {
+        /// Schema files, background migrations, or any SQL.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show the declared migrations and the state of their newest run.
     List,
@@ -109,6 +121,9 @@ pub enum MigrateError {
     /// No database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// No definitions.
+    #[error(transparent)]
+    Definitions(#[from] NoDefinitions),
     /// The migration or its run does not allow it.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -120,6 +135,9 @@ pub enum MigrateError {
         /// Why.
         source: std::io::Error,
     },
+    /// The lint has findings.
+    #[error(transparent)]
+    Lint(#[from] LintError),
     /// The throttle was not made or removed.
     #[error(transparent)]
     Throttle(#[from] ThrottleError),
@@ -149,6 +167,7 @@ through_control!(
     LedgerError,
     KeysetError,
     VerifyError,
+    Unsafe,
     sqlx::Error
 );
 
@@ -157,10 +176,23 @@ through_control!(
 /// # Errors
 /// [`MigrateError`] says what to do.
 pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
+    let reads_none = matches!(
+        &args.command,
+        Command::New { .. }
+            | Command::Lint { .. }
+            | Command::Status { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Cancel { .. }
+    ) || matches!(&args.command, Command::Throttle(args) if args.name().is_none());
+    let settings = args.elsewhere.settings(settings, reads_none)?;
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name);
     }
-    let database = Database::shared(&settings).await?;
+    if let Command::Lint { files, json } = &args.command {
+        return Ok(super::lint::run(files, *json)?);
+    }
+    let database = args.elsewhere.database(&settings).await?;
     let mut conn = database.connect().await?;
     let result = dispatch(args.command, &settings, &database, &mut conn).await;
     drop(conn);
@@ -177,6 +209,7 @@ async fn dispatch(
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
+        Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
         Command::Start { name } => {
@@ -207,7 +240,7 @@ async fn dispatch(
         }
         Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
         Command::Run { name, duty, .. } => {
-            standalone(settings, database, conn, &load(&name)?, duty).await
+            standalone::run(settings, database, conn, &load(&name)?, duty).await
         }
     }
 }
@@ -230,7 +263,7 @@ fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
 }
 
 /// Who types, for the ledger.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let user = User::from_uid(getuid()).ok().flatten();
     user.map_or_else(|| format!("uid {}", getuid()), |user| user.name)
 }
@@ -244,8 +277,26 @@ async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), Migrat
 }
 
 async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
-    let plan = plan(conn, definition).await?;
+    control::refuse_unsafe(definition)?;
     println!("{}: {}", definition.name, definition.title);
+    for (step, statements) in [
+        (Step::Expand, &definition.expand),
+        (Step::Contract, &definition.contract),
+    ] {
+        for ddl in statements {
+            println!("  {:<9} {}", step.name(), one_line(&ddl.sql));
+        }
+    }
+    if !definition.has_backfill() {
+        return Ok(());
+    }
+    let plan = match plan(conn, definition).await {
+        Err(KeysetError::Database(err)) if !definition.expand.is_empty() => {
+            println!("  sample    not possible before the expand step: {err}");
+            return Ok(());
+        }
+        plan => plan?,
+    };
     println!(
         "  walks     {} by {} (index {})",
         definition.table, plan.key, plan.index
@@ -288,12 +339,14 @@ async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), 
     }
 }
 
-fn headline(progress: &Progress) -> String {
+pub(super) fn headline(progress: &Progress) -> String {
     let run = &progress.run;
-    let state = match (run.state, run.phase) {
-        (State::Running, _) if !progress.driven => "running, but its process is silent",
-        (State::Running, Phase::Sweep) => "running the final sweep",
-        (state, _) => state.name(),
+    let state = match (run.state, run.step, run.phase) {
+        (State::Running, ..) if !progress.driven => "running, but its process is silent",
+        (State::Running, Some(Step::Expand), _) => "running the expand step",
+        (State::Running, Some(Step::Contract), _) => "running the contract step",
+        (State::Running, _, Phase::Sweep) => "running the final sweep",
+        (state, ..) => state.name(),
     };
     let done = progress
         .done
@@ -304,7 +357,7 @@ fn headline(progress: &Progress) -> String {
     )
 }
 
-fn describe(progress: &Progress) -> String {
+pub(super) fn describe(progress: &Progress) -> String {
     let mut lines = vec![headline(progress)];
     if let Some(rate) = progress.rows_per_s {
         let eta = progress
@@ -331,6 +384,15 @@ fn describe(progress: &Progress) -> String {
     if let Some(error) = &progress.run.error {
         lines.push(format!("  {error}"));
     }
+    for statement in &progress.statements {
+        let state = match (&statement.done_at, &statement.waits_for) {
+            (Some(_), _) => "done".to_owned(),
+            (None, Some(why)) => format!("tried {} times, waits: {why}", statement.tries),
+            (None, None) => "under way".to_owned(),
+        };
+        let sql = one_line(&statement.statement);
+        lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
+    }
     for range in &progress.set_aside {
         lines.push(format!(
             "  set aside: after {:?} up to {:?}: {}",
@@ -338,6 +400,10 @@ fn describe(progress: &Progress) -> String {
         ));
     }
     lines.join("\n")
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {
@@ -363,59 +429,5 @@ async fn check(
             println!("{}: {} rows, none pending", definition.name, found.rows);
             Ok(())
         }
-    }
-}
-
-async fn standalone(
-    settings: &Settings,
-    database: &Database,
-    conn: &mut PgConnection,
-    definition: &Definition,
-    duty: f64,
-) -> Result<(), MigrateError> {
-    let app = App::new(settings.clone(), database.options.clone());
-    let mut pace = settings.pace.clone();
-    pace.duty_max = duty;
-    pace.duty_min = pace.duty_min.min(duty);
-    let sensors = Sensors {
-        latencies: None,
-        pool: app.pool.clone(),
-        surroundings: Some(app.surroundings.clone()),
-    };
-    let stop = CancellationToken::new();
-    let sampler = app.sampler(false);
-    let sampling = app.shutdown.token().clone();
-    app.shutdown
-        .spawn(async move { sampler.run(sampling).await });
-    let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
-    let queued = control::start(conn, definition, &actor()).await?;
-    let Some(run) = runner.take().await? else {
-        return Err(MigrateError::Incomplete(format!(
-            "run {} of {} is queued, because another run is under way; `evenkeel migrate status` \
-             shows it",
-            queued.id, definition.name
-        )));
-    };
-    let began = Instant::now();
-    let drive = runner.drive(run.clone());
-    tokio::pin!(drive);
-    let end = tokio::select! {
-        end = &mut drive => end,
-        () = Shutdown::signalled() => {
-            stop.cancel();
-            drive.await
-        }
-    };
-    app.shutdown.finish().await;
-    app.pool.close().await;
-    let run = ledger::find(conn, run.id).await?;
-    let progress = Progress::of(conn, run).await?;
-    match end {
-        End::Completed => {
-            println!("{}", headline(&progress));
-            println!("  took {}", HumanDuration(began.elapsed()));
-            Ok(())
-        }
-        _ => Err(MigrateError::Incomplete(describe(&progress))),
     }
 }

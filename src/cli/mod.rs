@@ -3,7 +3,10 @@
 pub mod catalog;
 pub mod database;
 pub mod demo;
+pub mod elsewhere;
+pub mod lint;
 pub mod load;
 pub mod migrate;
 pub mod serve;
+mod standalone;
 mod throttle;

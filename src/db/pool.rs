@@ -189,10 +189,32 @@ impl Pool {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         E: From<PoolError>,
     {
-        let limits = self.inner.limits[class.index()];
-        let mut loan = self.lend(class, limits.acquire).await?;
+        let hold = self.inner.limits[class.index()].hold;
+        self.lend_for(class, hold, work).await
+    }
+
+    /// As [`run`](Self::run), but for as long as it takes: for a statement of which it is known that
+    /// it keeps nobody waiting.
+    ///
+    /// # Errors
+    /// What `work` returns, or a [`PoolError`] when there was no connection.
+    pub async fn run_long<T, E, F>(&self, class: Class, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<PoolError>,
+    {
+        self.lend_for(class, None, work).await
+    }
+
+    async fn lend_for<T, E, F>(&self, class: Class, hold: Option<Duration>, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<PoolError>,
+    {
+        let acquire = self.inner.limits[class.index()].acquire;
+        let mut loan = self.lend(class, acquire).await?;
         let conn = loan.connection()?;
-        let result = match limits.hold {
+        let result = match hold {
             None => work(conn).await,
             Some(held) => tokio::time::timeout(held, work(conn))
                 .await

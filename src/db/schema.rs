@@ -1,4 +1,5 @@
-//! Applies `migrations/schema` at start.
+//! Applies `migrations/schema` at start: all of it to a shop's database, and to a database that
+//! Evenkeel did not create only the engine's files, which stay within the schema `evenkeel`.
 //!
 //! sqlx reads and checksums the files; they are applied here, because sqlx's own runner takes a
 //! session-level advisory lock, which leaks through a transaction pooler. Every file runs in one
@@ -39,6 +40,16 @@ pub enum SchemaError {
     /// The database was written by a newer Evenkeel.
     #[error("the database has schema step {0}, which this version of Evenkeel does not know")]
     Newer(i64),
+    /// The role may not do what a step does.
+    #[error("role {role} may not {action}; as an administrator of the database, run: {grants}")]
+    Denied {
+        /// The role.
+        role: String,
+        /// What it may not do.
+        action: &'static str,
+        /// SQL that lets it.
+        grants: String,
+    },
     /// Somebody holds a lock that the step needs.
     #[error(
         "schema step {version} could not get its lock in {TRIES} tries: end the long transaction \
@@ -58,39 +69,187 @@ pub fn latest() -> i64 {
     FILES.iter().map(|file| file.version).max().unwrap_or(0)
 }
 
+/// A file of `migrations/schema`.
+#[derive(Debug)]
+pub struct SchemaFile {
+    /// Its path in the source tree.
+    pub path: String,
+    /// Its SQL.
+    pub sql: &'static str,
+}
+
+/// Which files a database is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The shop's and the engine's.
+    Everything,
+    /// The engine's only: the database is somebody else's.
+    Engine,
+}
+
+impl Part {
+    fn has(self, file: &Migration) -> bool {
+        // `NNNN_engine.sql` or `NNNN_engine_….sql`.
+        self == Self::Everything
+            || file.description == "engine"
+            || file.description.starts_with("engine ")
+    }
+}
+
+/// The files of `part` that [`apply`] or [`apply_engine`] would apply, in order. Reads only.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn pending(conn: &mut PgConnection, part: Part) -> Result<Vec<SchemaFile>, SchemaError> {
+    let applied = or_denied(conn, async |conn| Ok(applied(conn).await?)).await?;
+    let lacking = FILES.iter().filter(|file| part.has(file));
+    let lacking = lacking.filter(|file| !applied.contains(&file.version));
+    Ok(lacking.map(describe).collect())
+}
+
+async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    // From the catalog, because resolving the name wants a right to the schema.
+    let installed: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'evenkeel' AND c.relname = 'schema_steps')",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if !installed {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar("SELECT version FROM evenkeel.schema_steps")
+        .fetch_all(conn)
+        .await
+}
+
+/// Every file that this binary has.
+pub fn shipped() -> Vec<SchemaFile> {
+    FILES.iter().map(describe).collect()
+}
+
+fn describe(file: &'static Migration) -> SchemaFile {
+    SchemaFile {
+        path: format!(
+            "migrations/schema/{:04}_{}.sql",
+            file.version,
+            file.description.replace(' ', "_")
+        ),
+        sql: file.sql.as_str(),
+    }
+}
+
 /// Applies every file up to and including `version` that the database lacks, and returns the
 /// numbers of those that it applied. Safe to call from several processes at once.
 ///
 /// # Errors
 /// [`SchemaError`]; steps before the failing one stay applied.
 pub async fn apply(conn: &mut PgConnection, version: i64) -> Result<Vec<i64>, SchemaError> {
+    apply_files(conn, |file| file.version <= version).await
+}
+
+/// Applies the engine's files that the database lacks and none of the shop's, and returns their
+/// numbers.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_engine(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {
+    apply_files(conn, |file| Part::Engine.has(file)).await
+}
+
+async fn apply_files(
+    conn: &mut PgConnection,
+    wanted: impl Fn(&Migration) -> bool,
+) -> Result<Vec<i64>, SchemaError> {
+    or_denied(conn, async |conn| apply_wanted(conn, &wanted).await).await
+}
+
+/// Does `work`, and says what to grant when the role may not.
+async fn or_denied<T>(
+    conn: &mut PgConnection,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, SchemaError>,
+) -> Result<T, SchemaError> {
+    match work(conn).await {
+        // insufficient_privilege
+        Err(SchemaError::Database(sqlx::Error::Database(err)))
+            if err.code().as_deref() == Some("42501") =>
+        {
+            Err(denied(conn, sqlx::Error::Database(err)).await?)
+        }
+        done => done,
+    }
+}
+
+async fn apply_wanted(
+    conn: &mut PgConnection,
+    wanted: &impl Fn(&Migration) -> bool,
+) -> Result<Vec<i64>, SchemaError> {
+    // Only what is missing is created: IF NOT EXISTS wants the right to create in any case.
     conn.execute(
         "DO $$ BEGIN
              PERFORM pg_advisory_xact_lock(hashtext('evenkeel schema ledger'));
-             CREATE SCHEMA IF NOT EXISTS evenkeel;
-             CREATE TABLE IF NOT EXISTS evenkeel.schema_steps (
-                 version bigint PRIMARY KEY,
-                 description text NOT NULL,
-                 checksum bytea NOT NULL,
-                 applied_at timestamptz NOT NULL DEFAULT now()
-             );
+             IF to_regnamespace('evenkeel') IS NULL THEN
+                 CREATE SCHEMA evenkeel;
+             END IF;
+             IF to_regclass('evenkeel.schema_steps') IS NULL THEN
+                 CREATE TABLE evenkeel.schema_steps (
+                     version bigint PRIMARY KEY,
+                     description text NOT NULL,
+                     checksum bytea NOT NULL,
+                     applied_at timestamptz NOT NULL DEFAULT now()
+                 );
+             END IF;
          END $$",
     )
     .await?;
-    let last: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM evenkeel.schema_steps")
-        .fetch_one(&mut *conn)
-        .await?;
-    if let Some(last) = last.filter(|last| *last > latest()) {
-        return Err(SchemaError::Newer(last));
+    let known: Vec<i64> = FILES.iter().map(|file| file.version).collect();
+    let newer: Option<i64> = sqlx::query_scalar(
+        "SELECT max(version) FROM evenkeel.schema_steps WHERE version <> ALL($1)",
+    )
+    .bind(&known)
+    .fetch_one(&mut *conn)
+    .await?;
+    if let Some(newer) = newer {
+        return Err(SchemaError::Newer(newer));
     }
     let mut applied = Vec::new();
-    for file in FILES.iter().filter(|file| file.version <= version) {
+    for file in FILES.iter().filter(|file| wanted(file)) {
         if apply_with_patience(conn, file).await? {
             info!(version = file.version, description = %file.description, "schema step applied");
             applied.push(file.version);
         }
     }
     Ok(applied)
+}
+
+/// What to grant so that `refused` does not happen again.
+async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaError, sqlx::Error> {
+    let (role, database): (String, String) =
+        sqlx::query_as("SELECT quote_ident(current_user), quote_ident(current_database())")
+            .fetch_one(&mut *conn)
+            .await?;
+    let owner: Option<(String, bool)> = sqlx::query_as(
+        "SELECT quote_ident(pg_get_userbyid(nspowner)), pg_has_role(nspowner, 'usage')
+           FROM pg_namespace WHERE nspname = 'evenkeel'",
+    )
+    .fetch_optional(conn)
+    .await?;
+    let (action, grants) = match owner {
+        None => (
+            "create the schema `evenkeel`, in which the engine keeps its ledger",
+            format!("GRANT CREATE ON DATABASE {database} TO {role}"),
+        ),
+        Some((owner, false)) => (
+            "use the schema `evenkeel`, which belongs to another role",
+            format!("GRANT {owner} TO {role}"),
+        ),
+        Some((_, true)) => return Ok(SchemaError::Database(refused)),
+    };
+    Ok(SchemaError::Denied {
+        role,
+        action,
+        grants,
+    })
 }
 
 async fn apply_with_patience(

@@ -74,6 +74,7 @@ impl From<ControlError> for ApiError {
                 Self::not_found("migration")
             }
             ControlError::Definition(err) => Self::field("name", err.to_string()),
+            ControlError::Unsafe(err) => Self::field("name", err.to_string()),
             ControlError::Keyset(err) => Self::field("name", err.to_string()),
             ControlError::Ledger(LedgerError::NoRun(_) | LedgerError::NeverRun(_)) => {
                 Self::not_found("run")

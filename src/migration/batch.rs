@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 
 use super::definition::Definition;
-use super::keyset::{KeyValue, Keyset, Range};
+use super::keyset::{KeyValue, Keyset, Range, TEXT_FORMS};
 use super::ledger::{self, Done, Lease, Phase, State};
 use crate::config::Engine;
 
@@ -19,6 +19,8 @@ pub struct Batch<'a> {
     pub keyset: &'a Keyset,
     /// The right to write.
     pub lease: Lease,
+    /// Which batch of the run this is, from 1, for people who look at the database's sessions.
+    pub number: i64,
     /// Which walk this is part of.
     pub phase: Phase,
     /// The last key done; `None` at the beginning.
@@ -64,7 +66,9 @@ impl Batch<'_> {
         settings: &Engine,
     ) -> Result<Outcome, sqlx::Error> {
         let began = Instant::now();
-        let mut tx = begin(conn, settings).await?;
+        let what = format!("batch {}", self.number);
+        let name = session_name(&self.definition.name, self.lease.run, &what);
+        let mut tx = begin_as(conn, settings, &name).await?;
         let sweeping = self.phase == Phase::Sweep;
         let pending = sweeping.then_some(self.definition.pending.as_str());
         let Self { keyset, cursor, .. } = *self;
@@ -106,9 +110,21 @@ impl Batch<'_> {
     }
 }
 
-/// What a batch's session calls itself while it lasts, so that it can be told from the shoppers' on
-/// the same connection. A name that begins so is a batch.
+/// What a session of the engine calls itself while it works on the migrated table, so that it can be
+/// told from the shoppers' on the same connection. Every name of such a session begins so.
 pub const APPLICATION: &str = "evenkeel migration";
+/// PostgreSQL cuts a longer name off.
+const SESSION_NAME_MAX: usize = 63;
+
+/// The session's name while run `run` of `migration` is at `what`: who it is, for any tool that
+/// shows sessions.
+pub fn session_name(migration: &str, run: i64, what: &str) -> String {
+    let which = format!(" run {run} {what}");
+    let mut name = format!("{APPLICATION} {migration}");
+    // The names of migrations are ASCII.
+    name.truncate(SESSION_NAME_MAX - which.len());
+    name + &which
+}
 
 /// Opens a short transaction over the migrated table, in one round trip.
 ///
@@ -117,8 +133,12 @@ pub const APPLICATION: &str = "evenkeel migration";
 ///   lease and hears a shutdown.
 /// - The commit is asynchronous: rows and cursor are in the same transaction, so a crash of the
 ///   server loses both or neither, and shoppers' commits do not queue behind the migration's.
+/// - A holder that freezes within it loses its connection, and with that the locks on its rows and
+///   on the ledger, so that another can take over.
+/// - Keys have the same text form whatever the settings of the database.
 /// - The plan is made for the actual range. A generic plan would assume that a row comparison
-///   matches a third of the table, and read all of it.
+///   matches a third of the table, and read all of it. Without a sequential scan to fall back on,
+///   costs look like those of long queries, and compiling one takes longer than the batch.
 ///
 /// # Errors
 /// What the database says.
@@ -126,13 +146,24 @@ pub async fn begin<'c>(
     conn: &'c mut PgConnection,
     settings: &Engine,
 ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    begin_as(conn, settings, APPLICATION).await
+}
+
+/// As [`begin`], in a session that is called `name`, which holds no quote, until the transaction
+/// ends.
+async fn begin_as<'c>(
+    conn: &'c mut PgConnection,
+    settings: &Engine,
+    name: &str,
+) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
     let sql = format!(
-        "BEGIN; SET LOCAL application_name = '{APPLICATION}'; \
-         SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+        "BEGIN; SET LOCAL application_name = '{name}'; \
+         SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {}; \
+         SET LOCAL idle_in_transaction_session_timeout = {timeout}; \
          SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
-         SET LOCAL enable_seqscan = off",
-        settings.statement_timeout.as_millis(),
-        settings.lock_timeout.as_millis()
+         SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
+        settings.lock_timeout.as_millis(),
+        timeout = settings.statement_timeout.as_millis(),
     );
     conn.begin_with(AssertSqlSafe(sql)).await
 }

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use super::definition::{Definition, DefinitionError};
 use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, LedgerError, Run};
+use super::lint::{self, Unsafe};
 use super::sweep::VerifyError;
 use crate::db::PoolError;
 
@@ -16,6 +17,9 @@ pub enum ControlError {
     /// No such migration, or a file that is none.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
+    /// It would lock, rewrite or scan what shoppers use.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The table cannot be walked, or the statement does not run.
     #[error(transparent)]
     Keyset(KeysetError),
@@ -67,8 +71,20 @@ pub async fn start(
     definition: &Definition,
     actor: &str,
 ) -> Result<Run, ControlError> {
-    Keyset::resolve(conn, definition).await?;
+    refuse_unsafe(definition)?;
+    // What the expand step creates cannot be looked up yet.
+    if definition.expand.is_empty() && definition.has_backfill() {
+        Keyset::resolve(conn, definition).await?;
+    }
     Ok(ledger::enqueue(conn, &definition.name, &definition.text, actor).await?)
+}
+
+/// Refuses a definition in which the lint finds something without a reasoned exception.
+///
+/// # Errors
+/// [`Unsafe`] lists the findings.
+pub fn refuse_unsafe(definition: &Definition) -> Result<(), Unsafe> {
+    Unsafe::refuse(lint::definition(definition))
 }
 
 /// The declared migrations, each with its newest run.

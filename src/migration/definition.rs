@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use rust_embed::RustEmbed;
 
+use super::change::{self, Ddl, Sections};
+
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
 
@@ -27,8 +29,10 @@ pub const TEMPLATE: &str = "\
 -- table: the_table
 -- pending: new_column IS NULL
 --
--- Further keys: `key` (the columns of a unique index, when it is not the primary key), `alias` (the
--- name that the statement gives the table), `batch_first` and `batch_max` (rows).
+-- Further keys: `key` (the columns of a unique index, when it is not the primary key), `where` (the
+-- predicate of a partial unique index), `alias` (the name that the statement gives the table),
+-- `batch_first` and `batch_max` (rows). Schema statements before and after it stand under
+-- `-- step: expand` and `-- step: contract`, and it under `-- step: backfill`.
 
 UPDATE the_table
    SET new_column = old_column
@@ -49,20 +53,28 @@ pub struct Definition {
     pub title: String,
     /// Whom to ask about it.
     pub owner: String,
-    /// The table that is walked, as SQL: quoted and schema-qualified where needed.
+    /// The table that is walked, as SQL: quoted and schema-qualified where needed. Empty where there
+    /// is no backfill.
     pub table: String,
     /// The name that the statement gives the table (`UPDATE orders AS o` needs `alias: o`).
     pub alias: Option<String>,
     /// The unique key to walk by; empty for the primary key.
     pub key: Vec<String>,
+    /// True of the rows that the migration is about, where those are not all: the predicate of a
+    /// partial unique index.
+    pub scope: Option<String>,
     /// True of a row that is still to be changed, false once it has been.
     pub pending: String,
     /// Rows of the first batch, where the author knows better than the default.
     pub batch_first: Option<u32>,
     /// Rows of a batch at most, where the author knows better than the default.
     pub batch_max: Option<u32>,
-    /// The statement, with `:range`.
+    /// The statement, with `:range`; empty where there is no backfill.
     pub statement: String,
+    /// Schema statements that run before the statement; none in a plain migration.
+    pub expand: Vec<Ddl>,
+    /// Schema statements that run once nothing is pending; none in a plain migration.
+    pub contract: Vec<Ddl>,
     /// The whole file.
     pub text: String,
 }
@@ -112,6 +124,22 @@ impl Definition {
     pub fn qualifier(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.table)
     }
+
+    /// Whether there are rows to change, and not only a schema.
+    pub fn has_backfill(&self) -> bool {
+        !self.statement.is_empty()
+    }
+
+    /// The text of each step, with every line where it is in the file.
+    pub fn sections(&self) -> Sections {
+        change::split(&self.text, header_lines(&self.text)).unwrap_or_default()
+    }
+}
+
+/// Lines of the comment at the beginning of a file.
+fn header_lines(text: &str) -> usize {
+    let is_comment = |line: &&str| line.trim_start().starts_with("--");
+    text.lines().take_while(is_comment).count()
 }
 
 fn parse(name: &str, text: &str) -> Result<Definition, String> {
@@ -122,16 +150,28 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
     if !valid_name {
         return Err("name the file with letters, digits, `_` and `-` only".to_owned());
     }
-    let is_comment = |line: &&str| line.trim_start().starts_with("--");
-    let body_at = text.lines().take_while(is_comment).count();
+    let body_at = header_lines(text);
     // An empty comment ends the header; what follows it is for people.
     let is_key = |line: &&str| !line.trim_start().trim_start_matches('-').trim().is_empty();
     let mut header = Header::default();
     for line in text.lines().take(body_at).take_while(is_key) {
         header.read(line.trim_start().trim_start_matches('-').trim())?;
     }
-    let body: Vec<&str> = text.lines().skip(body_at).collect();
-    let statement = check_statement(&body.join("\n"))?;
+    let sections = change::split(text, body_at)?;
+    let expand = change::statements(&sections.expand)?;
+    let contract = change::statements(&sections.contract)?;
+    let without_backfill =
+        change::is_blank(&sections.backfill) && expand.len() + contract.len() > 0;
+    let statement = if without_backfill {
+        if header.pending.is_some() {
+            return Err("the header has `-- pending: …`, but there is no backfill".to_owned());
+        }
+        header.table.get_or_insert_default();
+        header.pending.get_or_insert_default();
+        String::new()
+    } else {
+        check_statement(&sections.backfill)?
+    };
     let required = |value: Option<String>, key: &str| {
         value.ok_or_else(|| format!("the header lacks `-- {key}: …`"))
     };
@@ -142,10 +182,13 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         table: required(header.table, "table")?,
         alias: header.alias,
         key: header.key,
+        scope: header.scope,
         pending: required(header.pending, "pending")?,
         batch_first: header.batch_first,
         batch_max: header.batch_max,
         statement,
+        expand,
+        contract,
         text: text.to_owned(),
     })
 }
@@ -157,6 +200,7 @@ struct Header {
     table: Option<String>,
     alias: Option<String>,
     key: Vec<String>,
+    scope: Option<String>,
     pending: Option<String>,
     batch_first: Option<u32>,
     batch_max: Option<u32>,
@@ -185,6 +229,7 @@ impl Header {
             "owner" => &mut self.owner,
             "table" => &mut self.table,
             "alias" => &mut self.alias,
+            "where" => &mut self.scope,
             "pending" => &mut self.pending,
             "key" => {
                 self.key = value.split(',').map(|c| c.trim().to_owned()).collect();
@@ -201,7 +246,7 @@ impl Header {
             _ => {
                 return Err(format!(
                     "`-- {key}:` is not known; the keys are title, owner, table, alias, key, \
-                     pending, batch_first and batch_max"
+                     where, pending, batch_first and batch_max"
                 ));
             }
         };
@@ -240,7 +285,8 @@ fn check_statement(body: &str) -> Result<String, String> {
     if !["UPDATE", "DELETE", "INSERT", "WITH"].contains(&first.as_str()) {
         return Err(format!(
             "the statement begins with `{first}`; a background migration is one UPDATE, DELETE, \
-             INSERT or WITH statement. Schema changes belong in migrations/schema"
+             INSERT or WITH statement. Schema changes belong under `-- step: expand` or \
+             `-- step: contract`"
         ));
     }
     // The extended protocol, by which it runs, refuses a second statement; this only says it early.

@@ -3,14 +3,18 @@
 //! A [`definition`] is a declared change. A *run* of it lives in the [`ledger`]; the [`runner`] of
 //! any process that gets the lease walks the table by [`keyset`], one [`batch`] per transaction, at
 //! the [`pace`] that the [`governor`] derives from what shoppers feel, and ends with a [`sweep`]
-//! that proves by the declared predicate that nothing was missed.
+//! that proves by the declared predicate that nothing was missed. A [`change`] has schema statements
+//! before and after that walk. What would lock, rewrite or scan a live table is refused by the
+//! [`lint`].
 
 pub mod batch;
+pub mod change;
 pub mod control;
 pub mod definition;
 pub mod governor;
 pub mod keyset;
 pub mod ledger;
+pub mod lint;
 pub mod pace;
 pub mod plan;
 pub mod progress;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use super::definition::Definition;
-use super::keyset::{Keyset, KeysetError};
+use super::keyset::{Keyset, KeysetError, TEXT_FORMS};
 
 /// Rows of the batch that is tried and rolled back.
 const SAMPLE_ROWS: u32 = 500;
@@ -76,16 +76,17 @@ pub async fn plan(conn: &mut PgConnection, definition: &Definition) -> Result<Pl
         full_speed_s: 0.0,
         warnings,
     };
-    let Some(end) = keyset.last(conn).await? else {
-        return Ok(plan);
-    };
     let mut tx = conn.begin().await?;
     tx.execute(AssertSqlSafe(format!(
         "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = 200; \
-         SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = off",
+         SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
         SAMPLE_TIMEOUT.as_millis()
     )))
     .await?;
+    let Some(end) = keyset.last(&mut tx).await? else {
+        tx.rollback().await?;
+        return Ok(plan);
+    };
     let began = Instant::now();
     if let Some(range) = keyset.next(&mut tx, None, &end, SAMPLE_ROWS, None).await? {
         let sql = keyset.statement(definition, true);
@@ -111,8 +112,10 @@ async fn pending(conn: &mut PgConnection, definition: &Definition) -> Result<i64
         .as_ref()
         .map_or(String::new(), |alias| format!(" AS {alias}"));
     let sql = format!(
-        "EXPLAIN (FORMAT JSON) SELECT FROM {}{alias} WHERE {}",
-        definition.table, definition.pending
+        "EXPLAIN (FORMAT JSON) SELECT FROM {}{alias} WHERE ({}) AND ({})",
+        definition.table,
+        definition.scope.as_deref().unwrap_or("true"),
+        definition.pending
     );
     let row = conn.fetch_one(AssertSqlSafe(sql)).await?;
     let plan: serde_json::Value = row.try_get(0)?;

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
-use super::ledger::{Phase, Run, State};
+use super::ledger::{self, Phase, Run, State, Statement};
 
 /// The rate is taken over this many seconds.
 const RATE_WINDOW_S: f64 = 10.0;
@@ -41,6 +41,8 @@ pub struct Progress {
     pub driven: bool,
     /// Ranges that are set aside, the newest 20.
     pub set_aside: Vec<SetAside>,
+    /// Schema statements of a change that were tried so far, in order.
+    pub statements: Vec<Statement>,
 }
 
 impl Progress {
@@ -64,8 +66,9 @@ impl Progress {
               WHERE run_id = $1 AND resolved_at IS NULL ORDER BY id DESC LIMIT 20",
         )
         .bind(run.id)
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
+        let statements = ledger::statements(conn, run.id).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
             let age = age.and_then(|age| age.to_std().ok());
@@ -75,18 +78,25 @@ impl Progress {
                     .as_secs_f64()
                     .clamp(0.1, RATE_WINDOW_S)
         });
-        let left = (run.rows_estimate.unwrap_or(0) - run.rows_seen).max(0);
+        let left = estimate(&run).map(|rows| (rows - run.rows_seen).max(0));
         Ok(Self {
             done: done(&run),
             rows_per_s: rate,
             eta_s: rate
                 .filter(|_| run.phase == Phase::Main)
-                .map(|rate| left as f64 / rate),
+                .zip(left)
+                .map(|(rate, left)| left as f64 / rate),
             driven: driven && run.state == State::Running,
             set_aside,
+            statements,
             run,
         })
     }
+}
+
+/// Rows of the table, unless it was never analysed.
+fn estimate(run: &Run) -> Option<i64> {
+    run.rows_estimate.filter(|rows| *rows > 0)
 }
 
 /// The planner's estimate can be too low, so a share never exceeds 1, and reaches it only when the
@@ -96,6 +106,6 @@ fn done(run: &Run) -> Option<f64> {
         return Some(1.0);
     }
     run.end_key.as_ref()?;
-    let total = run.rows_estimate.unwrap_or(0).max(run.rows_seen).max(1);
+    let total = estimate(run)?.max(run.rows_seen);
     Some((run.rows_seen as f64 / total as f64).min(0.999))
 }

@@ -1,10 +1,10 @@
 //! Completeness: whether any row is still pending, by the declared predicate and nothing else.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection};
 
 use super::definition::Definition;
-use super::keyset::{KeyValue, Keyset};
+use super::keyset::{KeyValue, Keyset, TEXT_FORMS};
 use crate::class::Class;
 use crate::config::Engine;
 use crate::db::{Pool, PoolError};
@@ -41,20 +41,24 @@ pub async fn verify(
     keyset: &Keyset,
 ) -> Result<Verification, VerifyError> {
     let mut found = Verification::default();
-    let run = async |conn: &mut PgConnection| Ok::<_, VerifyError>(keyset.last(conn).await?);
-    let Some(end) = pool.run(Class::Background, run).await? else {
+    let read_only = format!(
+        "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; \
+         SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
+        settings.statement_timeout.as_millis()
+    );
+    let last = async |conn: &mut PgConnection| {
+        let mut tx = conn.begin_with(AssertSqlSafe(read_only.clone())).await?;
+        let last = keyset.last(&mut tx).await?;
+        tx.commit().await?;
+        Ok::<_, VerifyError>(last)
+    };
+    let Some(end) = pool.run(Class::Background, last).await? else {
         return Ok(found);
     };
     let mut cursor: Option<KeyValue> = None;
     loop {
         let step = async |conn: &mut PgConnection| {
-            let mut tx = conn.begin().await?;
-            tx.execute(AssertSqlSafe(format!(
-                "SET LOCAL transaction_read_only = on; SET LOCAL statement_timeout = {}; \
-                 SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = off",
-                settings.statement_timeout.as_millis()
-            )))
-            .await?;
+            let mut tx = conn.begin_with(AssertSqlSafe(read_only.clone())).await?;
             let pending = Some(definition.pending.as_str());
             let range = keyset
                 .next(&mut tx, cursor.as_ref(), &end, ROWS, pending)

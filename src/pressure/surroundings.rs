@@ -36,7 +36,7 @@ pub struct Seen {
 pub struct Driven {
     /// Its name.
     pub migration: String,
-    /// The table that it walks.
+    /// The table that it walks; empty when it walks none.
     pub table: String,
 }
 

@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::server;
+use crate::support::wire::CountingProxy;
 
 /// Changes a pending row, and would change it again if it were asked to.
 pub const UPDATE: &str = "UPDATE t SET done = true, n = n + 1 WHERE :range";
@@ -47,16 +48,21 @@ pub fn of_t() -> String {
     migration("-- table: t\n-- pending: NOT done", UPDATE)
 }
 
+/// A pool of the engine's, on the database that `options` reach.
+fn pool(options: &PgConnectOptions) -> Pool {
+    let limits = Limits {
+        acquire: Duration::from_secs(5),
+        hold: Some(Duration::from_secs(10)),
+    };
+    let gate = Gate::new(Admission::new(6, [Share { min: 0, max: 3 }; 4]));
+    let options = options.clone().application_name("engine");
+    Pool::new(options, 6, Duration::from_secs(5), gate, [limits; 4])
+}
+
 impl Fixture {
     pub async fn new() -> Self {
         let database = server::empty_database().await;
-        let limits = Limits {
-            acquire: Duration::from_secs(5),
-            hold: Some(Duration::from_secs(10)),
-        };
-        let gate = Gate::new(Admission::new(6, [Share { min: 0, max: 3 }; 4]));
-        let options = database.clone().application_name("engine");
-        let pool = Pool::new(options, 6, Duration::from_secs(5), gate, [limits; 4]);
+        let pool = pool(&database);
         Self {
             sql: database.connect().await.unwrap(),
             database,
@@ -72,6 +78,13 @@ impl Fixture {
                 ..Pace::default()
             },
         }
+    }
+
+    /// Has the engine reach its database through tasks of this very runtime: no answer can be there
+    /// before whoever asked has waited, however the processes are scheduled.
+    pub async fn answers_only_who_waits(&mut self) {
+        let proxy = CountingProxy::start(&self.database).await;
+        self.pool = pool(&proxy.options);
     }
 
     /// A fixture whose table `t` has the keys 1 to `rows`.

@@ -33,7 +33,7 @@ fn cases() -> impl Strategy<Value = Case> {
 
 async fn play(fixture: &mut Fixture, case: &Case) -> Result<(), TestCaseError> {
     fixture
-        .run("TRUNCATE t; TRUNCATE evenkeel.runs, evenkeel.batches, evenkeel.quarantine, evenkeel.events")
+        .run("TRUNCATE t; TRUNCATE evenkeel.runs CASCADE")
         .await;
     let keys: Vec<i64> = case.keys.iter().copied().collect();
     sqlx::query("INSERT INTO t SELECT unnest($1::bigint[])")

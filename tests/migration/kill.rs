@@ -1,4 +1,4 @@
-//! The real service is killed with SIGKILL, again and again, while it migrates.
+//! Real processes are killed with SIGKILL, again and again, while they migrate.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,40 +7,15 @@ use evenkeel::migration::ledger::State;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgConnectOptions;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::fixture::{Fixture, migration};
-
-/// The binary with `arguments` on `database`.
-pub fn evenkeel(database: &PgConnectOptions, arguments: &[&str]) -> Command {
-    let url = format!(
-        "postgres://{}@localhost:{}/{}?host={}",
-        database.get_username(),
-        database.get_port(),
-        database.get_database().unwrap(),
-        database.get_socket().unwrap().display()
-    );
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-    command
-        .args(arguments)
-        .env("DATABASE_URL", url)
-        .env("EVENKEEL_DATABASE__SAMPLE_SHOP", "false")
-        .env("EVENKEEL_MIGRATION__LEASE", "600ms")
-        .env("EVENKEEL_MIGRATION__STATEMENT_TIMEOUT", "300ms")
-        .env("EVENKEEL_MIGRATION__POLL", "20ms")
-        .env("EVENKEEL_MIGRATION__BATCH_FIRST", "20")
-        .env("EVENKEEL_MIGRATION__BATCH_MAX", "20")
-        .env("EVENKEEL_PACE__ADAPTIVE", "false")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
+use super::kinds::{KINDS, Kind};
+use super::process::evenkeel_on;
 
 fn serve(database: &PgConnectOptions) -> Child {
     let arguments = ["serve", "--listen", "127.0.0.1:0"];
-    let mut command = evenkeel(database, &arguments);
+    let mut command = evenkeel_on(database, &arguments);
     command.stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -93,6 +68,51 @@ async fn a_statement_that_must_not_run_twice_does_not_though_the_service_is_kill
     survives_kills(20, &migration("-- table: t\n-- pending: n = 0", statement)).await;
 }
 
+/// Kills three processes that migrate a table of this kind, each at a random moment.
+async fn survives_kills_by_key(kind: &Kind, seed: u64) {
+    const KILLS: usize = 3;
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut fixture = Fixture::new().await;
+    kind.create(&mut fixture).await;
+    kind.fill(&mut fixture, 1600).await;
+    let definitions = tempfile::tempdir().unwrap();
+    let text = kind
+        .definition()
+        .replace("WHERE", "FROM pg_sleep(0.004) WHERE");
+    std::fs::write(definitions.path().join("m.sql"), text).unwrap();
+    let directory = definitions.path().to_str().unwrap();
+    let arguments = ["migrate", "--dir", directory, "run", "m", "--standalone"];
+    for kill in 0..=KILLS {
+        let size = ["20", "7", "33", "20"][if kind.resized { kill } else { 0 }];
+        let mut process = evenkeel_on(&fixture.database, &arguments)
+            .env("EVENKEEL_MIGRATION__BATCH_FIRST", size)
+            .env("EVENKEEL_MIGRATION__BATCH_MAX", size)
+            .spawn()
+            .unwrap();
+        if kill == KILLS {
+            assert!(process.wait().await.unwrap().success(), "{}", kind.name);
+            break;
+        }
+        let at_work = format!("SELECT count(*) FROM evenkeel.runs WHERE lease_token > {kill}");
+        fixture.wait_until(&at_work).await;
+        tokio::time::sleep(Duration::from_micros(random.random_range(0..120_000))).await;
+        process.kill().await.unwrap();
+        let left = fixture.count("SELECT count(*) FROM t WHERE NOT done").await;
+        assert!(left > 0, "{}: too early, after {kill} kills", kind.name);
+        kind.grow(&mut fixture).await;
+    }
+    kind.assert_exactly_once(&mut fixture).await;
+}
+
+#[tokio::test]
+async fn every_row_is_changed_once_by_any_key_though_the_process_is_killed() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    for kind in &KINDS {
+        survives_kills_by_key(kind, seed).await;
+    }
+}
+
 #[tokio::test]
 async fn a_standalone_run_needs_no_shop() {
     let mut fixture = Fixture::with_rows(300).await;
@@ -100,7 +120,7 @@ async fn a_standalone_run_needs_no_shop() {
     let file = definitions.path().join("tick.sql");
     std::fs::write(file, super::fixture::of_t()).unwrap();
     let arguments = ["migrate", "run", "tick", "--standalone"];
-    let done = evenkeel(&fixture.database, &arguments)
+    let done = evenkeel_on(&fixture.database, &arguments)
         .env("EVENKEEL_MIGRATION__DEFINITIONS", definitions.path())
         .output()
         .await

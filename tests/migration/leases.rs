@@ -45,6 +45,7 @@ async fn first_batch(fixture: &mut Fixture, text: &str, lease: Lease) -> Outcome
         definition: &definition,
         keyset: &keyset,
         lease,
+        number: 1,
         phase: Phase::Main,
         cursor: None,
         end: &end,

@@ -1,19 +1,30 @@
 //! The migration engine against real tables.
 
+mod changes;
 mod completeness;
 mod contention;
 mod database;
+mod deaths;
 mod fail_closed;
 mod fixture;
+mod flat;
 mod fleet;
+mod foreign;
+mod freeze;
 mod interruptions;
 mod keys;
 mod kill;
+mod kinds;
 mod leases;
+mod lint;
+mod peers;
 mod plans;
+mod process;
 mod refusals;
 mod replica;
 mod scenarios;
+mod sessions;
 mod shop;
 mod signals;
 mod throttles;
+mod walks;

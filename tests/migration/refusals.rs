@@ -25,35 +25,94 @@ async fn a_table_without_a_primary_key_needs_a_declared_one() {
     let reason = fixture.refusal(&of_t()).await;
     assert!(reason.contains("no primary key"), "{reason}");
     assert!(reason.contains("`-- key: …`"), "{reason}");
+    fixture
+        .run("ALTER TABLE t ALTER id SET NOT NULL, ADD sku text NOT NULL UNIQUE")
+        .await;
+    let reason = fixture.refusal(&of_t()).await;
+    assert!(
+        reason.contains("there is `-- key: id`, `-- key: sku`"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
-async fn a_declared_key_needs_an_index_that_walks_every_row_once() {
+async fn a_declared_key_needs_an_index_that_reaches_every_row_once() {
     let mut fixture = Fixture::with_rows(10).await;
     fixture
         .run(
             "ALTER TABLE t ADD plain bigint NOT NULL DEFAULT 0, ADD nullable bigint UNIQUE,
                  ADD part bigint NOT NULL DEFAULT 0, ADD expr bigint NOT NULL DEFAULT 0,
-                 ADD falling bigint NOT NULL DEFAULT 0, ADD late bigint NOT NULL DEFAULT 0,
+                 ADD late bigint NOT NULL DEFAULT 0, ADD name text NOT NULL DEFAULT '',
                  ADD a bigint NOT NULL DEFAULT 0, ADD b bigint NOT NULL DEFAULT 0;
-             UPDATE t SET part = id, expr = id, falling = id, late = id, a = id, b = id;
+             UPDATE t SET part = id, expr = id, late = id, a = id, b = id, name = id::text;
              CREATE INDEX ON t (plain);
              CREATE UNIQUE INDEX ON t (part) WHERE part > 5;
              CREATE UNIQUE INDEX ON t ((expr + 1));
-             CREATE UNIQUE INDEX ON t (falling DESC);
+             CREATE UNIQUE INDEX ON t (name text_pattern_ops);
              ALTER TABLE t ADD UNIQUE (late) DEFERRABLE INITIALLY DEFERRED;
              CREATE UNIQUE INDEX ON t (a, b)",
         )
         .await;
-    for key in [
-        "plain", "nullable", "part", "expr", "falling", "late", "a", "b, a", "nothing",
+    for (key, why) in [
+        ("plain", "is not unique"),
+        ("nullable", "allows NULL in nullable"),
+        ("part", "declare `-- where: (part > 5)`"),
+        ("expr", ""),
+        ("name", "operator class"),
+        ("late", "is deferrable"),
+        ("a", ""),
+        ("b, a", ""),
+        ("nothing", ""),
     ] {
         let reason = fixture.refusal(&keyed(key)).await;
         assert!(
             reason.contains(&format!("no valid unique index on ({key})")),
             "{reason}"
         );
+        assert!(reason.contains(why), "{reason}");
         assert!(reason.contains("CREATE UNIQUE INDEX"), "{reason}");
+        assert!(reason.contains("`-- key: a, b`"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_partial_index_needs_a_declaration_that_the_other_rows_do_not_count() {
+    let mut fixture = Fixture::with_rows(10).await;
+    fixture
+        .run(
+            "ALTER TABLE t ADD code bigint NOT NULL DEFAULT 0;
+             UPDATE t SET code = id;
+             CREATE UNIQUE INDEX part ON t (code) WHERE code > 5",
+        )
+        .await;
+    for wider in ["code > 4", "code >= 5 OR done", "true"] {
+        let text = keyed("code").replace("-- pending", &format!("-- where: {wider}\n-- pending"));
+        let reason = fixture.refusal(&text).await;
+        let wanted = format!("cannot tell whether they include all where {wider}");
+        assert!(reason.contains(&wanted), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_table_of_its_own_is_refused() {
+    let mut fixture = Fixture::with_rows(10).await;
+    fixture
+        .run(
+            r#"CREATE VIEW v AS SELECT * FROM t;
+               CREATE TABLE parent (id bigint PRIMARY KEY);
+               CREATE TABLE child () INHERITS (parent);
+               CREATE TABLE "Invoice" (id bigint PRIMARY KEY)"#,
+        )
+        .await;
+    for (table, why) in [
+        ("v", "`v` is no table"),
+        ("parent", "tables that inherit from it"),
+        ("receipt", "there is no table `receipt` in this database"),
+        ("Invoice", r#"there is `public."Invoice"`"#),
+    ] {
+        let text = of_t().replace("-- table: t", &format!("-- table: {table}"));
+        let reason = fixture.refusal(&text).await;
+        assert!(reason.contains(why), "{reason}");
     }
 }
 

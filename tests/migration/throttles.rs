@@ -162,7 +162,7 @@ async fn the_command_line_makes_shows_and_ends_throttles_and_refuses_half_of_one
             .into_iter()
             .chain(words.split(' '))
             .collect();
-        let done = super::kill::evenkeel(&fixture.database, &arguments)
+        let done = super::process::evenkeel_on(&fixture.database, &arguments)
             .stdout(std::process::Stdio::piped())
             .output()
             .await

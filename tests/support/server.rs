@@ -28,6 +28,16 @@ pub async fn empty_database() -> PgConnectOptions {
     server.clone().database(&name)
 }
 
+/// A new database that Evenkeel has never seen.
+pub async fn blank_database() -> PgConnectOptions {
+    let server = SERVER.get_or_init(start).await;
+    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+    let mut admin = server.connect().await.unwrap();
+    let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    admin.execute(create).await.unwrap();
+    server.clone().database(&name)
+}
+
 /// Settings that suit tests: nothing here has to survive a power cut.
 pub fn options(directory: impl Into<PathBuf>) -> ClusterOptions {
     let mut options = ClusterOptions::new(directory);

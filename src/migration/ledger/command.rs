@@ -83,7 +83,11 @@ pub async fn command(
                 -- After a failure the sweeps are counted anew, from the beginning of the table.
                 sweep_pass = CASE state WHEN 'failed' THEN 0 ELSE sweep_pass END,
                 sweep_found = CASE state WHEN 'failed' THEN 0 ELSE sweep_found END,
-                cursor = CASE WHEN state = 'failed' AND phase = 'sweep' THEN NULL ELSE cursor END
+                cursor = CASE WHEN state = 'failed' AND phase = 'sweep' THEN NULL ELSE cursor END,
+                -- A contract step that failed may have met rows that were written wrong meanwhile:
+                -- the table is walked again first.
+                end_key = CASE WHEN state = 'failed' AND step = 'contract' THEN NULL ELSE end_key END,
+                step = CASE WHEN state = 'failed' AND step = 'contract' THEN 'backfill' ELSE step END
           WHERE id = $1 AND state = ANY($3) RETURNING *",
     )
     .bind(id)

@@ -14,12 +14,16 @@ use utoipa::ToSchema;
 mod command;
 mod lease;
 mod quarantine;
+mod step;
 
 use super::keyset::KeyValue;
 
 pub use command::{command, enqueue};
 pub use lease::{Done, acquire, begin_phase, commit, finish, renew};
 pub use quarantine::{quarantine, quarantined, resolve_quarantine};
+pub use step::{
+    Begun, Statement, Step, begin_statement, enter, finish_statement, statements, wait,
+};
 
 /// Where a run is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
@@ -123,6 +127,8 @@ pub struct Run {
     pub definition: String,
     /// Where it is in its life.
     pub state: State,
+    /// Which step of a change is under way; `None` when the migration is a backfill and no more.
+    pub step: Option<Step>,
     /// Which walk is under way.
     pub phase: Phase,
     /// The last key done in this phase.

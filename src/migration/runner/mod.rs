@@ -5,14 +5,15 @@
 //! COMMIT took effect need not be known.
 
 mod rest;
+mod steps;
 mod walk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -149,8 +150,14 @@ impl Runner {
     /// # Errors
     /// What the database or the pool says.
     pub async fn take(&self) -> Result<Option<Run>, Failure> {
+        // A process that freezes here must not keep the others from taking over.
+        let bounded = format!(
+            "BEGIN; SET LOCAL statement_timeout = {timeout}; \
+             SET LOCAL idle_in_transaction_session_timeout = {timeout}",
+            timeout = self.engine.statement_timeout.as_millis()
+        );
         let take = async |conn: &mut PgConnection| {
-            let mut tx = conn.begin().await?;
+            let mut tx = conn.begin_with(AssertSqlSafe(bounded.clone())).await?;
             let run = ledger::acquire(&mut tx, &self.holder, self.engine.lease).await?;
             tx.commit().await?;
             Ok(run)
@@ -209,11 +216,7 @@ impl Runner {
         };
         let mut patience = Patience::default();
         loop {
-            let interrupt = match self.prepare(&run, lease, pace.clone()).await {
-                Ok(mut drive) => drive.walk(&mut patience).await,
-                Err(interrupt) => interrupt,
-            };
-            match interrupt {
+            match self.advance(&run, lease, &pace, &mut patience).await {
                 Interrupt::End(End::Completed) => {
                     if self.finish(lease, State::Completed, None).await {
                         return End::Completed;
@@ -251,12 +254,10 @@ impl Runner {
 
     async fn prepare(
         &self,
-        run: &Run,
+        definition: Definition,
         lease: Lease,
         pace: watch::Receiver<Pace>,
     ) -> Result<Drive<'_>, Interrupt> {
-        let definition = Definition::parse(&run.migration, &run.definition)
-            .map_err(|err| Interrupt::Broken(err.to_string()))?;
         let resolve = async |conn: &mut PgConnection| {
             let mut tx = begin(conn, &self.engine).await?;
             let keyset = match Keyset::resolve(&mut tx, &definition).await {

@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Drive, End, Interrupt};
-use crate::migration::ledger::{self, State};
-use crate::migration::pace::Order;
+use sqlx::postgres::PgConnection;
+
+use super::{Drive, End, Interrupt, Runner};
+use crate::class::Class;
+use crate::migration::ledger::{self, Lease, State};
+use crate::migration::pace::{Order, Pace};
+use crate::migration::retry::Failure;
 
 impl Drive<'_> {
     /// Waits until the pace lets a batch begin, renewing the lease meanwhile.
@@ -62,20 +66,34 @@ impl Drive<'_> {
     /// whether an operator wants something else. A batch extends the lease as well, but says nothing
     /// of the pace: so this is due however often batches commit.
     async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
-        let length = self.runner.engine.lease;
-        if self.renewed.elapsed() < (length / 3).min(Duration::from_millis(500)) {
+        if self.renewed.elapsed() < self.runner.renew_every() {
             return Ok(());
         }
-        let pace = serde_json::to_value(&*self.pace.borrow()).unwrap_or_default();
-        let lease = self.lease;
-        let state = self
-            .query(async |conn| Ok(ledger::renew(conn, lease, length, &pace).await?))
-            .await?;
+        let pace = self.pace.borrow().clone();
+        self.runner.renew(self.lease, &pace).await?;
         self.renewed = Instant::now();
-        match state {
+        Ok(())
+    }
+}
+
+impl Runner {
+    /// Extends the lease, says how fast we go and why, and hears whether an operator wants something
+    /// else.
+    pub(super) async fn renew(&self, lease: Lease, pace: &Pace) -> Result<(), Interrupt> {
+        let pace = serde_json::to_value(pace).unwrap_or_default();
+        let length = self.engine.lease;
+        let renew = async |conn: &mut PgConnection| {
+            Ok::<_, Failure>(ledger::renew(conn, lease, length, &pace).await?)
+        };
+        match self.pool.run(Class::Background, renew).await? {
             Some(State::Running) => Ok(()),
             Some(_) => Err(Interrupt::End(End::Stopped)),
             None => Err(Interrupt::End(End::LeaseLost)),
         }
+    }
+
+    /// How long a lease is kept before it is extended.
+    pub(super) fn renew_every(&self) -> Duration {
+        (self.engine.lease / 3).min(Duration::from_millis(500))
     }
 }

@@ -19,6 +19,8 @@ struct Walk {
     cursor: Option<KeyValue>,
     end: KeyValue,
     rows: u32,
+    /// Batches of the run that were committed before.
+    batches: i64,
 }
 
 impl Drive<'_> {
@@ -59,6 +61,7 @@ impl Drive<'_> {
                     }
                     walk.cursor = Some(range.upper);
                     walk.rows = next_rows;
+                    walk.batches += 1;
                     self.rest_after(began.elapsed()).await?;
                 }
                 Some(Err(failure)) => walk = self.recover(walk, failure, patience).await?,
@@ -87,13 +90,14 @@ impl Drive<'_> {
                 cursor: run.cursor,
                 end,
                 rows: rows.unwrap_or(first),
+                batches: run.batches,
             }),
-            None => self.begin(Phase::Main, first).await,
+            None => self.begin(Phase::Main, first, run.batches).await,
         }
     }
 
     /// Begins a phase at the beginning of the table. An empty table completes the run.
-    async fn begin(&self, phase: Phase, rows: u32) -> Result<Walk, Interrupt> {
+    async fn begin(&self, phase: Phase, rows: u32, batches: i64) -> Result<Walk, Interrupt> {
         let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
         let begun = self
             .query(async |conn| {
@@ -120,6 +124,7 @@ impl Drive<'_> {
                 cursor: None,
                 end,
                 rows,
+                batches,
             }),
         }
     }
@@ -148,8 +153,8 @@ impl Drive<'_> {
             }
         }
         let rows = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
-        self.begin(Phase::Sweep, rows.unwrap_or(engine.batch_first))
-            .await
+        let rows = rows.unwrap_or(engine.batch_first);
+        self.begin(Phase::Sweep, rows, run.batches).await
     }
 
     /// Rows that a batch of `walk` covers.
@@ -164,6 +169,7 @@ impl Drive<'_> {
             definition: &self.definition,
             keyset: &self.keyset,
             lease: self.lease,
+            number: walk.batches + 1,
             phase: walk.phase,
             cursor: walk.cursor.as_ref(),
             end: &walk.end,

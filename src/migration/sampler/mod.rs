@@ -135,10 +135,12 @@ impl Sampler {
             report(latencies, &self.pool, gap, asked)
         });
         let (active, published) = self.fleet.publish(&mut tx, report.as_ref(), due).await?;
-        let tables: Vec<_> = driven.into_iter().map(|driven| driven.table).collect();
+        // A change of the schema alone walks none.
+        let tables = driven.iter().map(|driven| driven.table.clone());
+        let tables: Vec<_> = tables.filter(|table| !table.is_empty()).collect();
         let database = database::read(&mut tx, &tables, asked).await?;
         let (mut fleet, mut rules) = (None, None);
-        if !tables.is_empty() {
+        if !driven.is_empty() {
             fleet = Some(Arc::new(self.fleet.read(&mut tx, asked).await?));
             rules = Some(Arc::new(throttle::read(&mut tx, asked).await?));
         } else if !active {

@@ -1,0 +1,121 @@
+//! `evenkeel migrate run --standalone`: drives a run in this process, without a shop.
+
+use std::time::{Duration, Instant};
+
+use indicatif::HumanDuration;
+use sqlx::postgres::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::database::Database;
+use super::migrate::{MigrateError, actor, describe, headline};
+use crate::app::App;
+use crate::config::Settings;
+use crate::migration::control::{self, ControlError};
+use crate::migration::definition::Definition;
+use crate::migration::governor::Sensors;
+use crate::migration::ledger::{self, LedgerError, Run, State};
+use crate::migration::progress::Progress;
+use crate::migration::runner::{End, Runner};
+use crate::shutdown::Shutdown;
+
+/// Queues a run of `definition`, or takes up the one that is queued or was left by a process that
+/// died, and drives it to its end at `duty`.
+///
+/// # Errors
+/// [`MigrateError`]; a run that did not complete is one.
+pub(super) async fn run(
+    settings: &Settings,
+    database: &Database,
+    conn: &mut PgConnection,
+    definition: &Definition,
+    duty: f64,
+) -> Result<(), MigrateError> {
+    let queued = queue(conn, definition).await?;
+    let app = App::new(settings.clone(), database.options.clone());
+    let mut pace = settings.pace.clone();
+    pace.duty_max = duty;
+    pace.duty_min = pace.duty_min.min(duty);
+    let sensors = Sensors {
+        latencies: None,
+        pool: app.pool.clone(),
+        surroundings: Some(app.surroundings.clone()),
+    };
+    let stop = CancellationToken::new();
+    let sampler = app.sampler(false);
+    let sampling = app.shutdown.token().clone();
+    app.shutdown
+        .spawn(async move { sampler.run(sampling).await });
+    let runner = Runner::new(sensors, settings.migration.clone(), pace, stop.clone());
+    let began = Instant::now();
+    let drive = drive(&runner, settings, queued.id);
+    tokio::pin!(drive);
+    let end = tokio::select! {
+        end = &mut drive => end?,
+        () = Shutdown::signalled() => {
+            stop.cancel();
+            drive.await?
+        }
+    };
+    app.shutdown.finish().await;
+    app.pool.close().await;
+    let run = ledger::find(conn, queued.id).await?;
+    let completed = run.state == State::Completed;
+    let progress = Progress::of(conn, run).await?;
+    match end {
+        _ if completed => {
+            println!("{}", headline(&progress));
+            println!("  took {}", HumanDuration(began.elapsed()));
+            Ok(())
+        }
+        Some(_) => Err(MigrateError::Incomplete(describe(&progress))),
+        None => Err(MigrateError::Incomplete(format!(
+            "run {} of {} is not taken, because another process drives it or another run is under \
+             way; `evenkeel migrate status` shows them",
+            queued.id, definition.name
+        ))),
+    }
+}
+
+/// A new run, or the one that waits to be gone on with.
+async fn queue(conn: &mut PgConnection, definition: &Definition) -> Result<Run, MigrateError> {
+    let active = match control::start(conn, definition, &actor()).await {
+        Ok(run) => return Ok(run),
+        Err(ControlError::Ledger(err @ LedgerError::AlreadyActive { .. })) => err,
+        Err(err) => return Err(err.into()),
+    };
+    let run = ledger::latest(conn, &definition.name).await?;
+    if run.state == State::Paused {
+        return Err(active.into());
+    }
+    println!("going on with run {} of {}", run.id, run.migration);
+    if run.definition != definition.text {
+        println!("  as it was declared when the run was started; the file has changed since");
+    }
+    Ok(run)
+}
+
+/// Drives what is due until run `id` has been driven; `None` when others keep it.
+async fn drive(runner: &Runner, settings: &Settings, id: i64) -> Result<Option<End>, MigrateError> {
+    let engine = &settings.migration;
+    // The lease of a process that died runs out within this.
+    let patience = engine.lease + engine.poll * 2 + Duration::from_secs(1);
+    let mut since = Instant::now();
+    loop {
+        let taken = match runner.take().await {
+            // Somebody holds the ledger for the moment, or froze while it did.
+            Err(failure) if failure.is_contention() => None,
+            taken => taken?,
+        };
+        match taken {
+            Some(run) => {
+                let (taken, end) = (run.id, runner.drive(run).await);
+                if taken == id || end == End::ShutDown {
+                    return Ok(Some(end));
+                }
+                since = Instant::now();
+            }
+            None if since.elapsed() > patience => return Ok(None),
+            None => tokio::time::sleep(engine.poll).await,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Walks a table in ranges of any unique key.
+//!
+//! A key is an array of the text forms of its columns; the SQL made here casts them back to the
+//! columns' types, so that bigint, UUID, text, timestamps and composites all take the same path.
+//! Comparisons follow the order of a unique index, column by column with its collation and
+//! direction, so that a B-tree answers them directly (see [`condition`]).
+
+mod condition;
+mod index;
+mod table;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::definition::{Definition, RANGE};
+
+pub use index::KeysetError;
+
+/// The text forms of a key's columns.
+pub type KeyValue = Vec<String>;
+
+/// What makes every type's text form the same in every session and none of them lose anything, for
+/// the transactions in which keys are read and compared: settings of the database, of the role or of
+/// a pooler's last client may say otherwise. Date style and time zone are those that sqlx asks for.
+pub const TEXT_FORMS: &str = "SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL timezone = 'UTC'; \
+    SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; \
+    SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'";
+
+/// A unique key of an existing table, and the SQL that walks it.
+#[derive(Clone, Debug)]
+pub struct Keyset {
+    table: String,
+    qualifier: String,
+    columns: Vec<Column>,
+    /// True of the rows that are walked, when not all are.
+    scope: Option<String>,
+    /// Whether ranges are unions of boxes instead of row comparisons.
+    expanded: bool,
+    /// The relation that has as many entries as there are rows to walk.
+    counted: String,
+    /// The unique index that serves the walk.
+    pub index: String,
+}
+
+/// A column of the index, in the direction of the walk.
+#[derive(Clone, Debug)]
+struct Column {
+    /// Quoted where needed.
+    name: String,
+    /// As `format_type` spells it with its modifier: `character` alone would mean `character(1)`.
+    type_name: String,
+    /// The index's, which need not be the column's.
+    collation: Option<String>,
+    descending: bool,
+    nulls_first: bool,
+}
+
+impl Keyset {
+    /// The key's columns and types, for people: `account_id bigint, id bigint`.
+    pub fn describe(&self) -> String {
+        let columns = self.columns.iter().map(|c| {
+            let direction = if c.descending { " descending" } else { "" };
+            format!("{} {}{direction}", c.name, c.type_name)
+        });
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The statement of `definition` over the keys after `$1` up to `$2`, still pending rows only.
+    pub fn statement(&self, definition: &Definition, from_start: bool) -> String {
+        let pieces = self.pieces(from_start);
+        let range = format!("({})", pieces.join(") OR ("));
+        let condition = format!("(({range}) AND ({}))", definition.pending);
+        definition.statement.replace(RANGE, &condition)
+    }
+
+    /// Of the next `$3` keys after `$1` up to `$2`: the last one, how many there are, and how many
+    /// of their rows `pending` is true for (`NULL` when that was not asked).
+    pub fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
+        let (flag, pending_count) = match pending {
+            Some(pending) => (
+                format!("(({pending}) IS TRUE)"),
+                "count(*) FILTER (WHERE todo) OVER ()",
+            ),
+            None => ("NULL::boolean".to_owned(), "NULL::bigint"),
+        };
+        let selected = self.list(|i, c| format!("{}.{} AS k{i}", self.qualifier, c.name));
+        let from = self.from();
+        let order = self.list(|_, c| c.order(format!("{}.{}", self.qualifier, c.name), false));
+        let pieces = self.pieces(from_start).into_iter().map(|piece| {
+            format!("SELECT {selected}, {flag} AS todo FROM {from} WHERE {piece} ORDER BY {order} LIMIT $3")
+        });
+        let mut pieces: Vec<_> = pieces.collect();
+        let next = match pieces.len() {
+            1 => pieces.remove(0),
+            // Each piece is read in order, and only as far as it is needed.
+            _ => format!(
+                "SELECT * FROM (({})) AS pieces ORDER BY {} LIMIT $3",
+                pieces.join(") UNION ALL ("),
+                self.list(|i, c| c.order(format!("k{i}"), false)),
+            ),
+        };
+        format!(
+            "SELECT ARRAY[{texts}] AS upper, count(*) OVER () AS seen, {pending_count} AS todo
+               FROM ({next}) AS next ORDER BY {reversed} LIMIT 1",
+            texts = self.list(|i, _| format!("k{i}::text")),
+            reversed = self.list(|i, c| c.order(format!("k{i}"), true)),
+        )
+    }
+
+    /// `item` of every column, separated by commas.
+    fn list(&self, item: impl Fn(usize, &Column) -> String) -> String {
+        let items = self.columns.iter().enumerate().map(|(i, c)| item(i, c));
+        items.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The table, by the name that the statement gives it.
+    fn from(&self) -> String {
+        if self.qualifier == self.table {
+            self.table.clone()
+        } else {
+            format!("{} AS {}", self.table, self.qualifier)
+        }
+    }
+
+    /// The next `rows` keys after `after` up to `end`; `None` when there are none.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn next(
+        &self,
+        conn: &mut PgConnection,
+        after: Option<&KeyValue>,
+        end: &KeyValue,
+        rows: u32,
+        pending: Option<&str>,
+    ) -> Result<Option<Range>, sqlx::Error> {
+        let sql = self.next_sql(after.is_none(), pending);
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(after)
+            .bind(end)
+            .bind(i64::from(rows))
+            .fetch_optional(conn)
+            .await?;
+        row.map(|row| {
+            Ok(Range {
+                lower: after.cloned(),
+                upper: row.try_get("upper")?,
+                seen: row.try_get("seen")?,
+                todo: row.try_get("todo")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The last key in the order of the walk; `None` when there is none.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn last(&self, conn: &mut PgConnection) -> Result<Option<KeyValue>, sqlx::Error> {
+        let own = |c: &Column| format!("{}.{}", self.qualifier, c.name);
+        let sql = format!(
+            "SELECT ARRAY[{}] FROM {} WHERE {} ORDER BY {} LIMIT 1",
+            self.list(|_, c| format!("{}::text", own(c))),
+            self.from(),
+            self.scope.as_deref().unwrap_or("true"),
+            self.list(|_, c| c.order(own(c), true)),
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_optional(conn)
+            .await
+    }
+
+    /// How many rows the planner believes the walk to have; -1 when it knows nothing.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn estimate(&self, conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+        // What is partitioned has no rows of its own.
+        sqlx::query_scalar(
+            "SELECT CASE WHEN max(c.reltuples) < 0 THEN -1
+                         ELSE sum(greatest(c.reltuples, 0)) END::bigint
+               FROM pg_class c
+              WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'i')
+                 OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)) WHERE isleaf)",
+        )
+        .bind(&self.counted)
+        .fetch_one(conn)
+        .await
+    }
+}
+
+/// A half-open range of keys: after `lower`, up to and including `upper`.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// Exclusive; `None` from the beginning of the table.
+    pub lower: Option<KeyValue>,
+    /// Inclusive.
+    pub upper: KeyValue,
+    /// Keys in the range.
+    pub seen: i64,
+    /// Rows still to be changed, where that was asked.
+    pub todo: Option<i64>,
+}

@@ -1,0 +1,190 @@
+//! Names what would lock, rewrite or scan a table that shoppers use, with the safe way to write it.
+//!
+//! The rules are those of [squawk](https://squawkhq.com) that are about locks and about processes
+//! of the version before, and some of our own ([`rules`] has the list). A table that the same file
+//! creates is not live: whatever is done to it disturbs nobody.
+//!
+//! An unsafe statement is accepted with a reason, in a comment directly above it:
+//!
+//! ```sql
+//! -- lint: allow ban-drop-table because nothing has read it since version 12
+//! DROP TABLE baskets;
+//! ```
+
+mod background;
+mod exceptions;
+mod locks;
+pub mod rules;
+mod statements;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use self::exceptions::Exceptions;
+use self::statements::Script;
+use super::definition::Definition;
+use crate::db::schema::SchemaFile;
+
+/// One thing that a file does which it had better not do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The rule that says so; the name that an exception gives.
+    pub rule: &'static str,
+    /// What it does to the shop.
+    pub why: String,
+    /// How to do it safely.
+    pub instead: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            rule,
+            why,
+            instead,
+        } = self;
+        write!(f, "{file}:{line}: {rule}: {why}\n    instead: {instead}")
+    }
+}
+
+/// A file is refused for what the lint found.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{}\nwrite it the safe way, or put `-- lint: allow RULE because REASON` directly above the statement",
+    .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+)]
+pub struct Unsafe(pub Vec<Finding>);
+
+impl Unsafe {
+    /// Refuses `findings`, unless there are none.
+    ///
+    /// # Errors
+    /// [`Unsafe`].
+    pub fn refuse(findings: Vec<Finding>) -> Result<(), Self> {
+        if findings.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(findings))
+        }
+    }
+}
+
+/// How a script will be run, which decides what is safe in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By somebody else's tool.
+    Raw,
+    /// By Evenkeel at start: the file in one transaction, under a `lock_timeout`.
+    Schema,
+    /// By a change before its backfill: each statement by itself, under a `lock_timeout`.
+    Expand,
+    /// By a change after its backfill, as the expand step. What is no longer needed may go.
+    Contract,
+}
+
+/// What is unsafe in the script `text` of `file`, in order of line.
+pub fn script(file: &str, text: &str, kind: Kind) -> Vec<Finding> {
+    let script = Script::parse(text);
+    let mut found = Found::new(file);
+    locks::check(&script, kind, &mut found);
+    found.settle(&script)
+}
+
+/// What is unsafe in `files`, file by file.
+pub fn schema_files(files: &[SchemaFile]) -> Vec<Finding> {
+    let each = files
+        .iter()
+        .map(|file| script(&file.path, file.sql, Kind::Schema));
+    each.flatten().collect()
+}
+
+/// What is unsafe in a background migration or a change, in order of line.
+pub fn definition(definition: &Definition) -> Vec<Finding> {
+    let file = format!("{}.sql", definition.name);
+    definition_in(&file, definition)
+}
+
+fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
+    let parts = definition.sections();
+    let mut findings = script(file, &parts.expand, Kind::Expand);
+    findings.extend(background::check(file, &parts.backfill, definition));
+    findings.extend(script(file, &parts.contract, Kind::Contract));
+    findings.sort_by_key(|finding| (finding.line, finding.rule));
+    findings
+}
+
+/// What is unsafe in the file at `path`: a definition when it begins with the header of one, a
+/// schema file when it lies in a directory `schema`, else a script that somebody else runs.
+///
+/// # Errors
+/// What the file system says.
+pub fn file(path: &Path) -> Result<Vec<Finding>, std::io::Error> {
+    let text = std::fs::read_to_string(path)?;
+    let name = path.display().to_string();
+    let folder = path.parent().and_then(Path::file_name);
+    if text.trim_start().starts_with("-- title:") || folder.is_some_and(|f| f == "background") {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        return Ok(match Definition::parse(&stem, &text) {
+            Ok(definition) => definition_in(&name, &definition),
+            Err(err) => vec![Finding {
+                file: name,
+                line: 1,
+                rule: rules::NOT_A_DEFINITION,
+                why: err.to_string(),
+                instead: rules::instead(rules::NOT_A_DEFINITION).to_owned(),
+            }],
+        });
+    }
+    let kind = if folder.is_some_and(|f| f == "schema") {
+        Kind::Schema
+    } else {
+        Kind::Raw
+    };
+    Ok(script(&name, &text, kind))
+}
+
+/// Findings as they are made.
+struct Found<'a> {
+    file: &'a str,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Found<'a> {
+    fn new(file: &'a str) -> Self {
+        Self {
+            file,
+            findings: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, line: usize, rule: &'static str, why: impl Into<String>) {
+        self.findings.push(Finding {
+            file: self.file.to_owned(),
+            line,
+            rule,
+            why: why.into(),
+            instead: rules::instead(rule).to_owned(),
+        });
+    }
+
+    /// Takes out what the script's exceptions accept, and adds what is wrong with those.
+    fn settle(mut self, script: &Script) -> Vec<Finding> {
+        let mut exceptions = Exceptions::of(script, &mut self);
+        let accepted = |finding: &Finding| exceptions.accept(script, finding);
+        let findings = std::mem::take(&mut self.findings);
+        let (_, kept): (Vec<_>, Vec<_>) = findings.into_iter().partition(accepted);
+        self.findings = kept;
+        exceptions.report_unused(&mut self);
+        self.findings
+            .sort_by_key(|finding| (finding.line, finding.rule));
+        self.findings
+    }
+}

@@ -1,0 +1,173 @@
+//! A script as statements with their lines, their tables and the comments above them.
+
+use std::collections::HashSet;
+
+use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode};
+
+/// Squawk's own comments would silence it without a reason, so it does not get to see them.
+const SILENCERS: [(&str, &str); 2] = [
+    ("squawk-ignore", "squawk_ignore"),
+    ("squawk-disable", "squawk_disable"),
+];
+
+/// A parsed script.
+pub struct Script {
+    /// The text, as squawk may read it.
+    pub text: String,
+    /// Its syntax tree; every text has one.
+    pub parse: Parse<SourceFile>,
+    /// The statements in order.
+    pub statements: Vec<Statement>,
+    /// Where every line begins.
+    lines: Vec<usize>,
+}
+
+/// A statement of a script.
+pub struct Statement {
+    /// Its syntax.
+    pub syntax: ast::Stmt,
+    /// The line of its first word, from 1.
+    pub line: usize,
+    /// Its bytes in the text, without the white space and comments around it.
+    pub range: std::ops::Range<usize>,
+    /// The table that it is about, without its schema.
+    pub table: Option<String>,
+    /// Whether that table was created earlier in the script.
+    pub on_new_table: bool,
+}
+
+/// A comment that stands alone in its line.
+pub struct Comment {
+    /// Its line, from 1.
+    pub line: usize,
+    /// What follows the dashes.
+    pub text: String,
+}
+
+impl Script {
+    /// Parses `text`; what is not SQL is found among the errors of the tree.
+    pub fn parse(text: &str) -> Self {
+        let mut text = text.to_owned();
+        for (silencer, harmless) in SILENCERS {
+            text = text.replace(silencer, harmless);
+        }
+        let parse = SourceFile::parse(&text);
+        let mut lines = vec![0];
+        lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
+        let mut script = Self {
+            text,
+            parse,
+            statements: Vec::new(),
+            lines,
+        };
+        let mut created = HashSet::new();
+        for syntax in script.parse.tree().stmts() {
+            let Some(range) = trimmed(syntax.syntax()) else {
+                continue;
+            };
+            let table = table(&syntax);
+            script.statements.push(Statement {
+                line: script.line(range.start),
+                on_new_table: table.as_ref().is_some_and(|table| created.contains(table)),
+                range,
+                table,
+                syntax: syntax.clone(),
+            });
+            created.extend(creates(&syntax));
+        }
+        script
+    }
+
+    /// The line of the byte `at`, from 1.
+    pub fn line(&self, at: usize) -> usize {
+        self.lines.partition_point(|begin| *begin <= at)
+    }
+
+    /// The statement that has the byte `at`.
+    pub fn statement_at(&self, at: usize) -> Option<&Statement> {
+        self.statements.iter().find(|s| s.range.contains(&at))
+    }
+
+    /// The statement that has a word in `line`, the last when there are several.
+    pub fn statement_in(&self, line: usize) -> Option<&Statement> {
+        let within =
+            |s: &&Statement| (s.line..=self.line(s.range.end.saturating_sub(1))).contains(&line);
+        self.statements.iter().rfind(within)
+    }
+
+    /// The comments that stand alone in their line, in order.
+    pub fn comments(&self) -> Vec<Comment> {
+        let tokens = self.parse.syntax_node().descendants_with_tokens();
+        let comments = tokens
+            .filter_map(|element| element.into_token())
+            .filter_map(|token| {
+                let text =
+                    (token.kind() == SyntaxKind::COMMENT).then(|| token.text().to_owned())?;
+                let line = self.line(usize::from(token.text_range().start()));
+                let begin = *self.lines.get(line - 1)?;
+                let before = self
+                    .text
+                    .get(begin..usize::from(token.text_range().start()))?;
+                let text = text.strip_prefix("--")?.trim().to_owned();
+                before.trim().is_empty().then_some(Comment { line, text })
+            });
+        comments.collect()
+    }
+}
+
+/// The bytes of `node` from its first word to its last.
+fn trimmed(node: &SyntaxNode) -> Option<std::ops::Range<usize>> {
+    let words = || {
+        let tokens = node
+            .descendants_with_tokens()
+            .filter_map(|element| element.into_token());
+        tokens.filter(|token| !token.kind().is_trivia())
+    };
+    let first = words().next()?.text_range().start();
+    let last = words().last()?.text_range().end();
+    Some(first.into()..last.into())
+}
+
+/// The last part of the first name of a relation within `node`.
+pub fn first_relation(node: &SyntaxNode) -> Option<String> {
+    node.descendants().find_map(relation)
+}
+
+/// Every relation that `node` names as such, without schemas.
+pub fn relations(node: &SyntaxNode) -> Vec<String> {
+    node.descendants().filter_map(relation).collect()
+}
+
+fn relation(node: SyntaxNode) -> Option<String> {
+    let path = match node.kind() {
+        SyntaxKind::RELATION_NAME_REF => ast::RelationNameRef::cast(node)?.path_ref()?,
+        SyntaxKind::TABLE_NAME_REF => ast::TableNameRef::cast(node)?.path_ref()?,
+        _ => return None,
+    };
+    Some(path.segment()?.text())
+}
+
+/// The table that a statement is about: the one it alters, changes or indexes.
+fn table(statement: &ast::Stmt) -> Option<String> {
+    match statement {
+        ast::Stmt::Update(s) => first_relation(s.relation_name()?.syntax()),
+        ast::Stmt::Delete(s) => first_relation(s.relation_name()?.syntax()),
+        ast::Stmt::Insert(s) => first_relation(s.relation_name_ref()?.syntax()),
+        ast::Stmt::Merge(s) => first_relation(s.table_relation_name()?.syntax()),
+        ast::Stmt::AlterTable(s) => first_relation(s.table_relation_name()?.syntax()),
+        ast::Stmt::CreateIndex(s) => first_relation(s.table_relation_name()?.syntax()),
+        ast::Stmt::CreateTable(_) | ast::Stmt::CreateTableAs(_) => None,
+        other => first_relation(other.syntax()),
+    }
+}
+
+/// The table that a statement creates. With IF NOT EXISTS it may have been there, full of rows.
+fn creates(statement: &ast::Stmt) -> Option<String> {
+    let name = match statement {
+        ast::Stmt::CreateTable(s) if s.if_not_exists().is_none() => s.table_name()?,
+        ast::Stmt::CreateTableAs(s) if s.if_not_exists().is_none() => s.table_name()?,
+        _ => return None,
+    };
+    Some(name.path()?.segment()?.text())
+}

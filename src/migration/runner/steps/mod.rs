@@ -1,0 +1,283 @@
+//! The steps of a change: schema statements, the walk between them, and schema statements again.
+//!
+//! A schema statement begins only while shoppers are within target, and gives up after
+//! `lock_timeout`, because whoever asks for the same table after it waits behind it. It is tried
+//! again with growing, jittered pauses, and meanwhile the run says who holds the lock. In a
+//! transaction, the statement and its entry in the ledger commit together. CONCURRENTLY cannot be in
+//! one: such a statement is looked for before it is tried again.
+
+mod attempt;
+
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use sqlx::postgres::PgConnection;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{Definition, End, Interrupt, Patience, Run, Runner};
+use crate::class::Class;
+use crate::migration::change::{Ddl, Manner};
+use crate::migration::ledger::{self, Lease, Step};
+use crate::migration::pace::{Order, Pace};
+use crate::migration::retry::Failure;
+use crate::pressure::signal::Verdict;
+
+/// The first pause after a lock was not to be had; it doubles, and is jittered.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A statement waits this long for what cannot be known, which may slow a migration down but not stop
+/// it for good.
+const DOUBT: Duration = Duration::from_secs(5);
+
+/// Why a try of a statement did not do it.
+enum Miss {
+    /// Try again later.
+    Wait(String),
+    /// Cancelled by a critical signal: try again when that is over.
+    Cancelled,
+    /// Somebody cancelled it, or it took too long.
+    TooLong(Failure),
+    /// The database will not do it.
+    Refused(Failure),
+    Interrupt(Interrupt),
+}
+
+impl From<Interrupt> for Miss {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupt(interrupt)
+    }
+}
+
+/// Schema statements under this process's lease.
+struct Steps<'a> {
+    runner: &'a Runner,
+    migration: &'a str,
+    lease: Lease,
+    pace: watch::Receiver<Pace>,
+    renewed: Instant,
+    /// What the current statement waits for, as a limit of the pace.
+    waits_for: Option<String>,
+}
+
+impl Runner {
+    /// Takes the run through the steps that it still has before it.
+    pub(super) async fn advance(
+        &self,
+        run: &Run,
+        lease: Lease,
+        pace: &watch::Receiver<Pace>,
+        patience: &mut Patience,
+    ) -> Interrupt {
+        // Boxed, as its parts are: the states of all steps together are too much for a stack.
+        let advance = Box::pin(async {
+            let definition = Definition::parse(&run.migration, &run.definition)
+                .map_err(|err| Interrupt::Broken(err.to_string()))?;
+            let (expand, contract) = (definition.expand.clone(), definition.contract.clone());
+            let mut steps = Steps {
+                runner: self,
+                migration: &run.migration,
+                lease,
+                pace: pace.clone(),
+                renewed: Instant::now(),
+                waits_for: None,
+            };
+            // A plain migration has nothing to note.
+            let has_steps = !expand.is_empty() || !contract.is_empty();
+            let at = if has_steps {
+                steps.at().await?
+            } else {
+                Step::Backfill
+            };
+            if at == Step::Expand {
+                steps.run(Step::Expand, &expand, 0).await?;
+            }
+            if at != Step::Contract && definition.has_backfill() {
+                if has_steps {
+                    steps.enter(Step::Backfill).await?;
+                }
+                let mut drive = self.prepare(definition, lease, pace.clone()).await?;
+                match Box::pin(drive.walk(patience)).await {
+                    Interrupt::End(End::Completed) => {}
+                    interrupt => return Err(interrupt),
+                }
+            }
+            steps.run(Step::Contract, &contract, expand.len()).await?;
+            Err(Interrupt::End(End::Completed))
+        });
+        let advanced: Result<std::convert::Infallible, Interrupt> = advance.await;
+        match advanced {
+            Ok(never) => match never {},
+            Err(interrupt) => interrupt,
+        }
+    }
+}
+
+impl Steps<'_> {
+    /// The step that the ledger has; the first one when the run is new.
+    async fn at(&self) -> Result<Step, Interrupt> {
+        let id = self.lease.run;
+        let run = self
+            .query(async |conn| Ok(ledger::find(conn, id).await?))
+            .await?;
+        Ok(run.step.unwrap_or(Step::Expand))
+    }
+
+    async fn enter(&mut self, step: Step) -> Result<(), Interrupt> {
+        let lease = self.lease;
+        let entered = self.query(async |conn| Ok(ledger::enter(conn, lease, step).await?));
+        if entered.await? {
+            return Ok(());
+        }
+        self.heed().await
+    }
+
+    /// Runs those of `statements` that are not done; `before` of the file come before them.
+    async fn run(
+        &mut self,
+        step: Step,
+        statements: &[Ddl],
+        before: usize,
+    ) -> Result<(), Interrupt> {
+        for (number, ddl) in (before as i32 + 1..).zip(statements) {
+            Box::pin(self.statement(step, number, ddl)).await?;
+            self.waits_for = None;
+        }
+        Ok(())
+    }
+
+    /// Tries one statement until it is done.
+    async fn statement(&mut self, step: Step, number: i32, ddl: &Ddl) -> Result<(), Interrupt> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        let mut too_long = 0;
+        loop {
+            self.await_calm().await?;
+            let (lease, sql) = (self.lease, ddl.sql.as_str());
+            let begun = self
+                .query(async |conn| {
+                    Ok(ledger::begin_statement(conn, lease, number, step, sql).await?)
+                })
+                .await?;
+            let Some(begun) = begun else {
+                self.heed().await?;
+                continue;
+            };
+            let miss = match Box::pin(self.attempt(number, ddl, begun)).await {
+                Ok(()) => {
+                    info!(run = lease.run, step = step.name(), sql, "step done");
+                    return Ok(());
+                }
+                Err(miss) => miss,
+            };
+            let why = match miss {
+                Miss::Interrupt(interrupt) => return Err(interrupt),
+                Miss::Refused(failure) => {
+                    return Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")));
+                }
+                Miss::Cancelled => continue,
+                Miss::Wait(why) => why,
+                Miss::TooLong(failure) => {
+                    too_long += 1;
+                    if too_long >= self.runner.engine.tries {
+                        let why = match ddl.manner {
+                            Manner::Brief => {
+                                "it may keep everybody out of the table, so it has to be done \
+                                 within migration.statement_timeout"
+                            }
+                            _ => {
+                                "we set it no limit: see to the statement_timeout of the role and \
+                                 of the database"
+                            }
+                        };
+                        return Err(Interrupt::Broken(format!(
+                            "`{sql}` was cancelled {too_long} times ({failure}): {why}"
+                        )));
+                    }
+                    failure.to_string()
+                }
+            };
+            warn!(run = lease.run, step = step.name(), sql, %why, "step waits");
+            let noted = self.query(async |conn| Ok(ledger::wait(conn, lease, number, &why).await?));
+            noted.await?;
+            self.waits_for = Some(why);
+            self.rest(pauses.next().unwrap_or(LONGEST_PAUSE)).await?;
+        }
+    }
+
+    /// Waits until shoppers are within target, as far as that can be known.
+    async fn await_calm(&mut self) -> Result<(), Interrupt> {
+        let mut doubtful_since = None;
+        loop {
+            if self.runner.stop.is_cancelled() {
+                return Err(Interrupt::End(End::ShutDown));
+            }
+            let worst = {
+                let pace = self.pace.borrow_and_update();
+                let worst = pace.causes.iter().map(|cause| cause.verdict).max();
+                // Nothing is known while the engine rests, whatever the cause is called.
+                (pace.order == Order::Work).then(|| worst.unwrap_or(Verdict::Normal))
+            };
+            self.renew_if_due().await?;
+            match worst {
+                Some(Verdict::Idle | Verdict::Normal) => return Ok(()),
+                Some(Verdict::Unknown) => {
+                    let since = *doubtful_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= DOUBT {
+                        return Ok(());
+                    }
+                }
+                _ => doubtful_since = None,
+            }
+            tokio::select! {
+                _ = self.pace.changed() => {}
+                () = self.runner.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
+    async fn rest(&mut self, time: Duration) -> Result<(), Interrupt> {
+        let until = Instant::now() + time;
+        loop {
+            self.renew_if_due().await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.runner.stop.is_cancelled() {
+                return Ok(());
+            }
+            self.runner.pause(left.min(self.runner.renew_every())).await;
+        }
+    }
+
+    async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
+        if self.renewed.elapsed() < self.runner.renew_every() {
+            return Ok(());
+        }
+        self.heed().await
+    }
+
+    /// Renews the lease now, says what is waited for, and hears what an operator wants.
+    async fn heed(&mut self) -> Result<(), Interrupt> {
+        let mut pace = self.pace.borrow().clone();
+        if let Some(why) = &self.waits_for {
+            pace = pace.waiting("lock", why, Instant::now());
+        }
+        self.runner.renew(self.lease, &pace).await?;
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    async fn query<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T, Interrupt> {
+        let done = self.runner.pool.run(Class::Background, work).await;
+        done.map_err(Interrupt::from)
+    }
+}
