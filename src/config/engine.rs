@@ -17,6 +17,8 @@ pub struct Engine {
     /// How often an idle engine looks for a queued migration.
     #[serde(with = "humantime_serde")]
     pub poll: Duration,
+    /// Runs that share the budget; others wait until one of them ends.
+    pub at_once: usize,
     /// How long a batch should take; its size follows.
     #[serde(with = "humantime_serde")]
     pub batch_target: Duration,
@@ -49,6 +51,7 @@ impl Default for Engine {
             enabled: true,
             lease: Duration::from_secs(5),
             poll: Duration::from_millis(500),
+            at_once: 4,
             batch_target: Duration::from_millis(25),
             batch_first: 100,
             batch_min: 1,
@@ -165,9 +168,11 @@ impl Engine {
                     .to_owned(),
             );
         }
-        if self.batch_target.is_zero() || self.tries == 0 || self.sweeps_max == 0 {
+        let none = [self.tries == 0, self.sweeps_max == 0, self.at_once == 0];
+        if self.batch_target.is_zero() || none.contains(&true) {
             return Err(
-                "migration: batch_target, tries and sweeps_max must be above zero".to_owned(),
+                "migration: batch_target, tries, sweeps_max and at_once must be above zero"
+                    .to_owned(),
             );
         }
         Ok(())

@@ -113,6 +113,13 @@ impl Drop for Waiting<'_> {
 }
 
 impl Seat {
+    /// How many others take turns with this one.
+    pub fn others(&self) -> usize {
+        let shared = &self.turns.shared;
+        let all = &shared.line.lock().0.worked;
+        all.len() - usize::from(all.contains_key(&self.who))
+    }
+
     /// Waits for the turn. Giving up is dropping the future.
     pub async fn turn(&self) -> Turn {
         let shared = &self.turns.shared;

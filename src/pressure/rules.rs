@@ -46,12 +46,10 @@ pub struct Cap {
 }
 
 impl Reading {
-    /// The caps on `migration` at `now`. A rule that has expired since it was read is none.
+    /// The caps on `migration` alone, or (`None`) on all of them, at `now`. A rule that has expired
+    /// since it was read is none.
     pub fn caps(&self, migration: Option<&str>, now: Instant) -> Vec<Cap> {
-        let applies = |rule: &&Rule| {
-            let named = rule.migration.as_deref();
-            now < rule.ends && (named.is_none() || named == migration)
-        };
+        let applies = |rule: &&Rule| now < rule.ends && rule.migration.as_deref() == migration;
         let cap = |rule: &Rule| Cap {
             // A duty that is not a number was not asked for by anybody; standing still is safe.
             duty: if rule.duty.is_finite() {
@@ -98,13 +96,14 @@ mod tests {
                 rule(3, Some("other"), 10),
             ],
         };
-        let caps = |seconds| {
-            let caps = reading.caps(Some("m"), now + Duration::from_secs(seconds));
+        let caps = |migration, seconds| {
+            let caps = reading.caps(migration, now + Duration::from_secs(seconds));
             let sources = caps.into_iter().map(|cap| cap.source);
             sources.collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(caps(0), "throttle 1, throttle 2");
-        assert_eq!(caps(5), "throttle 1");
-        assert_eq!(caps(10), "");
+        assert_eq!(caps(Some("m"), 0), "throttle 2");
+        assert_eq!(caps(Some("m"), 5), "");
+        assert_eq!(caps(None, 5), "throttle 1");
+        assert_eq!(caps(None, 10), "");
     }
 }

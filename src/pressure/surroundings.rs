@@ -85,6 +85,13 @@ impl Surroundings {
         let _ = seen.wait_for(|seen| seen.rules.is_some()).await;
     }
 
+    /// What operators allow `migration` at `now`, beside what they allow all of them.
+    pub fn caps_of(&self, migration: &str, now: Instant) -> Vec<Cap> {
+        let seen = self.seen.borrow();
+        let rules = seen.rules.as_ref();
+        rules.map_or_else(Vec::new, |rules| rules.caps(Some(migration), now))
+    }
+
     /// Publishes a measurement.
     pub fn publish(&self, change: impl FnOnce(&mut Seen)) {
         self.seen.send_modify(change);
@@ -120,17 +127,15 @@ impl Drop for Driving {
 pub struct Outlook {
     /// `None` where nothing watches the surroundings.
     watched: Option<(Arc<Budgets>, Seen)>,
-    migration: Option<String>,
     database: database::Judge,
     fleet: fleet::Judge,
     frozen: Frozen,
 }
 
 impl Outlook {
-    /// Takes what was last measured, for the judgement of `migration`.
-    pub fn look(&mut self, surroundings: Option<&Surroundings>, migration: Option<&str>) {
+    /// Takes what was last measured.
+    pub fn look(&mut self, surroundings: Option<&Surroundings>) {
         self.watched = surroundings.map(|s| (s.budgets.clone(), s.seen()));
-        self.migration = migration.map(str::to_owned);
     }
 
     /// Judges what was last looked at, and whether this process's own meters still move.
@@ -178,7 +183,7 @@ impl Outlook {
         }
     }
 
-    /// What operators allow at `now`. Nothing, until that has been read once; rules that were read
+    /// What operators allow all migrations together at `now`. Nothing, until that has been read once; rules that were read
     /// long ago still hold until they end.
     pub fn caps(&self, now: Instant) -> Vec<Cap> {
         let Some((_, seen)) = &self.watched else {
@@ -191,7 +196,7 @@ impl Outlook {
                 reason: format!("not read yet{}", because(seen)),
             }];
         };
-        rules.caps(self.migration.as_deref(), now)
+        rules.caps(None, now)
     }
 }
 

@@ -326,7 +326,7 @@ fn every_fault_shows_in_the_governor_as_well() {
         let world = World::healthy(origin, &settings, i);
         let now = world.now;
         watched.publish(|seen| change(seen, world));
-        governor.look(Some(&watched), "m");
+        governor.look(Some(&watched));
         governor.decide(Some(&latencies), &gates, now)
     };
     let healthy = |seen: &mut surroundings::Seen, world: World| {

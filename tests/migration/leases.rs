@@ -65,7 +65,7 @@ async fn set_state(fixture: &mut Fixture, run: &Run, state: State) {
 }
 
 #[tokio::test]
-async fn one_run_has_one_holder_and_one_at_a_time_is_under_way() {
+async fn one_run_has_one_holder_and_one_process_drives() {
     let mut fixture = Fixture::with_rows(10).await;
     fixture.enqueue(&of_t()).await;
     ledger::enqueue(&mut fixture.sql, "other", &of_t(), "tester")

@@ -24,6 +24,7 @@ mod refusals;
 mod replica;
 mod scenarios;
 mod sessions;
+mod sharing;
 mod shop;
 mod signals;
 mod throttles;

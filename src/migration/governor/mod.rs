@@ -5,6 +5,7 @@
 
 mod slices;
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -131,8 +132,8 @@ impl Governor {
         self.pace = self.pace.waiting("baseline", RESTING, now);
     }
 
-    /// Samples for `migration` until the future is dropped, publishing every pace.
-    pub async fn run(&mut self, sensors: &Sensors, migration: &str, publish: &watch::Sender<Pace>) {
+    /// Samples until the future is dropped, publishing every pace.
+    pub async fn run(&mut self, sensors: &Sensors, publish: &watch::Sender<Pace>) -> Infallible {
         if let Some(surroundings) = &sensors.surroundings {
             // Until they are known nothing runs; without this wait that would cost a whole sample.
             let _ = tokio::time::timeout(self.settings.sample, surroundings.measured()).await;
@@ -142,16 +143,16 @@ impl Governor {
         loop {
             ticks.tick().await;
             let gates = sensors.pool.gates();
-            self.look(sensors.surroundings.as_ref(), migration);
+            self.look(sensors.surroundings.as_ref());
             let latencies = sensors.latencies.as_ref().map(|felt| felt as &dyn Windows);
             let pace = self.decide(latencies, &gates, Instant::now());
             publish.send_replace(pace);
         }
     }
 
-    /// Takes what was last measured around `migration` into the next decision.
-    pub fn look(&mut self, surroundings: Option<&Surroundings>, migration: &str) {
-        self.outlook.look(surroundings, Some(migration));
+    /// Takes what was last measured around the shop into the next decision.
+    pub fn look(&mut self, surroundings: Option<&Surroundings>) {
+        self.outlook.look(surroundings);
     }
 
     /// The pace after a sample at `now`, given what shoppers felt and what the gates counted.

@@ -8,7 +8,7 @@ use super::{Lease, Phase, Run, State, interval, record};
 use crate::migration::keyset::{KeyValue, Range};
 
 /// Takes the lease of the oldest run that waits or whose holder has died; `None` when there is
-/// none, or while another run is under way: one migration at a time uses the database.
+/// none, or while another process has one under way: all that are share the budget of one process.
 ///
 /// Needs a transaction of its own, whose advisory lock keeps two processes from taking two runs.
 ///
@@ -32,7 +32,8 @@ pub async fn acquire(
             -- Once more for the row itself: somebody may have paused it while we waited for it.
             AND (state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))
             AND NOT EXISTS (SELECT FROM evenkeel.runs
-                             WHERE state = 'running' AND lease_until >= clock_timestamp())
+                             WHERE state = 'running' AND lease_until >= clock_timestamp()
+                               AND lease_holder <> $1)
          RETURNING *",
     )
     .bind(holder)

@@ -8,6 +8,7 @@ mod rest;
 mod steps;
 mod walk;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +27,7 @@ use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
 use super::pace::Pace;
 use super::retry::{Failure, Patience};
+use super::turns::{Seat, Turns};
 use crate::class::Class;
 use crate::config::{Engine, Pace as PaceSettings};
 use crate::db::Pool;
@@ -42,8 +45,9 @@ pub struct Runner {
     stop: CancellationToken,
     /// What the last drive has learnt of the shop, and when it ended.
     learnt: Arc<Mutex<Option<(Instant, Governor)>>>,
-    /// The pace of the drive under way, or of the last.
+    /// The pace of the drives under way, or of the last.
     pace_now: watch::Sender<Pace>,
+    turns: Turns,
 }
 
 /// A name for this process that no other has: its id alone repeats across machines and containers.
@@ -97,7 +101,11 @@ struct Drive<'a> {
     lease: Lease,
     definition: Definition,
     keyset: Keyset,
+    /// The run's own pace: that of all, within what operators allow this one.
     pace: watch::Receiver<Pace>,
+    /// The pace of all runs together.
+    shared: watch::Receiver<Pace>,
+    seat: Seat,
     renewed: Instant,
 }
 
@@ -123,6 +131,7 @@ impl Runner {
             holder,
             stop,
             learnt: Arc::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -130,12 +139,7 @@ impl Runner {
     pub async fn run(&self) {
         while !self.stop.is_cancelled() {
             match self.take().await {
-                Ok(Some(run)) => {
-                    let end = self.drive(run).await;
-                    if end == End::ShutDown {
-                        return;
-                    }
-                }
+                Ok(Some(run)) => self.govern(self.drive_all(run)).await,
                 Ok(None) => self.pause(self.engine.poll).await,
                 Err(failure) => {
                     warn!(error = %failure, "cannot look for runs");
@@ -165,21 +169,78 @@ impl Runner {
         self.pool.run(Class::Background, take).await
     }
 
-    /// Drives `run`, whose lease this process has just taken, until it ends or the lease does.
+    /// Drives `run`, whose lease this process has just taken, until it ends or the lease does. It has
+    /// the budget to itself.
     pub async fn drive(&self, run: Run) -> End {
+        self.govern(self.drive_one(run)).await
+    }
+
+    /// Drives `first`, and what becomes due meanwhile, until nothing is left.
+    async fn drive_all(&self, first: Run) {
+        let drive = |run| {
+            let runner = self.clone();
+            async move { runner.drive_one(run).await }
+        };
+        let mut drives = JoinSet::new();
+        drives.spawn(drive(first));
+        let mut looks = tokio::time::interval(self.engine.poll);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !drives.is_empty() {
+            let more = drives.len() < self.engine.at_once && !self.stop.is_cancelled();
+            tokio::select! {
+                ended = drives.join_next() => {
+                    let broken = ended.and_then(Result::err);
+                    if let Some(Ok(panic)) = broken.map(|err| err.try_into_panic()) {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+                _ = looks.tick(), if more => match self.take().await {
+                    Ok(Some(run)) => {
+                        drives.spawn(drive(run));
+                    }
+                    Ok(None) => {}
+                    Err(failure) => warn!(error = %failure, "cannot look for runs"),
+                }
+            }
+        }
+    }
+
+    async fn drive_one(&self, run: Run) -> End {
+        let _driving = self.announce(&run);
+        info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
+        let (own, pace) = watch::channel(self.pace().borrow().clone());
+        let end = tokio::select! {
+            end = self.drive_at(run.clone(), pace) => end,
+            never = self.cap(&run.migration, &own) => match never {},
+        };
+        info!(run = run.id, migration = %run.migration, ?end, "run left");
+        end
+    }
+
+    /// Has one governor set the pace for as long as `work` lasts.
+    async fn govern<T>(&self, work: impl Future<Output = T>) -> T {
         self.pace_now
             .send_replace(Pace::initial(&self.pace, Instant::now()));
         let mut governor = self.governor(Instant::now());
-        let _driving = self.announce(&run);
-        info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
-        let end = tokio::select! {
-            end = self.drive_at(run.clone(), self.pace()) => end,
-            // Publishes for as long as the drive lasts.
-            () = governor.run(&self.sensors, &run.migration, &self.pace_now) => End::ShutDown,
+        let done = tokio::select! {
+            done = work => done,
+            never = governor.run(&self.sensors, &self.pace_now) => match never {},
         };
         *self.learnt.lock() = Some((Instant::now(), governor));
-        info!(run = run.id, migration = %run.migration, ?end, "run left");
-        end
+        done
+    }
+
+    /// Makes the pace of all runs that of `migration`: less, where operators allow it less.
+    async fn cap(&self, migration: &str, own: &watch::Sender<Pace>) -> Infallible {
+        let mut shared = self.pace();
+        loop {
+            let pace = shared.borrow_and_update().clone();
+            let caps = self.sensors.surroundings.as_ref();
+            let caps = caps.map_or_else(Vec::new, |s| s.caps_of(migration, Instant::now()));
+            own.send_replace(pace.capped(&self.pace, &caps));
+            // The sender lives in `self`: this ends with the drive alone.
+            let _ = shared.changed().await;
+        }
     }
 
     /// Has the surroundings watched closely for as long as `run` is driven.
@@ -277,6 +338,8 @@ impl Runner {
             definition,
             keyset,
             pace,
+            shared: self.pace(),
+            seat: self.turns.join(lease.run),
             renewed: Instant::now(),
         })
     }

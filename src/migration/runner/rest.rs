@@ -7,8 +7,10 @@ use sqlx::postgres::PgConnection;
 use super::{Drive, End, Interrupt, Runner};
 use crate::class::Class;
 use crate::migration::ledger::{self, Lease, State};
-use crate::migration::pace::{Order, Pace};
+use crate::migration::pace::{Cause, Order, Pace};
 use crate::migration::retry::Failure;
+use crate::migration::turns::Turn;
+use crate::pressure::Verdict;
 
 impl Drive<'_> {
     /// Waits until the pace lets a batch begin, renewing the lease meanwhile.
@@ -28,14 +30,36 @@ impl Drive<'_> {
         }
     }
 
+    /// Waits until the pace lets a batch begin and it is this run's turn.
+    pub(super) async fn await_turn(&mut self) -> Result<Turn, Interrupt> {
+        let stop = self.runner.stop.clone();
+        loop {
+            self.await_permission().await?;
+            let turn = tokio::select! {
+                turn = self.seat.turn() => Some(turn),
+                // Others may rest for long.
+                () = tokio::time::sleep(self.runner.renew_every()) => None,
+                () = stop.cancelled() => None,
+            };
+            if let Some(turn) = turn.filter(|_| self.pace.borrow().order == Order::Work) {
+                return Ok(turn);
+            }
+        }
+    }
+
     /// Rests after a batch that took `took`, for as long as the pace says by then: a pace that has
-    /// recovered ends a long rest early, and one that has fallen makes it longer.
-    pub(super) async fn rest_after(&mut self, took: Duration) -> Result<(), Interrupt> {
+    /// recovered ends a long rest early, and one that has fallen makes it longer. The turn lasts for
+    /// the rest that the pace of all asks for; whatever this run owes beyond it keeps nobody else.
+    pub(super) async fn rest_after(&mut self, took: Duration, turn: Turn) -> Result<(), Interrupt> {
         let since = Instant::now();
+        let mut turn = Some(turn);
         loop {
             self.renew_if_due().await?;
-            let rest = self.pace.borrow_and_update().rest(took);
-            let left = rest.saturating_sub(since.elapsed());
+            let shared = self.shared.borrow().rest(took);
+            let own = self.pace.borrow_and_update().rest(took).max(shared);
+            let rested = since.elapsed();
+            turn = turn.filter(|_| rested < shared);
+            let left = if turn.is_some() { shared } else { own }.saturating_sub(rested);
             if left.is_zero() || self.runner.stop.is_cancelled() {
                 return Ok(());
             }
@@ -69,10 +93,23 @@ impl Drive<'_> {
         if self.renewed.elapsed() < self.runner.renew_every() {
             return Ok(());
         }
-        let pace = self.pace.borrow().clone();
+        let mut pace = self.pace.borrow().clone();
+        pace.causes.extend(self.company());
         self.runner.renew(self.lease, &pace).await?;
         self.renewed = Instant::now();
         Ok(())
+    }
+}
+
+impl Drive<'_> {
+    /// Who else uses the budget.
+    fn company(&self) -> Option<Cause> {
+        let others = self.seat.others();
+        (others > 0).then(|| Cause {
+            source: "turns".to_owned(),
+            verdict: Verdict::Normal,
+            reason: format!("takes turns with {others} other migrations"),
+        })
     }
 }
 

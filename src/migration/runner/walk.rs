@@ -38,17 +38,20 @@ impl Drive<'_> {
     ) -> Result<std::convert::Infallible, Interrupt> {
         let mut walk = self.resume().await?;
         loop {
-            self.await_permission().await?;
+            let mut turn = self.await_turn().await?;
             let began = Instant::now();
-            match self.batch(&walk).await {
+            let done = self.batch(&walk).await;
+            turn.worked(began.elapsed());
+            match done {
                 None => {
+                    drop(turn);
                     // Cancelled in flight: the ledger knows whether it was in time.
                     let rows = (walk.rows / 2).max(self.runner.engine.batch_min);
                     walk = self.resume().await?;
                     walk.rows = rows;
                 }
                 Some(Ok(Outcome::LeaseLost)) => walk = self.resume().await?,
-                Some(Ok(Outcome::Exhausted)) => walk = self.turn(walk.phase).await?,
+                Some(Ok(Outcome::Exhausted)) => walk = self.next_phase(walk.phase).await?,
                 Some(Ok(Outcome::Committed {
                     range,
                     next_rows,
@@ -62,9 +65,12 @@ impl Drive<'_> {
                     walk.cursor = Some(range.upper);
                     walk.rows = next_rows;
                     walk.batches += 1;
-                    self.rest_after(began.elapsed()).await?;
+                    self.rest_after(began.elapsed(), turn).await?;
                 }
-                Some(Err(failure)) => walk = self.recover(walk, failure, patience).await?,
+                Some(Err(failure)) => {
+                    drop(turn);
+                    walk = self.recover(walk, failure, patience).await?;
+                }
             }
         }
     }
@@ -130,7 +136,7 @@ impl Drive<'_> {
     }
 
     /// A phase has reached its end: sweep, sweep again, or be done.
-    async fn turn(&self, phase: Phase) -> Result<Walk, Interrupt> {
+    async fn next_phase(&self, phase: Phase) -> Result<Walk, Interrupt> {
         let id = self.lease.run;
         let run = self
             .query(async |conn| Ok(ledger::find(conn, id).await?))

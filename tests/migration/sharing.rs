@@ -1,0 +1,99 @@
+//! Several migrations, one budget.
+
+use evenkeel::migration::ledger::{self, Run};
+use tokio_util::sync::CancellationToken;
+
+use super::fixture::{Fixture, migration, of_t};
+
+const ROWS: i64 = 3_000;
+
+/// Tables `t` and `u`, each with a migration that waits.
+async fn two_migrations() -> (Fixture, Run, Run) {
+    let mut fixture = Fixture::with_rows(ROWS).await;
+    fixture.run("CREATE TABLE u (id bigint PRIMARY KEY)").await;
+    let keys = format!("INSERT INTO u SELECT generate_series(1, {ROWS})");
+    fixture.run(&keys).await;
+    fixture.count_changes("u").await;
+    fixture.engine.batch_max = 50;
+    fixture.engine.batch_first = 50;
+    let of_u = "UPDATE u SET done = true, n = n + 1 WHERE :range";
+    let of_u = migration("-- table: u\n-- pending: NOT done", of_u);
+    let t = fixture.enqueue(&of_t()).await;
+    let u = ledger::enqueue(&mut fixture.sql, "other", &of_u, "tester").await;
+    (fixture, t, u.unwrap())
+}
+
+#[tokio::test]
+async fn migrations_share_the_budget_and_each_row_is_changed_once() {
+    let (mut fixture, t, u) = two_migrations().await;
+    let stop = CancellationToken::new();
+    let runner = fixture.runner_with(None, stop.clone());
+    let engine = tokio::spawn(async move { runner.run().await });
+    let both =
+        "SELECT (count(*) = 2)::integer::bigint FROM evenkeel.runs WHERE state = 'completed'";
+    fixture.wait_until(both).await;
+    stop.cancel();
+    engine.await.unwrap();
+    for table in ["t", "u"] {
+        let once = format!("SELECT count(*) FROM {table} WHERE done AND n = 1 AND changes = 1");
+        assert_eq!(fixture.count(&once).await, ROWS, "{table}");
+    }
+    assert_eq!(fixture.gaps().await, 0);
+    // When the first was done, the other had nearly as much behind it.
+    let behind = "WITH ends AS (SELECT run_id, max(committed_at) AS ended FROM evenkeel.batches
+                        WHERE phase = 'main' GROUP BY run_id)
+         SELECT sum(rows_seen)::bigint FROM evenkeel.batches
+          WHERE phase = 'main' AND committed_at <= (SELECT min(ended) FROM ends)
+            AND run_id = (SELECT run_id FROM ends ORDER BY ended DESC LIMIT 1)";
+    let behind = fixture.count(behind).await;
+    assert!(behind >= ROWS * 6 / 10, "{behind} of {ROWS}: {t:?}, {u:?}");
+}
+
+#[tokio::test]
+async fn a_migration_that_stands_still_keeps_no_other_waiting() {
+    let (mut fixture, t, u) = two_migrations().await;
+    fixture.pace.adaptive = true;
+    let stop = CancellationToken::new();
+    let hour = std::time::Duration::from_secs(3600);
+    let request = evenkeel::migration::throttle::Request {
+        migration: Some("m"),
+        duty: 0.0,
+        time: hour,
+        reason: "not today",
+    };
+    evenkeel::migration::throttle::add(&mut fixture.sql, &request, "ana")
+        .await
+        .unwrap();
+    let budgets = evenkeel::config::Budgets::default();
+    fixture.surroundings = Some(fixture.watch("a", budgets, None, &stop));
+    let runner = fixture.runner_with(None, stop.clone());
+    let engine = tokio::spawn(async move { runner.run().await });
+    let done = format!(
+        "SELECT count(*) FROM evenkeel.runs WHERE id = {} AND state = 'completed'",
+        u.id
+    );
+    fixture.wait_until(&done).await;
+    let still = format!(
+        "SELECT count(*) FROM evenkeel.batches WHERE run_id = {}",
+        t.id
+    );
+    assert_eq!(fixture.count(&still).await, 0);
+    stop.cancel();
+    engine.await.unwrap();
+}
+
+#[tokio::test]
+async fn runs_of_one_budget_belong_to_one_process() {
+    let (fixture, ..) = two_migrations().await;
+    let (one, other) = (fixture.runner(), fixture.runner());
+    let (first, second) = tokio::join!(one.take(), other.take());
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.is_some() != second.is_some(), "{first:?}, {second:?}");
+    let (holder, bystander) = if first.is_some() {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    assert!(bystander.take().await.unwrap().is_none());
+    assert!(holder.take().await.unwrap().is_some());
+}
