@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::shop::Pages;
+use crate::pressure::cost::Cost;
 
 /// Often enough for a figure per second, rarely enough to cost nothing.
 const EVERY: Duration = Duration::from_millis(250);
@@ -65,6 +66,14 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// What the engine has found out about its effect on shoppers; empty until it has.
+    pub fn costs(&self) -> Vec<Cost> {
+        let costs = self.pace.as_ref().map(|pace| pace["costs"].clone());
+        costs
+            .and_then(|costs| serde_json::from_value(costs).ok())
+            .unwrap_or_default()
+    }
+
     /// What limits the pace most, in words; empty when nothing does.
     pub fn cause(&self) -> String {
         let cause = self.pace.as_ref().and_then(|pace| pace["causes"].get(0));

@@ -9,6 +9,7 @@ use super::Story;
 use super::charts::{self, Band};
 use super::postmortem;
 use crate::demo::evidence::Classes;
+use crate::demo::guarded::Guarded;
 
 const STYLE: &str = include_str!("page.css");
 /// The script whose interval is marked, and the outage.
@@ -210,11 +211,43 @@ fn write_guarded(page: &mut String, story: &Story) -> std::fmt::Result {
          is the noise of this machine.</p>",
         ratios.join(", ")
     )?;
+    write_costs(page, guarded)?;
     let events = guarded.footage.events.iter();
     write_timeline(
         page,
         events.map(|event| (event.at, event.what.clone())).collect(),
     )
+}
+
+/// What the engine itself found out, which is the last that it said at peak.
+fn write_costs(page: &mut String, guarded: &Guarded) -> std::fmt::Result {
+    let samples = guarded.footage.samples.iter().rev();
+    let costs = samples
+        .filter_map(|sample| sample.migration.as_ref())
+        .map(|progress| progress.costs())
+        .find(|costs| !costs.is_empty());
+    let Some(costs) = costs else {
+        return writeln!(
+            page,
+            "<p>The engine had too few requests to compare to know its own effect on shoppers.</p>"
+        );
+    };
+    writeln!(
+        page,
+        "<h3>The migration's cost, by the engine's own trials</h3>\
+         <p>What it adds to the 99th percentile while it works, against its short rests at times drawn \
+         at random.</p>\
+         <table><tr><th>class</th><th>effect, ms</th><th>95 % confidence, ms</th>\
+         <th>requests at work</th><th>at rest</th></tr>"
+    )?;
+    for cost in costs {
+        writeln!(
+            page,
+            "<tr><td>{}</td><td>{:+.1}</td><td>{:+.1} to {:+.1}</td><td>{}</td><td>{}</td></tr>",
+            cost.class, cost.p99_ms, cost.low_ms, cost.high_ms, cost.at_work, cost.at_rest
+        )?;
+    }
+    writeln!(page, "</table>")
 }
 
 fn write_classes(page: &mut String, classes: &Classes) -> std::fmt::Result {
