@@ -1,7 +1,7 @@
 //! What shoppers pay for a migration, and how fast it goes: Evenkeel's pace beside those of others.
 //!
-//! `cargo bench --bench pace` runs it, `-- --quick` a short version; `docs/benchmarks.md` says how to
-//! read it. One shop, one database, one load at several shares of the measured capacity. The
+//! `cargo bench --bench pace` runs it, `-- --quick` a short version, and `-- --watch` shows ours at work
+//! with `RUST_LOG=evenkeel::migration=debug`; `docs/benchmarks.md` says how to read it. One shop, one database, one load at several shares of the measured capacity. The
 //! contestants take turns in an order drawn anew in each round, and every turn lies between two
 //! stretches of time without any migration, by which it is judged: machines drift, and only
 //! neighbours in time can be compared. A turn in which nobody works is the control.
@@ -52,6 +52,7 @@ const OFF: Duration = Duration::from_millis(1_600);
 const BEFORE_STEP: Duration = Duration::from_secs(6);
 const AFTER_STEP: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(4);
+const WATCHED: Duration = Duration::from_secs(12);
 
 struct Length {
     cycles: usize,
@@ -104,13 +105,44 @@ async fn main() {
         profile,
         random: StdRng::seed_from_u64(1),
     };
-    let report = bench.play(&length).await;
-    report.publish(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    if arguments.iter().any(|a| a == "--watch") {
+        bench.watch().await;
+    } else {
+        let report = bench.play(&length).await;
+        report.publish(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    }
     bench.shop_stops().await;
 }
 
 impl Bench {
-    async fn play(&mut self, length: &Length) -> Report {
+    /// Ours alone at the second of the loads for a minute; its trials are in the shop's log.
+    async fn watch(&mut self) {
+        let capacity = self.capacity().await;
+        let load = Load::start(&self.learnt, &self.profile, capacity * LOADS[1]).unwrap();
+        let mut turns = Vec::new();
+        for _ in 0..5 {
+            tokio::time::sleep(WATCHED / 10).await;
+            let off = self.rest(&load).await;
+            self.shop.on(OURS);
+            let from = load.began().elapsed();
+            tokio::time::sleep(WATCHED).await;
+            let to = load.began().elapsed();
+            turns.push((off, Period { from, to }, self.shop.off()));
+        }
+        let recording = load.stop().await;
+        for (off, on, rows) in turns {
+            eprintln!(
+                "p99 {:.1} ms with, {:.1} without; {} failed; {:.0} rows/s",
+                on.p99_ms(&recording),
+                off.p99_ms(&recording),
+                on.failed(&recording),
+                rows as f64 / WATCHED.as_secs_f64()
+            );
+        }
+    }
+
+    /// Measures the capacity of a shop that has warmed up.
+    async fn capacity(&self) -> f64 {
         let limits = CapacityLimits::default();
         let warm = Load::start(&self.learnt, &self.profile, limits.start).unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -120,6 +152,11 @@ impl Bench {
             .unwrap()
             .rps;
         eprintln!("capacity: {capacity:.0} requests per second");
+        capacity
+    }
+
+    async fn play(&mut self, length: &Length) -> Report {
+        let capacity = self.capacity().await;
         let mut report = Report::new(capacity);
         for round in 0..length.idle_rounds {
             for name in self.shuffled([OURS, UNPACED]) {

@@ -82,6 +82,10 @@ struct Theatre {
 
 /// Serves `url`'s shop at `address` until the standard input ends.
 pub async fn run(url: &str, address: SocketAddr) {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let options: PgConnectOptions = url.parse().unwrap();
     let app = App::new(Settings::default(), options.clone());
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
