@@ -30,10 +30,10 @@ const CUT: f64 = 2.0;
 /// A trial at less than this share of the trusted duty does not show that more is harmless.
 const TRIED: f64 = 0.7;
 /// Time after which what was seen counts a third, in seconds.
-const MEMORY_S: f64 = 30.0;
+const MEMORY_S: f64 = 60.0;
 /// Rests in which shoppers suffered that must have been seen before any of it is called somebody
 /// else's doing.
-const ENOUGH_RESTS: f64 = 2.5;
+const ENOUGH_RESTS: f64 = 1.5;
 /// Shoppers suffer by themselves when they suffer at rest at least this many times as often.
 const EXCULPATES: f64 = 0.5;
 

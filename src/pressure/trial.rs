@@ -33,6 +33,73 @@ pub struct Trial {
     pub after: Slice,
 }
 
+/// How much two rests differ that nothing but time lies between. The number of requests says how
+/// exactly a percentile is known of a steady shop; a shop that stutters is known less exactly, and by
+/// how much its rests say.
+#[derive(Clone, Debug, Default)]
+pub struct Noise {
+    /// Mean square of the difference, in logarithms: each class, and all together.
+    squares: [Option<f64>; Class::SHOPPERS.len() + 1],
+}
+
+/// Share of the newest difference in the mean.
+const NEWEST: f64 = 0.1;
+/// A difference beyond this many times the mean one counts as that: one stall is not the weather.
+const OUTLIER: f64 = 3.0;
+
+impl Noise {
+    /// Takes the rests of a trial into account.
+    pub fn observe(&mut self, trial: &Trial) {
+        let all = Class::SHOPPERS.len();
+        let compare = |class: usize| between(&[&trial.before[class]], &[&trial.after[class]]);
+        let classes: Vec<_> = (0..all).map(compare).collect();
+        let together = weighted(classes.iter().flatten().copied());
+        for (squares, difference) in self
+            .squares
+            .iter_mut()
+            .zip(classes.into_iter().chain([together]))
+        {
+            let Some((difference, variance)) = difference else {
+                continue;
+            };
+            let known = squares.unwrap_or(variance);
+            let square = difference.powi(2).min(known * OUTLIER.powi(2));
+            *squares = Some(known + NEWEST * (square - known));
+        }
+    }
+
+    /// The variance of an effect whose variance by the number of requests is `variance`. The mean of
+    /// two rests has a quarter of the mean square of their difference, and a slice of work, which is
+    /// longer than a rest, at most half of it.
+    fn at_least(&self, class: Option<usize>, variance: f64) -> f64 {
+        let squares = self.squares[class.unwrap_or(Class::SHOPPERS.len())];
+        squares.map_or(variance, |squares| variance.max((0.25 + 0.5) * squares))
+    }
+}
+
+/// The logarithm of how many times as large the 95th percentile of `these` is as that of `those`, with
+/// its variance by the number of requests; `None` when they are too few.
+fn between(those: &[&LatencyReading], these: &[&LatencyReading]) -> Option<(f64, f64)> {
+    let mean = |readings: &[&LatencyReading]| -> Option<(f64, f64)> {
+        let known = readings.iter().filter_map(|reading| {
+            let p95 = reading.p95_ms.filter(|p95| p95.is_finite() && *p95 > 0.0)?;
+            Some((p95.ln(), reading.completed as f64))
+        });
+        let (sum, n) = known.fold((0.0, 0.0), |(sum, n), (p95, of)| (sum + p95 * of, n + of));
+        (n >= ENOUGH as f64).then(|| (sum / n, n))
+    };
+    let ((those, n), (these, m)) = (mean(those)?, mean(these)?);
+    Some((these - those, SAMPLING_ERROR.powi(2) * (1.0 / n + 1.0 / m)))
+}
+
+/// The mean of several effects by the weight of their evidence.
+fn weighted(effects: impl Iterator<Item = (f64, f64)>) -> Option<(f64, f64)> {
+    let (sum, weight) = effects.fold((0.0, 0.0), |(sum, weight), (effect, variance)| {
+        (sum + effect / variance, weight + 1.0 / variance)
+    });
+    (weight > 0.0).then(|| (sum / weight, 1.0 / weight))
+}
+
 /// What a trial found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
@@ -50,40 +117,21 @@ impl Trial {
     /// The effect on one class; `None` when it has too few requests. In logarithms: the effect and
     /// its variance.
     fn on(&self, class: usize) -> Option<(f64, f64)> {
-        let known = |reading: &LatencyReading| -> Option<(f64, f64)> {
-            let p95 = reading.p95_ms.filter(|p95| p95.is_finite() && *p95 > 0.0)?;
-            Some((p95.ln(), reading.completed as f64))
-        };
-        let work = known(&self.work[class]).filter(|(_, n)| *n >= ENOUGH as f64)?;
-        let rests = [known(&self.before[class]), known(&self.after[class])];
-        let rests: Vec<(f64, f64)> = rests.into_iter().flatten().collect();
-        let n: f64 = rests.iter().map(|(_, n)| n).sum();
-        if n < ENOUGH as f64 {
-            return None;
-        }
-        let rest = rests.iter().map(|(p95, of)| p95 * of / n).sum::<f64>();
-        let variance = SAMPLING_ERROR.powi(2) * (1.0 / work.1 + 1.0 / n);
-        Some((work.0 - rest, variance))
-    }
-
-    /// The effect on all classes together, each by the weight of its evidence.
-    fn overall(&self) -> Option<(f64, f64)> {
-        let classes = (0..Class::SHOPPERS.len()).filter_map(|class| self.on(class));
-        let (sum, weight) = classes.fold((0.0, 0.0), |(sum, weight), (effect, variance)| {
-            (sum + effect / variance, weight + 1.0 / variance)
-        });
-        (weight > 0.0).then(|| (sum / weight, 1.0 / weight))
+        between(
+            &[&self.before[class], &self.after[class]],
+            &[&self.work[class]],
+        )
     }
 
     /// The effect that counts, where a 95th percentile may rise to `budget` times what it is at rest,
     /// and to `floor_ms` in any case: that on all shoppers, or on one class that suffers more than
     /// they do and beyond chance. `None` when there are too few requests.
-    pub fn effect(&self, budget: f64, floor_ms: f64) -> Option<Effect> {
-        let said = |class: Option<Class>, (effect, variance): (f64, f64), felt: bool| {
-            let error = variance.sqrt();
+    pub fn effect(&self, noise: &Noise, budget: f64, floor_ms: f64) -> Option<Effect> {
+        let said = |class: Option<usize>, (effect, variance): (f64, f64), felt: bool| {
+            let error = noise.at_least(class, variance).sqrt();
             let margin = (budget.ln() - effect) / error;
             Effect {
-                class,
+                class: class.map(|i| Class::SHOPPERS[i]),
                 factor: effect.exp(),
                 error,
                 // What nobody feels is within the budget, whatever the ratio.
@@ -92,17 +140,16 @@ impl Trial {
         };
         let felt = |i: usize| self.work[i].p95_ms.is_some_and(|p95| p95 > floor_ms);
         let any_felt = (0..Class::SHOPPERS.len()).any(felt);
-        let together = said(None, self.overall()?, any_felt);
-        let single = Class::SHOPPERS
-            .into_iter()
-            .enumerate()
-            .filter_map(|(i, class)| {
-                let effect = said(Some(class), self.on(i)?, felt(i));
-                Some(Effect {
-                    margin: effect.margin + CHANCE,
-                    ..effect
-                })
-            });
+        let classes = 0..Class::SHOPPERS.len();
+        let together = weighted(classes.clone().filter_map(|i| self.on(i)));
+        let together = said(None, together?, any_felt);
+        let single = classes.filter_map(|i| {
+            let effect = said(Some(i), self.on(i)?, felt(i));
+            Some(Effect {
+                margin: effect.margin + CHANCE,
+                ..effect
+            })
+        });
         single
             .chain([together])
             .min_by(|a, b| a.margin.total_cmp(&b.margin))
@@ -131,7 +178,10 @@ mod tests {
             work: slice(500, work),
             after: slice(500, after),
         };
-        trial.effect(1.15, 3.0).expect("enough requests").margin
+        trial
+            .effect(&Noise::default(), 1.15, 3.0)
+            .expect("enough requests")
+            .margin
     }
 
     #[test]
@@ -158,11 +208,15 @@ mod tests {
             readings[0].completed = 40;
         }
         trial.work[0].p95_ms = Some(35.0);
-        let effect = trial.effect(1.15, 3.0).expect("enough requests");
+        let effect = trial
+            .effect(&Noise::default(), 1.15, 3.0)
+            .expect("enough requests");
         assert_eq!(effect.class, Some(Class::SHOPPERS[0]));
         assert!(effect.margin < 0.0, "{effect:?}");
         trial.work[0].p95_ms = Some(12.0);
-        let effect = trial.effect(1.15, 3.0).expect("enough requests");
+        let effect = trial
+            .effect(&Noise::default(), 1.15, 3.0)
+            .expect("enough requests");
         assert!(effect.margin > 0.0, "{effect:?}");
     }
 
@@ -173,6 +227,6 @@ mod tests {
             work: slice(5, 50.0),
             after: slice(5, 10.0),
         };
-        assert_eq!(trial.effect(1.15, 3.0), None);
+        assert_eq!(trial.effect(&Noise::default(), 1.15, 3.0), None);
     }
 }

@@ -22,7 +22,7 @@ use crate::db::Pool;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::trial::Effect;
+use crate::pressure::trial::{Effect, Noise};
 use crate::pressure::{Latencies, Outlook, Surroundings, Targets, Windows, saturation};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
@@ -83,6 +83,7 @@ pub struct Governor {
     trust: Trust,
     stage: Stage,
     slices: Slices,
+    noise: Noise,
     harmless: u32,
     effect: Option<Effect>,
     baseline_at: Instant,
@@ -110,6 +111,7 @@ impl Governor {
                 why: Why::Fleet,
             },
             slices: Slices::default(),
+            noise: Noise::default(),
             harmless: 0,
             effect: None,
             baseline_at: now,
@@ -301,7 +303,8 @@ impl Governor {
         }
         if let Some((trial, duty)) = trial {
             let floor_ms = self.settings.slow_floor.as_secs_f64() * 1e3;
-            let effect = trial.effect(self.settings.slow_factor, floor_ms);
+            let effect = trial.effect(&self.noise, self.settings.slow_factor, floor_ms);
+            self.noise.observe(&trial);
             self.trust.tried(&self.settings, effect.as_ref(), duty);
             debug!(?effect, duty, trusted = ?self.trust.duty(), "trial");
             self.harmless = match effect {
