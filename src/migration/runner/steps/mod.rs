@@ -233,7 +233,8 @@ impl Steps<'_> {
                         return Ok(());
                     }
                 }
-                _ => doubtful_since = None,
+                Some(_) => doubtful_since = None,
+                None => {}
             }
             tokio::select! {
                 _ = self.pace.changed() => {}
