@@ -11,19 +11,21 @@ use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
+mod proof;
+
 use super::database::{Database, DatabaseError};
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::governor::Sensors;
-use crate::migration::keyset::{Keyset, KeysetError};
-use crate::migration::ledger::{self, LedgerError, Phase, State};
+use crate::migration::keyset::KeysetError;
+use crate::migration::ledger::{self, LedgerError, Phase, Run, State};
 use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
 use crate::migration::runner::{End, Runner};
-use crate::migration::sweep::{VerifyError, verify};
+use crate::migration::sweep::VerifyError;
 use crate::shutdown::Shutdown;
 
 /// Look at background migrations and control them.
@@ -51,6 +53,10 @@ enum Command {
     Start {
         /// Name of the migration.
         name: String,
+        /// Go on where the last run was cancelled or failed, if it was of exactly this definition.
+        /// The final sweep covers what that run had done.
+        #[arg(long)]
+        from_last: bool,
     },
     /// Show how far a run is, how fast it goes and what limits it; without a name, all runs.
     Status {
@@ -75,8 +81,35 @@ enum Command {
         /// Name of the migration.
         name: String,
     },
-    /// Look for rows that are still pending, changing nothing. Ends with 1 if there are any.
+    /// Look for rows that are still pending, changing nothing. Ends with 1 if there are any. Ranges
+    /// that changed since the last run was certified are named.
     Verify {
+        /// Name of the migration.
+        name: String,
+        /// Read from this replica, a URL as in DATABASE_URL, instead of the database itself.
+        #[arg(long, value_name = "URL")]
+        replica: Option<String>,
+    },
+    /// Print what the last completed run certifies.
+    Certificate {
+        /// Name of the migration.
+        name: String,
+        /// As the JSON document that is stored.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Queue a run of the statement for the way back.
+    Undo {
+        /// Name of the migration.
+        name: String,
+    },
+    /// List the ranges that the newest run has set aside, with their errors.
+    Quarantine {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Let a failed or paused run try the ranges that it has set aside, after a fix.
+    Retry {
         /// Name of the migration.
         name: String,
     },
@@ -123,6 +156,9 @@ pub enum MigrateError {
     /// Rows are pending.
     #[error("{0} rows are still pending; the first before the key {1:?}")]
     Pending(i64, Vec<String>),
+    /// The address of a replica is none.
+    #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
+    Replica(#[source] sqlx::Error),
     /// The run did not complete.
     #[error("{0}")]
     Incomplete(String),
@@ -173,14 +209,27 @@ async fn dispatch(
         Command::New { name } => create(&settings.migration.definitions, &name),
         Command::List => list(settings, conn).await,
         Command::Plan { name } => show_plan(conn, &load(&name)?).await,
-        Command::Start { name } => {
-            let run = control::start(conn, &load(&name)?, &actor()).await?;
-            println!(
-                "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
-                run.id
-            );
+        Command::Start { name, from_last } => {
+            let definition = load(&name)?;
+            let run = if from_last {
+                control::start_from_last(conn, &definition, &actor()).await?
+            } else {
+                control::start(conn, &definition, &actor()).await?
+            };
+            announce(&run);
             Ok(())
         }
+        Command::Undo { name } => {
+            announce(&control::undo(conn, &load(&name)?, &actor()).await?);
+            Ok(())
+        }
+        Command::Retry { name } => {
+            let run = ledger::latest(conn, &name).await?;
+            announce(&ledger::retry(conn, run.id, &actor()).await?);
+            Ok(())
+        }
+        Command::Quarantine { name } => proof::quarantine(conn, &name).await,
+        Command::Certificate { name, json } => proof::certificate(conn, &name, json).await,
         Command::Status { name: None, .. } => {
             for run in ledger::recent(conn, 50).await? {
                 println!("{}", headline(&Progress::of(conn, run).await?));
@@ -194,11 +243,21 @@ async fn dispatch(
         Command::Pause { name } => command_run(conn, &name, State::Paused).await,
         Command::Resume { name } => command_run(conn, &name, State::Queued).await,
         Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
-        Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
+        Command::Verify { name, replica } => {
+            proof::verify(settings, database, conn, &name, replica.as_deref()).await
+        }
         Command::Run { name, duty, .. } => {
             standalone(settings, database, conn, &load(&name)?, duty).await
         }
     }
+}
+
+fn announce(run: &Run) {
+    let name = &run.migration;
+    println!(
+        "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
+        run.id
+    );
 }
 
 fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
@@ -317,6 +376,9 @@ fn describe(progress: &Progress) -> String {
             ));
         }
     }
+    if let Some(spent) = describe_spent(&progress.run.time_spent) {
+        lines.push(format!("  time spent: {spent}"));
+    }
     if let Some(error) = &progress.run.error {
         lines.push(format!("  {error}"));
     }
@@ -329,30 +391,25 @@ fn describe(progress: &Progress) -> String {
     lines.join("\n")
 }
 
+/// What a run's time went into, the most first; `None` before anything is known.
+fn describe_spent(spent: &serde_json::Value) -> Option<String> {
+    let seconds = spent.as_object()?.iter();
+    let mut seconds: Vec<_> = seconds
+        .filter_map(|(what, s)| Some((what, s.as_f64()?)))
+        .collect();
+    seconds.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let parts: Vec<_> = seconds
+        .iter()
+        .map(|(what, s)| format!("{what} {s:.1} s"))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {
     let run = ledger::latest(conn, name).await?;
     let run = ledger::command(conn, run.id, to, &actor()).await?;
     println!("run {} of {name} is {}", run.id, run.state.name());
     Ok(())
-}
-
-async fn check(
-    settings: &Settings,
-    database: &Database,
-    conn: &mut PgConnection,
-    definition: &Definition,
-) -> Result<(), MigrateError> {
-    let keyset = Keyset::resolve(conn, definition).await?;
-    let app = App::new(settings.clone(), database.options.clone());
-    let found = verify(&app.pool, &settings.migration, definition, &keyset).await?;
-    app.pool.close().await;
-    match found.first_range {
-        Some(key) if found.pending > 0 => Err(MigrateError::Pending(found.pending, key)),
-        _ => {
-            println!("{}: {} rows, none pending", definition.name, found.rows);
-            Ok(())
-        }
-    }
 }
 
 async fn standalone(

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use sqlx::postgres::PgConnection;
 
+use super::checksum::Checksum;
 use super::definition::{Definition, DefinitionError};
 use super::keyset::{Keyset, KeysetError};
-use super::ledger::{self, LedgerError, Run};
+use super::ledger::{self, Beginning, LedgerError, Run};
 use super::sweep::VerifyError;
+use super::undo::Direction;
 use crate::db::PoolError;
 
 /// Why it was not done.
@@ -67,8 +69,66 @@ pub async fn start(
     definition: &Definition,
     actor: &str,
 ) -> Result<Run, ControlError> {
-    Keyset::resolve(conn, definition).await?;
-    Ok(ledger::enqueue(conn, &definition.name, &definition.text, actor).await?)
+    let start = Beginning::Start(Direction::Up);
+    check(conn, definition).await?;
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
+}
+
+/// Queues a run of `definition` that goes on where the last one was cancelled or failed, when that
+/// was of exactly this definition.
+///
+/// # Errors
+/// [`ControlError`] says what to do.
+pub async fn start_from_last(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    actor: &str,
+) -> Result<Run, ControlError> {
+    let keyset = check(conn, definition).await?;
+    let Some(end) = keyset.last(conn).await? else {
+        return start(conn, definition, actor).await;
+    };
+    let beginning = Beginning::FromLast(&end);
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, beginning).await?)
+}
+
+/// Queues a run of the statement for the way back.
+///
+/// # Errors
+/// [`ControlError::Definition`] when none is declared; [`ControlError::Ledger`] when the migration
+/// has never run.
+pub async fn undo(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    actor: &str,
+) -> Result<Run, ControlError> {
+    let back = definition.clone().towards(Direction::Down);
+    let back = back.ok_or_else(|| DefinitionError::NoWayBack(definition.name.clone()))?;
+    check(conn, &back).await?;
+    ledger::latest(conn, &definition.name).await?;
+    let start = Beginning::Start(Direction::Down);
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
+}
+
+/// Refuses what could not run, or could not be certified at the end.
+async fn check(conn: &mut PgConnection, definition: &Definition) -> Result<Keyset, ControlError> {
+    let keyset = Keyset::resolve(conn, definition).await?;
+    let checksum = Checksum::new(definition, &keyset);
+    if let Err(err) = checksum.check(conn, &keyset).await {
+        return Err(match &err {
+            sqlx::Error::Database(db) => DefinitionError::Invalid {
+                name: definition.name.clone(),
+                problem: format!(
+                    "the columns for the certificate cannot be read: {}; name them with `-- \
+                     checksum: …`",
+                    db.message()
+                ),
+            }
+            .into(),
+            _ => err.into(),
+        });
+    }
+    Ok(keyset)
 }
 
 /// The declared migrations, each with its newest run.

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 use rust_embed::RustEmbed;
 
+use super::columns;
+use super::undo::{self, Down};
+
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
 
@@ -28,7 +31,8 @@ pub const TEMPLATE: &str = "\
 -- pending: new_column IS NULL
 --
 -- Further keys: `key` (the columns of a unique index, when it is not the primary key), `alias` (the
--- name that the statement gives the table), `batch_first` and `batch_max` (rows).
+-- name that the statement gives the table), `batch_first` and `batch_max` (rows), `checksum` (the
+-- columns that the certificate covers). A second statement below a line `-- down` is the way back.
 
 UPDATE the_table
    SET new_column = old_column
@@ -61,8 +65,13 @@ pub struct Definition {
     pub batch_first: Option<u32>,
     /// Rows of a batch at most, where the author knows better than the default.
     pub batch_max: Option<u32>,
+    /// The columns beside the key that the certificate's checksums cover, where the author names
+    /// them; see [`Definition::certified`].
+    pub checksum: Vec<String>,
     /// The statement, with `:range`.
     pub statement: String,
+    /// The way back.
+    pub down: Option<Down>,
     /// The whole file.
     pub text: String,
 }
@@ -86,6 +95,9 @@ pub enum DefinitionError {
         /// Where it was looked for.
         dir: String,
     },
+    /// The file has one statement only.
+    #[error("`{0}` declares no way back; write one below a line `-- down` in its file")]
+    NoWayBack(String),
     /// The directory or file could not be read.
     #[error("cannot read {path}: {source}")]
     Read {
@@ -112,6 +124,16 @@ impl Definition {
     pub fn qualifier(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.table)
     }
+
+    /// The columns beside the key that the certificate's checksums cover: those that the header
+    /// names, else those that a plain UPDATE assigns, else none.
+    pub fn certified(&self) -> Vec<String> {
+        if self.checksum.is_empty() {
+            columns::assigned(&self.statement, &self.table)
+        } else {
+            self.checksum.clone()
+        }
+    }
 }
 
 fn parse(name: &str, text: &str) -> Result<Definition, String> {
@@ -131,7 +153,15 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         header.read(line.trim_start().trim_start_matches('-').trim())?;
     }
     let body: Vec<&str> = text.lines().skip(body_at).collect();
-    let statement = check_statement(&body.join("\n"))?;
+    let (up, down) = undo::split(&body)?;
+    let statement = check_statement(&up)?;
+    let down = match down {
+        None => None,
+        Some((pending, text)) => Some(Down {
+            pending,
+            statement: check_statement(&text).map_err(|p| format!("below `-- down`: {p}"))?,
+        }),
+    };
     let required = |value: Option<String>, key: &str| {
         value.ok_or_else(|| format!("the header lacks `-- {key}: …`"))
     };
@@ -145,7 +175,9 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         pending: required(header.pending, "pending")?,
         batch_first: header.batch_first,
         batch_max: header.batch_max,
+        checksum: header.checksum,
         statement,
+        down,
         text: text.to_owned(),
     })
 }
@@ -160,6 +192,7 @@ struct Header {
     pending: Option<String>,
     batch_first: Option<u32>,
     batch_max: Option<u32>,
+    checksum: Vec<String>,
 }
 
 impl Header {
@@ -186,8 +219,13 @@ impl Header {
             "table" => &mut self.table,
             "alias" => &mut self.alias,
             "pending" => &mut self.pending,
-            "key" => {
-                self.key = value.split(',').map(|c| c.trim().to_owned()).collect();
+            "key" | "checksum" => {
+                let columns = value.split(',').map(|c| c.trim().to_owned()).collect();
+                if key == "key" {
+                    self.key = columns;
+                } else {
+                    self.checksum = columns;
+                }
                 return Ok(());
             }
             "batch_first" => {
@@ -201,7 +239,7 @@ impl Header {
             _ => {
                 return Err(format!(
                     "`-- {key}:` is not known; the keys are title, owner, table, alias, key, \
-                     pending, batch_first and batch_max"
+                     pending, batch_first, batch_max and checksum"
                 ));
             }
         };

@@ -175,6 +175,58 @@ impl Keyset {
         definition.statement.replace(RANGE, &condition)
     }
 
+    /// Selects `expressions` over the keys after `$1` (from the beginning, when `from_start`) up to
+    /// `$2`.
+    pub fn select(&self, from_start: bool, expressions: &str) -> String {
+        let between = self.between(&self.qualifier, from_start);
+        format!("{} WHERE {between}", self.select_all(expressions))
+    }
+
+    /// Selects `expressions` over the whole table.
+    pub fn select_all(&self, expressions: &str) -> String {
+        let Self {
+            table, qualifier, ..
+        } = self;
+        let alias = if qualifier == table {
+            String::new()
+        } else {
+            format!(" AS {qualifier}")
+        };
+        format!("SELECT {expressions} FROM {table}{alias}")
+    }
+
+    /// A query of the key's columns, `k0`, `k1`, … and `further` ones that returns nothing. In a
+    /// UNION it gives the others the columns' types and collations.
+    pub fn no_keys(&self, further: &str) -> String {
+        let keys = self.columns.iter().enumerate();
+        let keys = keys.map(|(i, c)| format!("walked.{} AS k{i}", c.name));
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        format!(
+            "(SELECT {keys}{further} FROM {} AS walked LIMIT 0)",
+            self.table
+        )
+    }
+
+    /// The names that [`Self::no_keys`] gives the key's columns.
+    pub fn numbered(&self) -> Vec<String> {
+        (0..self.columns.len()).map(|i| format!("k{i}")).collect()
+    }
+
+    /// The elements of the text array `array` as values of the key's columns.
+    pub fn cast(&self, array: &str) -> String {
+        let values = self.columns.iter().enumerate();
+        let values = values.map(|(i, c)| format!("({array})[{}]::{}", i + 1, c.type_name));
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The key's columns, as the statement knows them.
+    pub fn columns(&self) -> Vec<String> {
+        let names = self.columns.iter();
+        names
+            .map(|c| format!("{}.{}", self.qualifier, c.name))
+            .collect()
+    }
+
     /// Of the next `$3` keys after `$1` up to `$2`: the last one, how many there are, and how many
     /// of their rows `pending` is true for (`NULL` when that was not asked).
     pub fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {

@@ -6,6 +6,9 @@
 //! that proves by the declared predicate that nothing was missed.
 
 pub mod batch;
+pub mod certificate;
+pub mod checksum;
+pub mod columns;
 pub mod control;
 pub mod definition;
 pub mod governor;
@@ -16,4 +19,6 @@ pub mod plan;
 pub mod progress;
 pub mod retry;
 pub mod runner;
+pub mod spent;
 pub mod sweep;
+pub mod undo;

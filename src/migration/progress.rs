@@ -3,27 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
-use super::ledger::{Phase, Run, State};
+use super::ledger::{self, Phase, Run, SetAside, State};
 
 /// The rate is taken over this many seconds.
 const RATE_WINDOW_S: f64 = 10.0;
-
-/// A range that is set aside.
-#[derive(Clone, Debug, FromRow, Serialize, ToSchema)]
-pub struct SetAside {
-    /// Exclusive; absent from the beginning of the table.
-    pub lower_key: Option<Vec<String>>,
-    /// Inclusive.
-    pub upper_key: Vec<String>,
-    /// The SQLSTATE of the error.
-    pub sqlstate: Option<String>,
-    /// The error.
-    pub error: String,
-}
 
 /// A run with what people want to know about it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -59,13 +45,7 @@ impl Progress {
         .bind(RATE_WINDOW_S)
         .fetch_one(&mut *conn)
         .await?;
-        let set_aside = sqlx::query_as(
-            "SELECT lower_key, upper_key, sqlstate, error FROM evenkeel.quarantine
-              WHERE run_id = $1 AND resolved_at IS NULL ORDER BY id DESC LIMIT 20",
-        )
-        .bind(run.id)
-        .fetch_all(conn)
-        .await?;
+        let set_aside = ledger::set_aside(conn, run.id, 20).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
             let age = age.and_then(|age| age.to_std().ok());
@@ -89,13 +69,13 @@ impl Progress {
     }
 }
 
-/// The planner's estimate can be too low, so a share never exceeds 1, and reaches it only when the
-/// main phase has ended.
+/// The ledger keeps the share, so that neither a pause nor a new estimate makes it jump back. The
+/// planner's estimate can be too low, so it never exceeds 1, and reaches it only when the main phase
+/// has ended.
 fn done(run: &Run) -> Option<f64> {
     if run.phase == Phase::Sweep || run.state == State::Completed {
         return Some(1.0);
     }
     run.end_key.as_ref()?;
-    let total = run.rows_estimate.unwrap_or(0).max(run.rows_seen).max(1);
-    Some((run.rows_seen as f64 / total as f64).min(0.999))
+    Some(run.share_done)
 }

@@ -46,7 +46,15 @@ pub fn of_t() -> String {
 
 impl Fixture {
     pub async fn new() -> Self {
-        let database = server::empty_database().await;
+        Self::at(server::empty_database().await).await
+    }
+
+    /// Another engine on `other`'s database.
+    pub async fn beside(other: &Self) -> Self {
+        Self::at(other.database.clone()).await
+    }
+
+    async fn at(database: PgConnectOptions) -> Self {
         let limits = Limits {
             acquire: Duration::from_secs(5),
             hold: Some(Duration::from_secs(10)),

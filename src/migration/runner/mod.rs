@@ -4,6 +4,7 @@
 //! connection, a restart) the run is read again and goes on from there, so whether an interrupted
 //! COMMIT took effect need not be known.
 
+mod repair;
 mod rest;
 mod walk;
 
@@ -18,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::batch::begin;
+use super::certificate::{self, IssueError};
 use super::definition::Definition;
 use super::governor::{Governor, Sensors};
 use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
 use super::pace::Pace;
 use super::retry::{Failure, Patience};
+use super::spent::Spent;
 use crate::class::Class;
 use crate::config::{Engine, Pace as PaceSettings};
 use crate::db::Pool;
@@ -89,6 +92,7 @@ struct Drive<'a> {
     keyset: Keyset,
     pace: watch::Receiver<Pace>,
     renewed: Instant,
+    spent: Spent,
 }
 
 impl Runner {
@@ -225,7 +229,8 @@ impl Runner {
         lease: Lease,
         pace: watch::Receiver<Pace>,
     ) -> Result<Drive<'_>, Interrupt> {
-        let definition = Definition::parse(&run.migration, &run.definition)
+        let definition = run
+            .declared()
             .map_err(|err| Interrupt::Broken(err.to_string()))?;
         let resolve = async |conn: &mut PgConnection| {
             let mut tx = begin(conn, &self.engine).await?;
@@ -247,6 +252,7 @@ impl Runner {
             keyset,
             pace,
             renewed: Instant::now(),
+            spent: Spent::default(),
         })
     }
 
@@ -265,8 +271,11 @@ impl Runner {
         let finish = async |conn: &mut PgConnection| {
             let mut tx = conn.begin().await?;
             let done = ledger::finish(&mut tx, lease, to, error, &self.holder).await?;
+            if done && to == State::Completed {
+                certificate::issue(&mut tx, lease.run).await?;
+            }
             tx.commit().await?;
-            Ok::<_, Failure>(done)
+            Ok::<_, IssueError>(done)
         };
         match self.pool.run(Class::Background, finish).await {
             Ok(done) => done,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Drive, End, Interrupt};
 use crate::migration::ledger::{self, State};
 use crate::migration::pace::Order;
+use crate::migration::spent::waited_for;
 
 impl Drive<'_> {
     /// Waits until the pace lets a batch begin, renewing the lease meanwhile.
@@ -13,14 +14,20 @@ impl Drive<'_> {
             if self.runner.stop.is_cancelled() {
                 return Err(Interrupt::End(End::ShutDown));
             }
-            if self.pace.borrow_and_update().order == Order::Work {
-                return self.renew_if_due().await;
-            }
+            let reason = {
+                let pace = self.pace.borrow_and_update();
+                (pace.order != Order::Work).then(|| waited_for(&pace))
+            };
             self.renew_if_due().await?;
+            let Some(reason) = reason else {
+                return Ok(());
+            };
+            let since = Instant::now();
             tokio::select! {
                 _ = self.pace.changed() => {}
                 () = self.runner.stop.cancelled() => {}
             }
+            self.spent.on(&reason, since.elapsed());
         }
     }
 
@@ -30,21 +37,27 @@ impl Drive<'_> {
         let since = Instant::now();
         loop {
             self.renew_if_due().await?;
-            let rest = self.pace.borrow_and_update().rest(took);
+            let (rest, reason) = {
+                let pace = self.pace.borrow_and_update();
+                (pace.rest(took), waited_for(&pace))
+            };
             let left = rest.saturating_sub(since.elapsed());
             if left.is_zero() || self.runner.stop.is_cancelled() {
                 return Ok(());
             }
+            let slept = Instant::now();
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
                 _ = self.pace.changed() => {}
                 () = self.runner.stop.cancelled() => {}
             }
+            self.spent.on(&reason, slept.elapsed());
         }
     }
 
-    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
-    pub(super) async fn rest(&mut self, time: Duration) -> Result<(), Interrupt> {
+    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep. The time counts as
+    /// spent on `reason`.
+    pub(super) async fn rest(&mut self, reason: &str, time: Duration) -> Result<(), Interrupt> {
         let until = Instant::now() + time;
         loop {
             self.renew_if_due().await?;
@@ -52,29 +65,49 @@ impl Drive<'_> {
             if left.is_zero() || self.runner.stop.is_cancelled() {
                 return Ok(());
             }
+            let slept = Instant::now();
             self.runner
                 .pause(left.min(self.runner.engine.lease / 3))
                 .await;
+            self.spent.on(reason, slept.elapsed());
         }
     }
 
-    /// Extends the lease once a third of it has gone, says how fast we go and why, and hears
-    /// whether an operator wants something else.
+    /// Extends the lease once a third of it has gone, says how fast we go and why and what time was
+    /// spent on, and hears whether an operator wants something else.
     async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
         let length = self.runner.engine.lease;
         if self.renewed.elapsed() < (length / 3).min(Duration::from_millis(500)) {
             return Ok(());
         }
-        let pace = serde_json::to_value(&*self.pace.borrow()).unwrap_or_default();
-        let lease = self.lease;
-        let state = self
-            .query(async |conn| Ok(ledger::renew(conn, lease, length, &pace).await?))
-            .await?;
-        self.renewed = Instant::now();
-        match state {
+        match self.renew().await? {
             Some(State::Running) => Ok(()),
             Some(_) => Err(Interrupt::End(End::Stopped)),
             None => Err(Interrupt::End(End::LeaseLost)),
+        }
+    }
+
+    async fn renew(&mut self) -> Result<Option<State>, Interrupt> {
+        let length = self.runner.engine.lease;
+        let pace = serde_json::to_value(&*self.pace.borrow()).unwrap_or_default();
+        let (lease, spent) = (self.lease, self.spent.to_json());
+        let state = self
+            .query(async |conn| Ok(ledger::renew(conn, lease, length, &pace, &spent).await?))
+            .await?;
+        self.spent.clear();
+        self.renewed = Instant::now();
+        Ok(state)
+    }
+
+    /// Tells the ledger what time was spent on since the last renewal, when the work on the run ends
+    /// in order. What cannot be told is lost: it is under a second.
+    pub(super) async fn tell_at_end(&mut self, interrupt: &Interrupt) {
+        let in_order = matches!(
+            interrupt,
+            Interrupt::Broken(_) | Interrupt::End(End::Completed | End::Stopped | End::ShutDown)
+        );
+        if in_order {
+            let _ = self.renew().await;
         }
     }
 }
