@@ -24,6 +24,7 @@ ALTER TABLE evenkeel.runs
 
 ALTER TABLE evenkeel.batches
     ADD COLUMN retries     integer NOT NULL DEFAULT 0,  -- tries that failed since the batch before
+    ADD COLUMN took_ms     real,      -- how long the batch worked
     ADD COLUMN retried_for text,      -- SQLSTATE of the last of them
     ADD COLUMN checksum    numeric;   -- of a sweep's range in which nothing was pending
 

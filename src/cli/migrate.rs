@@ -11,6 +11,7 @@ use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
+mod plan;
 mod proof;
 
 use super::database::{Database, DatabaseError};
@@ -21,7 +22,6 @@ use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::governor::Sensors;
 use crate::migration::keyset::KeysetError;
 use crate::migration::ledger::{self, LedgerError, Phase, Run, State};
-use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
 use crate::migration::runner::{End, Runner};
@@ -44,10 +44,13 @@ enum Command {
     },
     /// Show the declared migrations and the state of their newest run.
     List,
-    /// Try one batch, roll it back, and predict.
+    /// Try batches all over the table, roll them back, and predict.
     Plan {
         /// Name of the migration: its file without `.sql`.
         name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Queue a run; a shop process takes it.
     Start {
@@ -208,7 +211,7 @@ async fn dispatch(
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
         Command::List => list(settings, conn).await,
-        Command::Plan { name } => show_plan(conn, &load(&name)?).await,
+        Command::Plan { name, json } => plan::show(settings, conn, &load(&name)?, json).await,
         Command::Start { name, from_last } => {
             let definition = load(&name)?;
             let run = if from_last {
@@ -291,32 +294,6 @@ async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), Migrat
     Ok(())
 }
 
-async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
-    let plan = plan(conn, definition).await?;
-    println!("{}: {}", definition.name, definition.title);
-    println!(
-        "  walks     {} by {} (index {})",
-        definition.table, plan.key, plan.index
-    );
-    println!(
-        "  rows      about {}, of which about {} are pending",
-        plan.rows, plan.pending
-    );
-    println!(
-        "  sample    {} rows passed, {} changed and rolled back, {:.1} ms",
-        plan.sample_rows, plan.sample_changed, plan.sample_ms
-    );
-    let time = Duration::try_from_secs_f64(plan.full_speed_s).unwrap_or_default();
-    println!(
-        "  time      about {} at full speed; longer while shoppers need the database",
-        HumanDuration(time)
-    );
-    for warning in plan.warnings {
-        println!("  warning   {warning}");
-    }
-    Ok(())
-}
-
 async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), MigrateError> {
     let terminal = console::Term::stdout();
     loop {
@@ -355,12 +332,16 @@ fn headline(progress: &Progress) -> String {
 fn describe(progress: &Progress) -> String {
     let mut lines = vec![headline(progress)];
     if let Some(rate) = progress.rows_per_s {
-        let eta = progress
-            .eta_s
-            .and_then(|s| Duration::try_from_secs_f64(s).ok());
-        let eta = eta.map_or(String::new(), |eta| {
-            format!(", done in about {}", HumanDuration(eta))
-        });
+        let human = |s: f64| Duration::try_from_secs_f64(s).ok().map(HumanDuration);
+        let eta = |s: Option<f64>| s.and_then(human);
+        let eta = match (
+            progress.eta.and_then(|e| eta(e.p50_s)),
+            progress.eta.and_then(|e| eta(e.p90_s)),
+        ) {
+            (Some(p50), Some(p90)) => format!(", done in about {p50} (P90 {p90})"),
+            (Some(p50), None) => format!(", done in about {p50}, or much later"),
+            (None, _) => String::new(),
+        };
         lines.push(format!("  {rate:.0} rows/s{eta}"));
     }
     if let (State::Running, Some(pace)) = (progress.run.state, &progress.run.pace) {

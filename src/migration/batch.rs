@@ -97,12 +97,14 @@ impl Batch<'_> {
                 .await?;
             changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
         }
-        let next_rows = next_size(self.rows, began.elapsed(), self.target, settings);
+        let took = began.elapsed();
+        let next_rows = next_size(self.rows, took, self.target, settings);
         let done = Done {
             range: &range,
             changed,
             next_rows,
             tries: self.tries,
+            took,
             checksum: checksum.as_deref(),
         };
         let Some(state) = ledger::commit(&mut tx, self.lease, settings.lease, &done).await? else {

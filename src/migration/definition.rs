@@ -157,9 +157,9 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
     let statement = check_statement(&up)?;
     let down = match down {
         None => None,
-        Some((pending, text)) => Some(Down {
+        Some(Down { pending, statement }) => Some(Down {
             pending,
-            statement: check_statement(&text).map_err(|p| format!("below `-- down`: {p}"))?,
+            statement: check_statement(&statement).map_err(|p| format!("below `-- down`: {p}"))?,
         }),
     };
     let required = |value: Option<String>, key: &str| {

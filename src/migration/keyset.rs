@@ -184,15 +184,19 @@ impl Keyset {
 
     /// Selects `expressions` over the whole table.
     pub fn select_all(&self, expressions: &str) -> String {
+        format!("SELECT {expressions} FROM {}", self.from())
+    }
+
+    /// The table, with the name that the statement gives it.
+    pub fn from(&self) -> String {
         let Self {
             table, qualifier, ..
         } = self;
-        let alias = if qualifier == table {
-            String::new()
+        if qualifier == table {
+            table.clone()
         } else {
-            format!(" AS {qualifier}")
-        };
-        format!("SELECT {expressions} FROM {table}{alias}")
+            format!("{table} AS {qualifier}")
+        }
     }
 
     /// A query of the key's columns, `k0`, `k1`, … and `further` ones that returns nothing. In a

@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod columns;
 pub mod control;
 pub mod definition;
+pub mod eta;
 pub mod governor;
 pub mod keyset;
 pub mod ledger;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
+use super::eta::{self, Eta};
 use super::ledger::{self, Phase, Run, SetAside, State};
 
 /// The rate is taken over this many seconds.
@@ -21,8 +22,8 @@ pub struct Progress {
     pub done: Option<f64>,
     /// Rows passed per second of late.
     pub rows_per_s: Option<f64>,
-    /// Seconds that the main phase still takes at that rate. The sweep only reads and is short.
-    pub eta_s: Option<f64>,
+    /// When the main phase will be done, by the spread of the recent rates.
+    pub eta: Option<Eta>,
     /// Whether the lease is held by a process that still renews it.
     pub driven: bool,
     /// Ranges that are set aside, the newest 20.
@@ -45,7 +46,7 @@ impl Progress {
         .bind(RATE_WINDOW_S)
         .fetch_one(&mut *conn)
         .await?;
-        let set_aside = ledger::set_aside(conn, run.id, 20).await?;
+        let set_aside = ledger::set_aside(&mut *conn, run.id, 20).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
             let age = age.and_then(|age| age.to_std().ok());
@@ -56,12 +57,15 @@ impl Progress {
                     .clamp(0.1, RATE_WINDOW_S)
         });
         let left = (run.rows_estimate.unwrap_or(0) - run.rows_seen).max(0);
+        let eta = if run.state == State::Running && run.phase == Phase::Main {
+            eta::predict(left, &rates(conn, &run).await?)
+        } else {
+            None
+        };
         Ok(Self {
             done: done(&run),
             rows_per_s: rate,
-            eta_s: rate
-                .filter(|_| run.phase == Phase::Main)
-                .map(|rate| left as f64 / rate),
+            eta,
             driven: driven && run.state == State::Running,
             set_aside,
             run,
@@ -78,4 +82,35 @@ fn done(run: &Run) -> Option<f64> {
     }
     run.end_key.as_ref()?;
     Some(run.share_done)
+}
+
+/// Rows per second of the main phase in windows of equal length, under the present lease and not
+/// longer ago than [`eta::PAST_S`]: a pause or the death of a process says nothing of the rate.
+async fn rates(conn: &mut PgConnection, run: &Run) -> Result<Vec<f64>, sqlx::Error> {
+    let windows = i32::try_from(eta::WINDOWS).unwrap_or(i32::MAX);
+    sqlx::query_scalar(
+        "WITH recent AS (
+             SELECT committed_at, rows_seen
+               FROM (SELECT * FROM evenkeel.batches WHERE run_id = $1
+                      ORDER BY number DESC LIMIT 20000) AS last
+              WHERE lease_token = $2 AND phase = 'main'
+                AND committed_at > clock_timestamp() - make_interval(secs => $3)),
+         past AS (
+             SELECT since, windows, extract(epoch FROM clock_timestamp() - since)::float8 / windows AS length
+               -- A window of fewer batches would tell of the batches and not of the rate.
+               FROM (SELECT min(committed_at) AS since, least($4, count(*) / 4)::int AS windows
+                       FROM recent) AS counted
+              WHERE windows > 0)
+         SELECT (coalesce(sum(rows_seen), 0) / length)::float8
+           FROM past CROSS JOIN LATERAL generate_series(0, windows - 1) AS w
+           LEFT JOIN recent ON committed_at > since + make_interval(secs => w * length)
+                           AND committed_at <= since + make_interval(secs => (w + 1) * length)
+          GROUP BY w, length",
+    )
+    .bind(run.id)
+    .bind(run.lease_token)
+    .bind(eta::PAST_S)
+    .bind(windows)
+    .fetch_all(conn)
+    .await
 }

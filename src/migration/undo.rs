@@ -39,8 +39,8 @@ pub struct Down {
     pub statement: String,
 }
 
-/// The text of the statement below the header, and that below the marker with its condition.
-pub(super) fn split(body: &[&str]) -> Result<(String, Option<(Option<String>, String)>), String> {
+/// The text of the statement below the header, and the way back, its statement not checked yet.
+pub(super) fn split(body: &[&str]) -> Result<(String, Option<Down>), String> {
     let Some(marker) = body.iter().position(|line| line.trim() == MARKER) else {
         return Ok((body.join("\n"), None));
     };
@@ -62,7 +62,8 @@ pub(super) fn split(body: &[&str]) -> Result<(String, Option<(Option<String>, St
             }
         }
     }
-    Ok((up.join("\n"), Some((pending, down[comments..].join("\n")))))
+    let statement = down[comments..].join("\n");
+    Ok((up.join("\n"), Some(Down { pending, statement })))
 }
 
 impl Definition {

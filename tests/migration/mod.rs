@@ -8,6 +8,7 @@ mod keys;
 mod kill;
 mod leases;
 mod plans;
+mod prediction;
 mod proof;
 mod refusals;
 mod repair;

@@ -101,6 +101,8 @@ pub struct Done<'a> {
     pub next_rows: u32,
     /// What came to nothing before it.
     pub tries: &'a Tries,
+    /// How long it has worked.
+    pub took: Duration,
     /// Of a sweep's range in which nothing is pending.
     pub checksum: Option<&'a str>,
 }
@@ -134,8 +136,8 @@ pub async fn commit(
          batch AS (
              INSERT INTO evenkeel.batches
                     (run_id, number, phase, lower_key, upper_key, rows_seen, rows_changed, lease_token,
-                     retries, retried_for, checksum)
-             SELECT id, batches, phase, $3, $4, $5, $6, lease_token, $10, $11, $13::numeric FROM run)
+                     retries, retried_for, checksum, took_ms)
+             SELECT id, batches, phase, $3, $4, $5, $6, lease_token, $10, $11, $13::numeric, $14 FROM run)
          SELECT state FROM run",
     )
     .bind(lease.run)
@@ -151,6 +153,7 @@ pub async fn commit(
     .bind(&done.tries.sqlstate)
     .bind(done.tries.cancelled)
     .bind(done.checksum)
+    .bind(done.took.as_secs_f32() * 1e3)
     .fetch_optional(conn)
     .await
 }

@@ -1,0 +1,100 @@
+//! A prediction, printed.
+
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanDuration};
+use sqlx::postgres::PgConnection;
+
+use super::MigrateError;
+use crate::config::Settings;
+use crate::migration::definition::Definition;
+use crate::migration::plan::{Plan, Quantiles, plan};
+
+pub(super) async fn show(
+    settings: &Settings,
+    conn: &mut PgConnection,
+    definition: &Definition,
+    json: bool,
+) -> Result<(), MigrateError> {
+    let plan = plan(conn, definition, &settings.migration).await?;
+    if json {
+        let text = serde_json::to_string_pretty(&plan).unwrap_or_default();
+        println!("{text}");
+    } else {
+        println!("{}", describe(definition, &plan));
+    }
+    Ok(())
+}
+
+fn takes(quantiles: Quantiles) -> String {
+    let human = |s: f64| HumanDuration(Duration::try_from_secs_f64(s).unwrap_or_default());
+    format!(
+        "about {} (P90 {})",
+        human(quantiles.p50_s),
+        human(quantiles.p90_s)
+    )
+}
+
+fn bytes(bytes: f64) -> HumanBytes {
+    HumanBytes(bytes as u64)
+}
+
+fn describe(definition: &Definition, plan: &Plan) -> String {
+    let passed: i64 = plan.samples.iter().map(|s| s.rows).sum();
+    let changed: i64 = plan.samples.iter().map(|s| s.changed).sum();
+    let mut lines = vec![
+        format!("{}: {}", definition.name, definition.title),
+        format!(
+            "  walks     {} by {} (index {})",
+            definition.table, plan.key, plan.index
+        ),
+        format!(
+            "  rows      about {}, of which about {} are pending",
+            plan.rows, plan.pending
+        ),
+        format!(
+            "  samples   {}: {passed} rows passed, {changed} changed and rolled back",
+            plan.samples.len()
+        ),
+    ];
+    if let Some(full) = plan.full_speed {
+        lines.push(format!("  time      {} at full speed", takes(full)));
+    }
+    if let Some(recent) = &plan.at_recent_duty {
+        lines.push(format!(
+            "            {} at the duty of recent runs, {:.0} %",
+            takes(recent.takes),
+            recent.duty * 100.0
+        ));
+    }
+    for hour in &plan.by_hour {
+        lines.push(format!(
+            "            {} when started at {:02}:00 UTC, duty {:.0} %",
+            takes(hour.takes),
+            hour.hour,
+            hour.duty * 100.0
+        ));
+    }
+    if let Some(wal) = &plan.wal {
+        lines.push(format!(
+            "  WAL       {}, {:.0} bytes per row",
+            bytes(wal.total),
+            wal.per_row
+        ));
+    }
+    if let Some(bloat) = &plan.bloat {
+        lines.push(format!(
+            "  bloat     up to {} of old row versions until vacuum ({:.0} rows of {} bytes, {:.0} % \
+             HOT, {} indexes)",
+            bytes(bloat.bytes),
+            bloat.dead_rows,
+            bloat.row_bytes,
+            bloat.hot_share * 100.0,
+            bloat.indexes
+        ));
+    }
+    for obstacle in &plan.obstacles {
+        lines.push(format!("  look at   {obstacle}"));
+    }
+    lines.join("\n")
+}
