@@ -141,11 +141,11 @@ async fn a_plan_of_a_plain_table_finds_nothing_and_one_of_an_empty_table_is_no_e
         "UPDATE t SET done = true WHERE :range",
     );
     let plan = plan_of(&mut fixture, &text).await;
-    let of_t: Vec<_> = plan.obstacles.iter().collect();
-    assert!(
-        !of_t.iter().any(|o| o.contains("t_") || o.contains(" t ")),
-        "{of_t:?}"
-    );
+    // Slots and transactions are the whole server's, and other tests have theirs.
+    let of_server =
+        |o: &&String| o.starts_with("replication slot") || o.starts_with("a transaction");
+    let of_t: Vec<_> = plan.obstacles.iter().filter(|o| !of_server(o)).collect();
+    assert!(of_t.is_empty(), "{of_t:?}");
     assert!(plan.bloat.unwrap().hot_share > 0.9);
     fixture.run("TRUNCATE t").await;
     let plan = plan_of(&mut fixture, &text).await;

@@ -42,7 +42,12 @@ const QUESTIONS: [&str; 8] = [
                     AND (attname = ANY($2) OR quote_ident(attname) = ANY($2))))
       ORDER BY conname",
     "SELECT format('%s was never analysed: ANALYZE it, or estimates and ETA are blind', $1::text)
-       FROM pg_class WHERE oid = to_regclass($1) AND reltuples < 0",
+       FROM pg_class AS c
+      WHERE c.oid = to_regclass($1)
+        AND (reltuples < 0 OR reltuples > 0 AND NOT EXISTS (
+                 -- CREATE INDEX counts the rows, but knows nothing else of them.
+                 SELECT FROM pg_stats WHERE tablename = c.relname
+                    AND schemaname = (SELECT nspname FROM pg_namespace WHERE oid = c.relnamespace)))",
     "SELECT format('replication slot %s is inactive and keeps all WAL since %s: the run''s WAL stays on disk',
                    slot_name, restart_lsn)
        FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL",
