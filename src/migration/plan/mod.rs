@@ -1,0 +1,149 @@
+//! What a run would do, found out without doing it: samples over the whole key range in transactions
+//! that are rolled back, what follows from them, and what could stall the run.
+
+mod history;
+mod obstacles;
+mod predict;
+mod sample;
+mod space;
+
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+use super::definition::Definition;
+use super::keyset::{Keyset, KeysetError};
+use crate::config::Engine;
+
+pub use history::Hour;
+pub use predict::Quantiles;
+pub use sample::Sample;
+pub use space::Bloat;
+
+/// A prediction.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The key columns with their types.
+    pub key: String,
+    /// The unique index that serves the walk.
+    pub index: String,
+    /// Rows of the table, by the planner's estimate.
+    pub rows: i64,
+    /// Rows still pending, by the planner's estimate.
+    pub pending: i64,
+    /// The batches that were tried and rolled back.
+    pub samples: Vec<Sample>,
+    /// Samples that failed, by their error.
+    pub failures: Vec<String>,
+    /// How long the main phase takes at full duty, in seconds; `None` without a sample.
+    pub full_speed: Option<Quantiles>,
+    /// The same at the duty of the recent runs; `None` without a history.
+    pub at_recent_duty: Option<AtDuty>,
+    /// The same by the hour (UTC) at which it is started, for the hours that runs have worked in.
+    pub by_hour: Vec<Hour>,
+    /// Bytes of WAL per row passed, and of the whole run; `None` without a sample.
+    pub wal: Option<Wal>,
+    /// Space that the old versions of rows take.
+    pub bloat: Option<Bloat>,
+    /// What could stall the run or make it slow.
+    pub obstacles: Vec<String>,
+}
+
+/// A prediction at a duty.
+#[derive(Debug, Serialize)]
+pub struct AtDuty {
+    /// The share of the time that the recent runs worked.
+    pub duty: f64,
+    /// How long the main phase takes, in seconds.
+    #[serde(flatten)]
+    pub takes: Quantiles,
+}
+
+/// Write-ahead log.
+#[derive(Debug, Serialize)]
+pub struct Wal {
+    /// Bytes per row that the walk passes.
+    pub per_row: f64,
+    /// Bytes of the whole run.
+    pub total: f64,
+}
+
+/// Tries batches all over the table, rolls each of them back, and predicts. Takes about five seconds
+/// and rests between the samples as long as they take. The rows that the samples changed leave dead
+/// versions behind, as any UPDATE that is rolled back.
+///
+/// # Errors
+/// [`KeysetError`] when the table cannot be walked, or every sample fails for the same reason as a
+/// run would.
+pub async fn plan(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    settings: &Engine,
+) -> Result<Plan, KeysetError> {
+    let keyset = Keyset::resolve(conn, definition).await?;
+    let estimate = keyset.estimate(conn).await?;
+    let (rows, _) = planned(conn, definition, None).await?;
+    let (pending, _) = planned(conn, definition, Some(&definition.pending)).await?;
+    let rows = if estimate > 0 { estimate } else { rows };
+    let tried = sample::take(conn, definition, &keyset, settings, rows).await?;
+    let mut obstacles = obstacles::find(conn, definition, settings).await?;
+    obstacles.extend(tried.scans.iter().cloned());
+    if let Some(failure) = tried.failures.first() {
+        obstacles.push(format!(
+            "{} of {} samples failed, for example because: {failure}",
+            tried.failures.len(),
+            tried.failures.len() + tried.samples.len()
+        ));
+    }
+    let full_speed = predict::duration(&tried.samples, rows);
+    let history = history::read(conn).await?;
+    let seen: i64 = tried.samples.iter().map(|s| s.rows).sum();
+    let wal: i64 = tried.samples.iter().map(|s| s.wal_bytes).sum();
+    let per_row = wal as f64 / seen.max(1) as f64;
+    let changed: i64 = tried.samples.iter().map(|s| s.changed).sum();
+    let changed = changed as f64 / seen.max(1) as f64 * rows as f64;
+    Ok(Plan {
+        key: keyset.describe(),
+        index: keyset.index.clone(),
+        rows,
+        pending,
+        at_recent_duty: full_speed.zip(history.duty).map(|(full, duty)| AtDuty {
+            duty,
+            takes: full.slowed(1.0 / duty),
+        }),
+        by_hour: full_speed.map_or_else(Vec::new, |full| history.by_hour(full)),
+        full_speed,
+        wal: (seen > 0).then_some(Wal {
+            per_row,
+            total: per_row * rows as f64,
+        }),
+        bloat: space::bloat(conn, definition, rows, changed).await?,
+        obstacles,
+        samples: tried.samples,
+        failures: tried.failures,
+    })
+}
+
+/// How many rows the planner believes a condition selects, and their width in bytes. Unlike the
+/// table's statistics this is not blind for a table that was never analysed: it knows its pages.
+async fn planned(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    condition: Option<&str>,
+) -> Result<(i64, i64), sqlx::Error> {
+    let alias = definition
+        .alias
+        .as_ref()
+        .map_or(String::new(), |alias| format!(" AS {alias}"));
+    let sql = format!(
+        "EXPLAIN (FORMAT JSON) SELECT * FROM {}{alias} WHERE ({}) AND ({})",
+        definition.table,
+        definition.scope.as_deref().unwrap_or("true"),
+        condition.unwrap_or("true")
+    );
+    let row = conn.fetch_one(AssertSqlSafe(sql)).await?;
+    let plan: serde_json::Value = row.try_get(0)?;
+    let plan = &plan[0]["Plan"];
+    let number = |key: &str| plan[key].as_f64().unwrap_or(0.0) as i64;
+    Ok((number("Plan Rows"), number("Plan Width")))
+}
