@@ -78,6 +78,73 @@ async fn a_plan_is_right_about_a_table_whose_beginning_is_unlike_its_end() {
 }
 
 #[tokio::test]
+async fn a_plan_does_not_bloat_a_small_table_and_is_right_about_it_all_the_same() {
+    let mut fixture = Fixture::new().await;
+    fixture.engine.batch_max = 1000;
+    fixture
+        .run(
+            "CREATE TABLE t (id bigint PRIMARY KEY, done boolean) WITH (autovacuum_enabled = off);
+             INSERT INTO t SELECT generate_series(1, 6000), false; ANALYZE t",
+        )
+        .await;
+    let text = migration(
+        "-- table: t\n-- pending: NOT done",
+        "UPDATE t SET done = (SELECT count(*) >= 0 FROM generate_series(1, 30) WHERE t.id > 0) WHERE :range",
+    );
+    let size = "SELECT pg_relation_size('t')";
+    let before = fixture.count(size).await;
+    let plan = plan_of(&mut fixture, &text).await;
+    let after = fixture.count(size).await;
+    assert!(
+        after * 100 <= before * 115,
+        "grew from {before} to {after} bytes"
+    );
+    let passed: i64 = plan.samples.iter().map(|s| s.rows).sum();
+    assert!(
+        plan.samples.len() >= 15 && passed <= 600,
+        "{passed} rows passed"
+    );
+    let full = plan.full_speed.unwrap();
+    assert_eq!(fixture.migrate(&text).await.0, End::Completed);
+    let worked = "SELECT sum(took_ms)::bigint FROM evenkeel.batches WHERE phase = 'main'";
+    let worked = fixture.count(worked).await as f64 / 1e3;
+    // Samples of a few rows cost several times as much per row as batches do.
+    assert!(
+        (0.33..3.0).contains(&(full.p50_s / worked)),
+        "predicted {full:?}, took {worked} s"
+    );
+    // Hardly any rows.
+    fixture.run("DELETE FROM t WHERE id > 7").await;
+    let plan = plan_of(&mut fixture, &text).await;
+    assert_eq!((plan.rows, plan.pending), (7, 0));
+    assert_eq!(plan.samples.iter().map(|s| s.rows).sum::<i64>(), 1);
+}
+
+#[tokio::test]
+async fn a_plan_does_not_take_bloat_for_pending_rows() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            "CREATE TABLE t (id bigint PRIMARY KEY, done boolean) WITH (autovacuum_enabled = off);
+             INSERT INTO t SELECT i, i % 2 = 0 FROM generate_series(1, 30000) AS i; ANALYZE t",
+        )
+        .await;
+    // Old versions of every row, of which the statistics know nothing.
+    for _ in 0..3 {
+        fixture
+            .run("BEGIN; UPDATE t SET done = done; ROLLBACK")
+            .await;
+    }
+    let text = migration(
+        "-- table: t\n-- pending: NOT done",
+        "UPDATE t SET done = true WHERE :range",
+    );
+    let plan = plan_of(&mut fixture, &text).await;
+    assert_eq!(plan.rows, 30_000);
+    assert!((13_000..17_000).contains(&plan.pending), "{}", plan.pending);
+}
+
+#[tokio::test]
 async fn a_plan_names_what_could_stall_the_run() {
     let mut fixture = Fixture::with_rows(100).await;
     fixture.engine.statement_timeout = Duration::from_millis(50);

@@ -9,7 +9,7 @@ mod space;
 
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use super::definition::Definition;
 use super::keyset::{Keyset, KeysetError};
@@ -20,6 +20,9 @@ pub use predict::Quantiles;
 pub use sample::Sample;
 pub use space::Bloat;
 
+/// The rows of a table of no more than so many are counted.
+const COUNTED: i64 = 20_000;
+
 /// A prediction.
 #[derive(Debug, Serialize)]
 pub struct Plan {
@@ -27,9 +30,9 @@ pub struct Plan {
     pub key: String,
     /// The unique index that serves the walk.
     pub index: String,
-    /// Rows of the table, by the planner's estimate.
+    /// Rows of the table: counted when they are few, else by the planner's estimate.
     pub rows: i64,
-    /// Rows still pending, by the planner's estimate.
+    /// Rows still pending: counted when the table has few rows, else by the planner's estimate.
     pub pending: i64,
     /// The batches that were tried and rolled back.
     pub samples: Vec<Sample>,
@@ -69,8 +72,8 @@ pub struct Wal {
 }
 
 /// Tries batches all over the table, rolls each of them back, and predicts. Takes about five seconds
-/// and rests between the samples as long as they take. The rows that the samples changed leave dead
-/// versions behind, as any UPDATE that is rolled back.
+/// and rests between the samples as long as they take. The rows that the samples changed, a tenth of the
+/// table at most, leave dead versions behind, as any UPDATE that is rolled back.
 ///
 /// # Errors
 /// [`KeysetError`] when the table cannot be walked, or every sample fails for the same reason as a
@@ -81,10 +84,7 @@ pub async fn plan(
     settings: &Engine,
 ) -> Result<Plan, KeysetError> {
     let keyset = Keyset::resolve(conn, definition).await?;
-    let estimate = keyset.estimate(conn).await?;
-    let (rows, _) = planned(conn, definition, None).await?;
-    let (pending, _) = planned(conn, definition, Some(&definition.pending)).await?;
-    let rows = if estimate > 0 { estimate } else { rows };
+    let Rows { rows, pending } = Rows::of(conn, definition, &keyset, settings).await?;
     let tried = sample::take(conn, definition, &keyset, settings, rows).await?;
     let mut obstacles = obstacles::find(conn, definition, settings).await?;
     obstacles.extend(tried.scans.iter().cloned());
@@ -95,7 +95,7 @@ pub async fn plan(
             tried.failures.len() + tried.samples.len()
         ));
     }
-    let full_speed = predict::duration(&tried.samples, rows);
+    let full_speed = predict::duration(&tried.samples, rows, &sample::sizing(definition, settings));
     let history = history::read(conn).await?;
     let seen: i64 = tried.samples.iter().map(|s| s.rows).sum();
     let wal: i64 = tried.samples.iter().map(|s| s.wal_bytes).sum();
@@ -122,6 +122,66 @@ pub async fn plan(
         samples: tried.samples,
         failures: tried.failures,
     })
+}
+
+/// How many rows there are, and how many of them are pending.
+struct Rows {
+    rows: i64,
+    pending: i64,
+}
+
+impl Rows {
+    async fn of(
+        conn: &mut PgConnection,
+        definition: &Definition,
+        keyset: &Keyset,
+        settings: &Engine,
+    ) -> Result<Self, sqlx::Error> {
+        let (all, _) = planned(conn, definition, None).await?;
+        let estimate = keyset.estimate(conn).await?;
+        let rows = if estimate > 0 { estimate } else { all };
+        if rows <= COUNTED
+            && let Some(counted) = Self::count(conn, definition, keyset, settings).await?
+        {
+            return Ok(counted);
+        }
+        // The planner takes every page to be as full as the pages were when it last looked, so of a
+        // bloated table it is right about the share and not about the number.
+        let (pending, _) = planned(conn, definition, Some(&definition.pending)).await?;
+        let share = (pending as f64 / all.max(1) as f64).min(1.0);
+        Ok(Self {
+            rows,
+            pending: (share * rows as f64).round() as i64,
+        })
+    }
+
+    /// `None` when that takes longer than a batch may: few rows in many pages.
+    async fn count(
+        conn: &mut PgConnection,
+        definition: &Definition,
+        keyset: &Keyset,
+        settings: &Engine,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let begin = format!(
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}",
+            settings.statement_timeout.as_millis()
+        );
+        let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
+        let sql = format!(
+            "SELECT count(*), count(*) FILTER (WHERE ({})) FROM {} WHERE ({})",
+            definition.pending,
+            keyset.from(),
+            definition.scope.as_deref().unwrap_or("true"),
+        );
+        let counted = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *tx).await;
+        tx.rollback().await?;
+        match counted {
+            Ok((rows, pending)) => Ok(Some(Self { rows, pending })),
+            // Cancelled by the timeout.
+            Err(sqlx::Error::Database(err)) if err.code().as_deref() == Some("57014") => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
 }
 
 /// How many rows the planner believes a condition selects, and their width in bytes. Unlike the

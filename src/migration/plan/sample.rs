@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::predict::Sizing;
 use crate::config::Engine;
 use crate::migration::batch::{begin, next_size};
 use crate::migration::definition::Definition;
@@ -17,6 +18,11 @@ use crate::migration::retry::Failure;
 const AT_LEAST: usize = 20;
 /// Samples at most.
 const AT_MOST: usize = 100;
+/// One row in so many is passed by all samples together at most: what they change and roll back stays
+/// in the table until vacuum.
+const SHARE: i64 = 10;
+/// Every second sample is smaller by this factor.
+const SMALLER: u32 = 3;
 /// The time for all of them.
 const BUDGET: Duration = Duration::from_secs(5);
 /// A table of so many rows is read as a whole to find places; of a longer one some pages are.
@@ -66,20 +72,23 @@ pub(super) async fn take(
         return Ok(tried);
     };
     let began = Instant::now();
-    let most = settings
-        .batch_max
-        .min(definition.batch_max.unwrap_or(u32::MAX))
-        // Places that overlap would be no samples.
-        .min(u32::try_from(rows / 10).unwrap_or(u32::MAX))
+    let mut budget = (rows / SHARE).max(1);
+    let sizing = sizing(definition, settings);
+    let most = sizing
+        .max
+        .min(u32::try_from(budget * 3 / 2).unwrap_or(u32::MAX) / AT_LEAST as u32)
         .max(1);
-    let first = definition.batch_first.unwrap_or(settings.batch_first);
-    let mut size = first.min(most);
+    let mut size = sizing.first.min(most);
     for place in places(conn, keyset, rows).await? {
         let enough = tried.samples.len() >= AT_LEAST;
         let out_of_time = began.elapsed() > if enough { BUDGET } else { BUDGET * 2 };
-        if tried.samples.len() >= AT_MOST || out_of_time {
+        if tried.samples.len() >= AT_MOST || out_of_time || budget <= 0 {
             break;
         }
+        // Two sizes tell what a batch costs from what its rows do.
+        let is_small = tried.samples.len() % 2 == 1;
+        let part = if is_small { size / SMALLER } else { size };
+        let part = part.clamp(1, u32::try_from(budget).unwrap_or(u32::MAX));
         let started = Instant::now();
         match one(
             conn,
@@ -88,14 +97,17 @@ pub(super) async fn take(
             settings,
             &place,
             &end,
-            size,
+            part,
             &mut tried.scans,
         )
         .await
         {
             Ok(Some(sample)) => {
                 let took = Duration::from_secs_f64(sample.ms / 1e3);
-                size = next_size(size, took, settings.batch_target, settings).min(most);
+                if !is_small {
+                    size = next_size(part, took, settings.batch_target, settings).min(most);
+                }
+                budget -= sample.rows;
                 tried.samples.push(sample);
             }
             Ok(None) => {}
@@ -118,6 +130,22 @@ pub(super) async fn take(
         tokio::time::sleep(started.elapsed().min(Duration::from_millis(100))).await;
     }
     Ok(tried)
+}
+
+/// How the engine sizes the batches of a run of `definition`.
+pub(super) fn sizing(definition: &Definition, settings: &Engine) -> Sizing {
+    let max = settings
+        .batch_max
+        .min(definition.batch_max.unwrap_or(u32::MAX));
+    Sizing {
+        first: definition
+            .batch_first
+            .unwrap_or(settings.batch_first)
+            .min(max),
+        min: settings.batch_min,
+        max,
+        target_ms: settings.batch_target.as_secs_f64() * 1e3,
+    }
 }
 
 /// Keys of rows drawn at random, every row with about the same chance.
