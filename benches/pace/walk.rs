@@ -9,7 +9,7 @@ use evenkeel::config::Engine;
 use evenkeel::migration::batch::{Batch, Outcome};
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::keyset::{KeyValue, Keyset};
-use evenkeel::migration::ledger::{Lease, Phase};
+use evenkeel::migration::ledger::{Lease, Phase, Tries};
 use evenkeel::migration::retry::Failure;
 use evenkeel::pressure::LatencyReading;
 use evenkeel::pressure::latency::{FAST, SLOW};
@@ -144,6 +144,7 @@ impl Position {
             end: &self.end,
             rows: self.rows,
             target: engine.batch_target,
+            tries: &Tries::default(),
         };
         let work =
             async |conn: &mut PgConnection| batch.run(conn, engine).await.map_err(Failure::from);

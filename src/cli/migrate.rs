@@ -4,28 +4,30 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use indicatif::HumanDuration;
 use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
+
+mod plan;
+mod proof;
+mod status;
 
 use super::database::{Database, DatabaseError};
 use super::elsewhere::{Elsewhere, NoDefinitions};
 use super::lint::LintError;
 use super::standalone;
-use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
-use crate::migration::keyset::{Keyset, KeysetError};
-use crate::migration::ledger::{self, LedgerError, Phase, State, Step};
+use crate::migration::keyset::KeysetError;
+use crate::migration::ledger::{self, LedgerError, Run, State};
 use crate::migration::lint::Unsafe;
-use crate::migration::plan::plan;
 use crate::migration::progress::Progress;
 use crate::migration::retry::Failure;
-use crate::migration::sweep::{VerifyError, verify};
+use crate::migration::sweep::VerifyError;
 use crate::migration::throttle::ThrottleError;
+
+pub(super) use status::{describe, headline};
 
 /// Look at background migrations and control them.
 #[derive(Debug, clap::Args)]
@@ -55,15 +57,22 @@ enum Command {
     },
     /// Show the declared migrations and the state of their newest run.
     List,
-    /// Try one batch, roll it back, and predict.
+    /// Try batches all over the table, roll them back, and predict.
     Plan {
         /// Name of the migration: its file without `.sql`.
         name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Queue a run; a shop process takes it.
     Start {
         /// Name of the migration.
         name: String,
+        /// Go on where the last run was cancelled or failed, if it was of exactly this definition.
+        /// The final sweep covers what that run had done.
+        #[arg(long)]
+        from_last: bool,
     },
     /// Show how far a run is, how fast it goes and what limits it; without a name, all runs.
     Status {
@@ -88,8 +97,35 @@ enum Command {
         /// Name of the migration.
         name: String,
     },
-    /// Look for rows that are still pending, changing nothing. Ends with 1 if there are any.
+    /// Look for rows that are still pending, changing nothing. Ends with 1 if there are any. Ranges
+    /// that changed since the last run was certified are named.
     Verify {
+        /// Name of the migration.
+        name: String,
+        /// Read from this replica, a URL as in DATABASE_URL, instead of the database itself.
+        #[arg(long, value_name = "URL")]
+        replica: Option<String>,
+    },
+    /// Print what the last completed run certifies.
+    Certificate {
+        /// Name of the migration.
+        name: String,
+        /// As the JSON document that is stored.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Queue a run of the statement for the way back.
+    Undo {
+        /// Name of the migration.
+        name: String,
+    },
+    /// List the ranges that the newest run has set aside, with their errors.
+    Quarantine {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Let a failed or paused run try the ranges that it has set aside, after a fix.
+    Retry {
         /// Name of the migration.
         name: String,
     },
@@ -147,6 +183,9 @@ pub enum MigrateError {
     /// Rows are pending.
     #[error("{0} rows are still pending; the first before the key {1:?}")]
     Pending(i64, Vec<String>),
+    /// The address of a replica is none.
+    #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
+    Replica(#[source] sqlx::Error),
     /// The run did not complete.
     #[error("{0}")]
     Incomplete(String),
@@ -184,6 +223,9 @@ pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
             | Command::Pause { .. }
             | Command::Resume { .. }
             | Command::Cancel { .. }
+            | Command::Certificate { .. }
+            | Command::Quarantine { .. }
+            | Command::Retry { .. }
     ) || matches!(&args.command, Command::Throttle(args) if args.name().is_none());
     let settings = args.elsewhere.settings(settings, reads_none)?;
     if let Command::New { name } = &args.command {
@@ -211,15 +253,28 @@ async fn dispatch(
         Command::New { name } => create(&settings.migration.definitions, &name),
         Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
         Command::List => list(settings, conn).await,
-        Command::Plan { name } => show_plan(conn, &load(&name)?).await,
-        Command::Start { name } => {
-            let run = control::start(conn, &load(&name)?, &actor()).await?;
-            println!(
-                "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
-                run.id
-            );
+        Command::Plan { name, json } => plan::show(settings, conn, &load(&name)?, json).await,
+        Command::Start { name, from_last } => {
+            let definition = load(&name)?;
+            let run = if from_last {
+                control::start_from_last(conn, &definition, &actor()).await?
+            } else {
+                control::start(conn, &definition, &actor()).await?
+            };
+            announce(&run);
             Ok(())
         }
+        Command::Undo { name } => {
+            announce(&control::undo(conn, &load(&name)?, &actor()).await?);
+            Ok(())
+        }
+        Command::Retry { name } => {
+            let run = ledger::latest(conn, &name).await?;
+            announce(&ledger::retry(conn, run.id, &actor()).await?);
+            Ok(())
+        }
+        Command::Quarantine { name } => proof::quarantine(conn, &name).await,
+        Command::Certificate { name, json } => proof::certificate(conn, &name, json).await,
         Command::Status { name: None, .. } => {
             for run in ledger::recent(conn, 50).await? {
                 println!("{}", headline(&Progress::of(conn, run).await?));
@@ -229,7 +284,7 @@ async fn dispatch(
         Command::Status {
             name: Some(name),
             watch,
-        } => status(conn, &name, watch).await,
+        } => status::show(conn, &name, watch).await,
         Command::Pause { name } => command_run(conn, &name, State::Paused).await,
         Command::Resume { name } => command_run(conn, &name, State::Queued).await,
         Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
@@ -238,11 +293,21 @@ async fn dispatch(
             args.name().map(load).transpose()?;
             Ok(super::throttle::run(&args, conn, &actor()).await?)
         }
-        Command::Verify { name } => check(settings, database, conn, &load(&name)?).await,
+        Command::Verify { name, replica } => {
+            proof::verify(settings, database, conn, &name, replica.as_deref()).await
+        }
         Command::Run { name, duty, .. } => {
             standalone::run(settings, database, conn, &load(&name)?, duty).await
         }
     }
+}
+
+fn announce(run: &Run) {
+    let name = &run.migration;
+    println!(
+        "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
+        run.id
+    );
 }
 
 fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
@@ -276,158 +341,9 @@ async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), Migrat
     Ok(())
 }
 
-async fn show_plan(conn: &mut PgConnection, definition: &Definition) -> Result<(), MigrateError> {
-    control::refuse_unsafe(definition)?;
-    println!("{}: {}", definition.name, definition.title);
-    for (step, statements) in [
-        (Step::Expand, &definition.expand),
-        (Step::Contract, &definition.contract),
-    ] {
-        for ddl in statements {
-            println!("  {:<9} {}", step.name(), one_line(&ddl.sql));
-        }
-    }
-    if !definition.has_backfill() {
-        return Ok(());
-    }
-    let plan = match plan(conn, definition).await {
-        Err(KeysetError::Database(err)) if !definition.expand.is_empty() => {
-            println!("  sample    not possible before the expand step: {err}");
-            return Ok(());
-        }
-        plan => plan?,
-    };
-    println!(
-        "  walks     {} by {} (index {})",
-        definition.table, plan.key, plan.index
-    );
-    println!(
-        "  rows      about {}, of which about {} are pending",
-        plan.rows, plan.pending
-    );
-    println!(
-        "  sample    {} rows passed, {} changed and rolled back, {:.1} ms",
-        plan.sample_rows, plan.sample_changed, plan.sample_ms
-    );
-    let time = Duration::try_from_secs_f64(plan.full_speed_s).unwrap_or_default();
-    println!(
-        "  time      about {} at full speed; longer while shoppers need the database",
-        HumanDuration(time)
-    );
-    for warning in plan.warnings {
-        println!("  warning   {warning}");
-    }
-    Ok(())
-}
-
-async fn status(conn: &mut PgConnection, name: &str, watch: bool) -> Result<(), MigrateError> {
-    let terminal = console::Term::stdout();
-    loop {
-        let run = ledger::latest(conn, name).await?;
-        let ended = !matches!(run.state, State::Queued | State::Running | State::Paused);
-        let progress = Progress::of(conn, run).await?;
-        let text = describe(&progress);
-        println!("{text}");
-        if !watch || ended {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        if terminal.is_term() {
-            // A line that cannot be cleared is merely printed again.
-            let _ = terminal.clear_last_lines(text.lines().count());
-        }
-    }
-}
-
-pub(super) fn headline(progress: &Progress) -> String {
-    let run = &progress.run;
-    let state = match (run.state, run.step, run.phase) {
-        (State::Running, ..) if !progress.driven => "running, but its process is silent",
-        (State::Running, Some(Step::Expand), _) => "running the expand step",
-        (State::Running, Some(Step::Contract), _) => "running the contract step",
-        (State::Running, _, Phase::Sweep) => "running the final sweep",
-        (state, ..) => state.name(),
-    };
-    let done = progress
-        .done
-        .map_or(String::new(), |done| format!(", {:.1} %", done * 100.0));
-    format!(
-        "run {} of {}: {state}{done}, {} rows changed in {} batches",
-        run.id, run.migration, run.rows_changed, run.batches
-    )
-}
-
-pub(super) fn describe(progress: &Progress) -> String {
-    let mut lines = vec![headline(progress)];
-    if let Some(rate) = progress.rows_per_s {
-        let eta = progress
-            .eta_s
-            .and_then(|s| Duration::try_from_secs_f64(s).ok());
-        let eta = eta.map_or(String::new(), |eta| {
-            format!(", done in about {}", HumanDuration(eta))
-        });
-        lines.push(format!("  {rate:.0} rows/s{eta}"));
-    }
-    if let (State::Running, Some(pace)) = (progress.run.state, &progress.run.pace) {
-        let duty = pace["duty"].as_f64().unwrap_or(0.0);
-        lines.push(format!("  works {:.0} % of the time", duty * 100.0));
-        for cause in pace["causes"].as_array().into_iter().flatten() {
-            let text = |key: &str| cause[key].as_str().unwrap_or_default().to_owned();
-            lines.push(format!(
-                "  limited by {} ({}): {}",
-                text("source"),
-                text("verdict"),
-                text("reason")
-            ));
-        }
-    }
-    if let Some(error) = &progress.run.error {
-        lines.push(format!("  {error}"));
-    }
-    for statement in &progress.statements {
-        let state = match (&statement.done_at, &statement.waits_for) {
-            (Some(_), _) => "done".to_owned(),
-            (None, Some(why)) => format!("tried {} times, waits: {why}", statement.tries),
-            (None, None) => "under way".to_owned(),
-        };
-        let sql = one_line(&statement.statement);
-        lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
-    }
-    for range in &progress.set_aside {
-        lines.push(format!(
-            "  set aside: after {:?} up to {:?}: {}",
-            range.lower_key, range.upper_key, range.error
-        ));
-    }
-    lines.join("\n")
-}
-
-fn one_line(sql: &str) -> String {
-    sql.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {
     let run = ledger::latest(conn, name).await?;
     let run = ledger::command(conn, run.id, to, &actor()).await?;
     println!("run {} of {name} is {}", run.id, run.state.name());
     Ok(())
-}
-
-async fn check(
-    settings: &Settings,
-    database: &Database,
-    conn: &mut PgConnection,
-    definition: &Definition,
-) -> Result<(), MigrateError> {
-    let keyset = Keyset::resolve(conn, definition).await?;
-    let app = App::new(settings.clone(), database.options.clone());
-    let found = verify(&app.pool, &settings.migration, definition, &keyset).await?;
-    app.pool.close().await;
-    match found.first_range {
-        Some(key) if found.pending > 0 => Err(MigrateError::Pending(found.pending, key)),
-        _ => {
-            println!("{}: {} rows, none pending", definition.name, found.rows);
-            Ok(())
-        }
-    }
 }

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod database;
 pub mod demo;
+mod duration;
 pub mod elsewhere;
 pub mod lint;
 pub mod load;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::HumanDuration;
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
+use super::duration::human;
 use super::migrate::{MigrateError, actor, describe, headline};
 use crate::app::App;
 use crate::config::Settings;
@@ -64,7 +64,7 @@ pub(super) async fn run(
     match end {
         _ if completed => {
             println!("{}", headline(&progress));
-            println!("  took {}", HumanDuration(began.elapsed()));
+            println!("  took {}", human(began.elapsed()));
             Ok(())
         }
         Some(_) => Err(MigrateError::Incomplete(describe(&progress))),

@@ -301,7 +301,7 @@ async fn verify(
     let settings = Settings::default();
     let keyset = Keyset::resolve(conn, definition).await?;
     let app = App::new(settings.clone(), production.stage.options());
-    let found = sweep::verify(&app.pool, &settings.migration, definition, &keyset).await?;
+    let found = sweep::verify(&app.pool, &settings.migration, definition, &keyset, None).await?;
     app.pool.close().await;
     Ok(found.is_complete() && count_pending(conn).await? == 0)
 }

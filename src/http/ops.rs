@@ -16,6 +16,7 @@ use super::error::{ApiError, Kind};
 use super::extract::{self, Path, bearer};
 use crate::app::App;
 use crate::class::Class;
+use crate::migration::certificate::{self, Certificate};
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::keyset::Keyset;
@@ -36,6 +37,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(resume))
         .routes(routes!(cancel))
         .routes(routes!(check))
+        .routes(routes!(proof))
 }
 
 /// Proof that the request carries the admin token.
@@ -72,6 +74,9 @@ impl From<ControlError> for ApiError {
             ControlError::Definition(err @ DefinitionError::Read { .. }) => Self::internal(&err),
             ControlError::Definition(DefinitionError::Unknown { .. }) => {
                 Self::not_found("migration")
+            }
+            ControlError::Definition(err @ DefinitionError::NoWayBack(_)) => {
+                Self::new(Kind::CONFLICT, err.to_string())
             }
             ControlError::Definition(err) => Self::field("name", err.to_string()),
             ControlError::Unsafe(err) => Self::field("name", err.to_string()),
@@ -226,16 +231,37 @@ async fn check(
     _: Operator,
     Path(run): Path<i64>,
 ) -> Result<Json<Verification>, ApiError> {
-    let (definition, keyset) = app
+    let (definition, keyset, proof) = app
         .pool
         .run(Class::Background, async |conn| {
             let run = ledger::find(conn, run).await?;
-            let definition = Definition::parse(&run.migration, &run.definition)?;
+            let definition = run.declared()?;
             let keyset = Keyset::resolve(conn, &definition).await?;
-            Ok::<_, ControlError>((definition, keyset))
+            let proof = certificate::of_run(conn, run.id).await?;
+            Ok::<_, ControlError>((definition, keyset, proof))
         })
         .await?;
     let engine = &app.settings.migration;
-    let found = verify(&app.pool, engine, &definition, &keyset).await;
+    let found = verify(&app.pool, engine, &definition, &keyset, proof.as_ref()).await;
     Ok(Json(found.map_err(ControlError::from)?))
+}
+
+/// Show what a completed run certifies.
+#[utoipa::path(get, path = "/ops/migrations/{run}/certificate", tag = "operations",
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
+    responses((status = OK, body = Certificate)))]
+async fn proof(
+    State(app): State<App>,
+    _: Operator,
+    Path(run): Path<i64>,
+) -> Result<Json<Certificate>, ApiError> {
+    let proof = app
+        .pool
+        .run(Class::Background, async |conn| {
+            Ok::<_, ControlError>(certificate::of_run(conn, run).await?)
+        })
+        .await?;
+    proof
+        .map(Json)
+        .ok_or_else(|| ApiError::not_found("certificate"))
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 
+use super::checksum::Checksum;
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, Range, TEXT_FORMS};
-use super::ledger::{self, Done, Lease, Phase, State};
+use super::ledger::{self, Done, Lease, Phase, State, Tries};
 use crate::config::Engine;
 
 /// What a batch is to do.
@@ -31,6 +32,8 @@ pub struct Batch<'a> {
     pub rows: u32,
     /// How long the batch should take.
     pub target: Duration,
+    /// What came to nothing before it.
+    pub tries: &'a Tries,
 }
 
 /// How a batch that did not fail ended.
@@ -70,15 +73,23 @@ impl Batch<'_> {
         let name = session_name(&self.definition.name, self.lease.run, &what);
         let mut tx = begin_as(conn, settings, &name).await?;
         let sweeping = self.phase == Phase::Sweep;
-        let pending = sweeping.then_some(self.definition.pending.as_str());
         let Self { keyset, cursor, .. } = *self;
         let range = keyset
-            .next(&mut tx, cursor, self.end, self.rows, pending)
+            .next(&mut tx, cursor, self.end, self.rows, None)
             .await?;
-        let Some(range) = range else {
+        let Some(mut range) = range else {
             tx.rollback().await?;
             return Ok(Outcome::Exhausted);
         };
+        let mut checksum = None;
+        if sweeping {
+            // Counted and summed by one statement, so that what is certified is what was proved.
+            let summed = Checksum::new(self.definition, keyset)
+                .read(&mut tx, self.definition, keyset, cursor, &range.upper)
+                .await?;
+            (range.seen, range.todo) = (summed.rows, Some(summed.pending));
+            checksum = (summed.pending == 0).then(|| summed.checksum.to_string());
+        }
         let mut changed = 0;
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
@@ -90,11 +101,15 @@ impl Batch<'_> {
                 .await?;
             changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
         }
-        let next_rows = next_size(self.rows, began.elapsed(), self.target, settings);
+        let took = began.elapsed();
+        let next_rows = next_size(self.rows, took, self.target, settings);
         let done = Done {
             range: &range,
             changed,
             next_rows,
+            tries: self.tries,
+            took,
+            checksum: checksum.as_deref(),
         };
         let Some(state) = ledger::commit(&mut tx, self.lease, settings.lease, &done).await? else {
             tx.rollback().await?;

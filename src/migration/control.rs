@@ -4,11 +4,13 @@ use std::path::Path;
 
 use sqlx::postgres::PgConnection;
 
+use super::checksum::Checksum;
 use super::definition::{Definition, DefinitionError};
-use super::keyset::{Keyset, KeysetError};
-use super::ledger::{self, LedgerError, Run};
+use super::keyset::{self, Keyset, KeysetError};
+use super::ledger::{self, Beginning, LedgerError, Run};
 use super::lint::{self, Unsafe};
 use super::sweep::VerifyError;
+use super::undo::Direction;
 use crate::db::PoolError;
 
 /// Why it was not done.
@@ -74,9 +76,76 @@ pub async fn start(
     refuse_unsafe(definition)?;
     // What the expand step creates cannot be looked up yet.
     if definition.expand.is_empty() && definition.has_backfill() {
-        Keyset::resolve(conn, definition).await?;
+        check(conn, definition).await?;
     }
-    Ok(ledger::enqueue(conn, &definition.name, &definition.text, actor).await?)
+    let start = Beginning::Start(Direction::Up);
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
+}
+
+/// Queues a run of `definition` that goes on where the last one was cancelled or failed, when that
+/// was of exactly this definition.
+///
+/// # Errors
+/// [`ControlError`] says what to do.
+pub async fn start_from_last(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    actor: &str,
+) -> Result<Run, ControlError> {
+    refuse_unsafe(definition)?;
+    let walked = if definition.expand.is_empty() {
+        check(conn, definition).await?
+    } else {
+        Keyset::resolve(conn, definition).await?
+    };
+    let mut tx = keyset::reading(conn).await?;
+    let end = walked.last(&mut tx).await?;
+    tx.commit().await?;
+    let Some(end) = end else {
+        return start(conn, definition, actor).await;
+    };
+    let beginning = Beginning::FromLast(&end);
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, beginning).await?)
+}
+
+/// Queues a run of the statement for the way back.
+///
+/// # Errors
+/// [`ControlError::Definition`] when none is declared; [`ControlError::Ledger`] when the migration
+/// has never run.
+pub async fn undo(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    actor: &str,
+) -> Result<Run, ControlError> {
+    refuse_unsafe(definition)?;
+    let back = definition.clone().towards(Direction::Down);
+    let back = back.ok_or_else(|| DefinitionError::NoWayBack(definition.name.clone()))?;
+    check(conn, &back).await?;
+    ledger::latest(conn, &definition.name).await?;
+    let start = Beginning::Start(Direction::Down);
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
+}
+
+/// Refuses what could not run, or could not be certified at the end.
+async fn check(conn: &mut PgConnection, definition: &Definition) -> Result<Keyset, ControlError> {
+    let keyset = Keyset::resolve(conn, definition).await?;
+    let checksum = Checksum::new(definition, &keyset);
+    if let Err(err) = checksum.check(conn, &keyset).await {
+        return Err(match &err {
+            sqlx::Error::Database(db) => DefinitionError::Invalid {
+                name: definition.name.clone(),
+                problem: format!(
+                    "the columns for the certificate cannot be read: {}; name them with `-- \
+                     checksum: …`",
+                    db.message()
+                ),
+            }
+            .into(),
+            _ => err.into(),
+        });
+    }
+    Ok(keyset)
 }
 
 /// Refuses a definition in which the lint finds something without a reasoned exception.

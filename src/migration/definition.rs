@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use rust_embed::RustEmbed;
 
 use super::change::{self, Ddl, Sections};
+use super::columns;
+use super::undo::{self, Down};
 
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
@@ -31,8 +33,9 @@ pub const TEMPLATE: &str = "\
 --
 -- Further keys: `key` (the columns of a unique index, when it is not the primary key), `where` (the
 -- predicate of a partial unique index), `alias` (the name that the statement gives the table),
--- `batch_first` and `batch_max` (rows). Schema statements before and after it stand under
--- `-- step: expand` and `-- step: contract`, and it under `-- step: backfill`.
+-- `batch_first` and `batch_max` (rows), `checksum` (the columns that the certificate covers). A second
+-- statement below a line `-- down` is the way back. Schema statements before and after stand under
+-- `-- step: expand` and `-- step: contract`, and these two under `-- step: backfill`.
 
 UPDATE the_table
    SET new_column = old_column
@@ -69,8 +72,13 @@ pub struct Definition {
     pub batch_first: Option<u32>,
     /// Rows of a batch at most, where the author knows better than the default.
     pub batch_max: Option<u32>,
+    /// The columns beside the key that the certificate's checksums cover, where the author names
+    /// them; see [`Definition::certified`].
+    pub checksum: Vec<String>,
     /// The statement, with `:range`; empty where there is no backfill.
     pub statement: String,
+    /// The way back.
+    pub down: Option<Down>,
     /// Schema statements that run before the statement; none in a plain migration.
     pub expand: Vec<Ddl>,
     /// Schema statements that run once nothing is pending; none in a plain migration.
@@ -98,6 +106,9 @@ pub enum DefinitionError {
         /// Where it was looked for.
         dir: String,
     },
+    /// The file has one statement only.
+    #[error("`{0}` declares no way back; write one below a line `-- down` in its file")]
+    NoWayBack(String),
     /// The directory or file could not be read.
     #[error("cannot read {path}: {source}")]
     Read {
@@ -134,6 +145,16 @@ impl Definition {
     pub fn sections(&self) -> Sections {
         change::split(&self.text, header_lines(&self.text)).unwrap_or_default()
     }
+
+    /// The columns beside the key that the certificate's checksums cover: those that the header
+    /// names, else those that a plain UPDATE assigns, else none.
+    pub fn certified(&self) -> Vec<String> {
+        if self.checksum.is_empty() {
+            columns::assigned(&self.statement, &self.table)
+        } else {
+            self.checksum.clone()
+        }
+    }
 }
 
 /// Lines of the comment at the beginning of a file.
@@ -158,19 +179,30 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         header.read(line.trim_start().trim_start_matches('-').trim())?;
     }
     let sections = change::split(text, body_at)?;
+    undo::refuse_outside(&sections)?;
     let expand = change::statements(&sections.expand)?;
     let contract = change::statements(&sections.contract)?;
     let without_backfill =
         change::is_blank(&sections.backfill) && expand.len() + contract.len() > 0;
-    let statement = if without_backfill {
+    let (statement, down) = if without_backfill {
         if header.pending.is_some() {
             return Err("the header has `-- pending: …`, but there is no backfill".to_owned());
         }
         header.table.get_or_insert_default();
         header.pending.get_or_insert_default();
-        String::new()
+        (String::new(), None)
     } else {
-        check_statement(&sections.backfill)?
+        let lines: Vec<&str> = sections.backfill.lines().collect();
+        let (up, down) = undo::split(&lines)?;
+        let down = match down {
+            None => None,
+            Some(Down { pending, statement }) => Some(Down {
+                pending,
+                statement: check_statement(&statement)
+                    .map_err(|p| format!("below `-- down`: {p}"))?,
+            }),
+        };
+        (check_statement(&up)?, down)
     };
     let required = |value: Option<String>, key: &str| {
         value.ok_or_else(|| format!("the header lacks `-- {key}: …`"))
@@ -186,7 +218,9 @@ fn parse(name: &str, text: &str) -> Result<Definition, String> {
         pending: required(header.pending, "pending")?,
         batch_first: header.batch_first,
         batch_max: header.batch_max,
+        checksum: header.checksum,
         statement,
+        down,
         expand,
         contract,
         text: text.to_owned(),
@@ -204,6 +238,7 @@ struct Header {
     pending: Option<String>,
     batch_first: Option<u32>,
     batch_max: Option<u32>,
+    checksum: Vec<String>,
 }
 
 impl Header {
@@ -231,8 +266,13 @@ impl Header {
             "alias" => &mut self.alias,
             "where" => &mut self.scope,
             "pending" => &mut self.pending,
-            "key" => {
-                self.key = value.split(',').map(|c| c.trim().to_owned()).collect();
+            "key" | "checksum" => {
+                let columns = value.split(',').map(|c| c.trim().to_owned()).collect();
+                if key == "key" {
+                    self.key = columns;
+                } else {
+                    self.checksum = columns;
+                }
                 return Ok(());
             }
             "batch_first" => {
@@ -246,7 +286,7 @@ impl Header {
             _ => {
                 return Err(format!(
                     "`-- {key}:` is not known; the keys are title, owner, table, alias, key, \
-                     where, pending, batch_first and batch_max"
+                     where, pending, batch_first, batch_max and checksum"
                 ));
             }
         };

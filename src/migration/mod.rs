@@ -8,9 +8,13 @@
 //! [`lint`].
 
 pub mod batch;
+pub mod certificate;
 pub mod change;
+pub mod checksum;
+pub mod columns;
 pub mod control;
 pub mod definition;
+pub mod eta;
 pub mod governor;
 pub mod keyset;
 pub mod ledger;
@@ -21,7 +25,9 @@ pub mod progress;
 pub mod retry;
 pub mod runner;
 pub mod sampler;
+pub mod spent;
 pub mod sweep;
 pub mod throttle;
 pub mod trust;
 pub mod turns;
+pub mod undo;

@@ -3,27 +3,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
-use super::ledger::{self, Phase, Run, State, Statement};
+use super::eta::{self, Eta};
+use super::ledger::{self, Phase, Run, SetAside, State, Statement};
 
 /// The rate is taken over this many seconds.
 const RATE_WINDOW_S: f64 = 10.0;
-
-/// A range that is set aside.
-#[derive(Clone, Debug, FromRow, Serialize, ToSchema)]
-pub struct SetAside {
-    /// Exclusive; absent from the beginning of the table.
-    pub lower_key: Option<Vec<String>>,
-    /// Inclusive.
-    pub upper_key: Vec<String>,
-    /// The SQLSTATE of the error.
-    pub sqlstate: Option<String>,
-    /// The error.
-    pub error: String,
-}
 
 /// A run with what people want to know about it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -35,8 +22,8 @@ pub struct Progress {
     pub done: Option<f64>,
     /// Rows passed per second of late.
     pub rows_per_s: Option<f64>,
-    /// Seconds that the main phase still takes at that rate. The sweep only reads and is short.
-    pub eta_s: Option<f64>,
+    /// When the main phase will be done, by the spread of the recent rates.
+    pub eta: Option<Eta>,
     /// Whether the lease is held by a process that still renews it.
     pub driven: bool,
     /// Ranges that are set aside, the newest 20.
@@ -61,13 +48,7 @@ impl Progress {
         .bind(RATE_WINDOW_S)
         .fetch_one(&mut *conn)
         .await?;
-        let set_aside = sqlx::query_as(
-            "SELECT lower_key, upper_key, sqlstate, error FROM evenkeel.quarantine
-              WHERE run_id = $1 AND resolved_at IS NULL ORDER BY id DESC LIMIT 20",
-        )
-        .bind(run.id)
-        .fetch_all(&mut *conn)
-        .await?;
+        let set_aside = ledger::set_aside(&mut *conn, run.id, 20).await?;
         let statements = ledger::statements(conn, run.id).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
@@ -79,13 +60,16 @@ impl Progress {
                     .clamp(0.1, RATE_WINDOW_S)
         });
         let left = estimate(&run).map(|rows| (rows - run.rows_seen).max(0));
+        let eta = match left {
+            Some(left) if run.state == State::Running && run.phase == Phase::Main => {
+                eta::predict(left, &rates(conn, &run).await?)
+            }
+            _ => None,
+        };
         Ok(Self {
             done: done(&run),
             rows_per_s: rate,
-            eta_s: rate
-                .filter(|_| run.phase == Phase::Main)
-                .zip(left)
-                .map(|(rate, left)| left as f64 / rate),
+            eta,
             driven: driven && run.state == State::Running,
             set_aside,
             statements,
@@ -99,13 +83,45 @@ fn estimate(run: &Run) -> Option<i64> {
     run.rows_estimate.filter(|rows| *rows > 0)
 }
 
-/// The planner's estimate can be too low, so a share never exceeds 1, and reaches it only when the
-/// main phase has ended.
+/// The ledger keeps the share, so that neither a pause nor a new estimate makes it jump back. The
+/// planner's estimate can be too low, so it never exceeds 1, and reaches it only when the main phase
+/// has ended.
 fn done(run: &Run) -> Option<f64> {
     if run.phase == Phase::Sweep || run.state == State::Completed {
         return Some(1.0);
     }
     run.end_key.as_ref()?;
-    let total = estimate(run)?.max(run.rows_seen);
-    Some((run.rows_seen as f64 / total as f64).min(0.999))
+    estimate(run)?;
+    Some(run.share_done)
+}
+
+/// Rows per second of the main phase in windows of equal length, under the present lease and not
+/// longer ago than [`eta::PAST_S`]: a pause or the death of a process says nothing of the rate.
+async fn rates(conn: &mut PgConnection, run: &Run) -> Result<Vec<f64>, sqlx::Error> {
+    let windows = i32::try_from(eta::WINDOWS).unwrap_or(i32::MAX);
+    sqlx::query_scalar(
+        "WITH recent AS (
+             SELECT committed_at, rows_seen
+               FROM (SELECT * FROM evenkeel.batches WHERE run_id = $1
+                      ORDER BY number DESC LIMIT 20000) AS last
+              WHERE lease_token = $2 AND phase = 'main'
+                AND committed_at > clock_timestamp() - make_interval(secs => $3)),
+         past AS (
+             SELECT since, windows, extract(epoch FROM clock_timestamp() - since)::float8 / windows AS length
+               -- A window of fewer batches would tell of the batches and not of the rate.
+               FROM (SELECT min(committed_at) AS since, least($4, count(*) / 4)::int AS windows
+                       FROM recent) AS counted
+              WHERE windows > 0)
+         SELECT (coalesce(sum(rows_seen), 0) / length)::float8
+           FROM past CROSS JOIN LATERAL generate_series(0, windows - 1) AS w
+           LEFT JOIN recent ON committed_at > since + make_interval(secs => w * length)
+                           AND committed_at <= since + make_interval(secs => (w + 1) * length)
+          GROUP BY w, length",
+    )
+    .bind(run.id)
+    .bind(run.lease_token)
+    .bind(eta::PAST_S)
+    .bind(windows)
+    .fetch_all(conn)
+    .await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ledger::LedgerError;
+use super::ledger::{LedgerError, Tries};
 use crate::db::PoolError;
 
 /// Why work on the database failed.
@@ -91,9 +91,31 @@ impl Failure {
 #[derive(Debug, Default)]
 pub struct Patience {
     failures: u32,
+    tries: Tries,
 }
 
 impl Patience {
+    /// What came to nothing since the last batch was committed.
+    pub fn tries(&self) -> &Tries {
+        &self.tries
+    }
+
+    /// A try failed.
+    pub fn note(&mut self, failure: &Failure) {
+        self.tries.failed = self.tries.failed.saturating_add(1);
+        self.tries.sqlstate = failure.sqlstate();
+    }
+
+    /// A try was cancelled in flight.
+    pub fn note_cancelled(&mut self) {
+        self.tries.cancelled += 1;
+    }
+
+    /// The ledger has been told of the tries.
+    pub fn told(&mut self) {
+        self.tries = Tries::default();
+    }
+
     /// 50 ms, doubling to 2 s.
     pub fn pause(&mut self) -> Duration {
         let pause = Duration::from_millis(50 << self.failures.min(6));
@@ -106,7 +128,7 @@ impl Patience {
         self.failures
     }
 
-    /// Something succeeded.
+    /// Something succeeded, or another thing is tried.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

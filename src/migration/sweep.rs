@@ -1,8 +1,13 @@
-//! Completeness: whether any row is still pending, by the declared predicate and nothing else.
+//! Completeness, asked again at any time: whether any row is still pending, and which of the ranges
+//! that a certificate covers have changed since.
+
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 
+use super::certificate::{Certificate, CertifiedRange};
+use super::checksum::{Checksum, Summed};
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, TEXT_FORMS};
 use crate::class::Class;
@@ -11,6 +16,8 @@ use crate::db::{Pool, PoolError};
 
 /// Rows that one statement of [`verify`] looks at.
 const ROWS: u32 = 10_000;
+/// Tries of a statement that a replica cancels because the primary's changes are in its way.
+const TRIES: u32 = 20;
 
 /// What a search for pending rows found.
 #[derive(Clone, Debug, Default, serde::Serialize, utoipa::ToSchema)]
@@ -21,6 +28,28 @@ pub struct Verification {
     pub pending: i64,
     /// The end of the first range that has pending rows.
     pub first_range: Option<KeyValue>,
+    /// The run whose certificate was compared, where there is one.
+    pub certificate: Option<i64>,
+    /// Ranges of the certificate that could be compared.
+    pub compared: usize,
+    /// Ranges of the certificate whose rows are no longer those that it certifies. The shop goes on
+    /// writing, so this is news and not a failure.
+    pub changed_since: Vec<Changed>,
+    /// Rows beyond the last range of the certificate.
+    pub arrived: i64,
+}
+
+/// A certified range whose rows are no longer the same.
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+pub struct Changed {
+    /// Exclusive; absent from the beginning of the table.
+    pub lower: Option<KeyValue>,
+    /// Inclusive.
+    pub upper: KeyValue,
+    /// Rows when it was certified.
+    pub rows_then: i64,
+    /// Rows now.
+    pub rows_now: i64,
 }
 
 impl Verification {
@@ -28,9 +57,34 @@ impl Verification {
     pub fn is_complete(&self) -> bool {
         self.pending == 0
     }
+
+    fn add(&mut self, range: &Summed, upper: &KeyValue) {
+        self.rows += range.rows;
+        self.pending += range.pending;
+        if range.pending > 0 && self.first_range.is_none() {
+            self.first_range = Some(upper.clone());
+        }
+    }
+
+    fn compare(&mut self, certified: &CertifiedRange, now: &Summed) {
+        let Some(then) = &certified.checksum else {
+            return;
+        };
+        self.compared += 1;
+        if *then != now.checksum.to_string() || certified.rows != now.rows {
+            self.changed_since.push(Changed {
+                lower: certified.lower.clone(),
+                upper: certified.upper.clone(),
+                rows_then: certified.rows,
+                rows_now: now.rows,
+            });
+        }
+    }
 }
 
-/// Walks the whole table in short read-only transactions and counts the rows still pending.
+/// Walks the whole table in short read-only transactions, counts the rows still pending, and compares
+/// the ranges of `certificate` with what they hold now. `pool` may be a replica's: nothing is
+/// written, and a statement that recovery cancels is made again.
 ///
 /// # Errors
 /// What the database or the pool says.
@@ -39,43 +93,116 @@ pub async fn verify(
     settings: &Engine,
     definition: &Definition,
     keyset: &Keyset,
+    certificate: Option<&Certificate>,
 ) -> Result<Verification, VerifyError> {
-    let mut found = Verification::default();
-    let read_only = format!(
-        "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; \
-         SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
-        settings.statement_timeout.as_millis()
-    );
+    let walk = Walk {
+        pool,
+        settings,
+        definition,
+        keyset,
+        checksum: Checksum::new(definition, keyset),
+    };
+    let mut found = Verification {
+        certificate: certificate.map(|certificate| certificate.run),
+        ..Verification::default()
+    };
+    let mut cursor = None;
+    for range in certificate.iter().flat_map(|c| &c.ranges) {
+        let now = walk.over(cursor.clone(), &range.upper, &mut found).await?;
+        found.compare(range, &now);
+        cursor = Some(range.upper.clone());
+    }
     let last = async |conn: &mut PgConnection| {
-        let mut tx = conn.begin_with(AssertSqlSafe(read_only.clone())).await?;
+        let mut tx = begin(conn, settings).await?;
         let last = keyset.last(&mut tx).await?;
         tx.commit().await?;
         Ok::<_, VerifyError>(last)
     };
-    let Some(end) = pool.run(Class::Background, last).await? else {
-        return Ok(found);
-    };
-    let mut cursor: Option<KeyValue> = None;
-    loop {
-        let step = async |conn: &mut PgConnection| {
-            let mut tx = conn.begin_with(AssertSqlSafe(read_only.clone())).await?;
-            let pending = Some(definition.pending.as_str());
-            let range = keyset
-                .next(&mut tx, cursor.as_ref(), &end, ROWS, pending)
-                .await?;
-            tx.commit().await?;
-            Ok::<_, VerifyError>(range)
-        };
-        let Some(range) = pool.run(Class::Background, step).await? else {
-            return Ok(found);
-        };
-        let todo = range.todo.unwrap_or(0);
-        found.rows += range.seen;
-        found.pending += todo;
-        if todo > 0 && found.first_range.is_none() {
-            found.first_range = Some(range.upper.clone());
+    if let Some(end) = pool.run(Class::Background, last).await? {
+        let rest = walk.over(cursor.clone(), &end, &mut found).await?;
+        if cursor.is_some() {
+            found.arrived = rest.rows;
         }
-        cursor = Some(range.upper);
+    }
+    Ok(found)
+}
+
+/// Opens a short transaction that reads the table as a batch does.
+async fn begin<'c>(
+    conn: &'c mut PgConnection,
+    settings: &Engine,
+) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    let sql = format!(
+        "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; \
+         SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = off; \
+         SET LOCAL jit = off; {TEXT_FORMS}",
+        settings.statement_timeout.as_millis()
+    );
+    conn.begin_with(AssertSqlSafe(sql)).await
+}
+
+struct Walk<'a> {
+    pool: &'a Pool,
+    settings: &'a Engine,
+    definition: &'a Definition,
+    keyset: &'a Keyset,
+    checksum: Checksum,
+}
+
+impl Walk<'_> {
+    /// Sums the keys after `cursor` up to `end`, a statement's worth at a time.
+    async fn over(
+        &self,
+        mut cursor: Option<KeyValue>,
+        end: &KeyValue,
+        found: &mut Verification,
+    ) -> Result<Summed, VerifyError> {
+        let mut sum = Summed::default();
+        while let Some((upper, part)) = self.patiently(cursor.as_ref(), end).await? {
+            found.add(&part, &upper);
+            sum.add(&part);
+            cursor = Some(upper);
+        }
+        Ok(sum)
+    }
+
+    async fn patiently(
+        &self,
+        cursor: Option<&KeyValue>,
+        end: &KeyValue,
+    ) -> Result<Option<(KeyValue, Summed)>, VerifyError> {
+        let mut tries = 1;
+        loop {
+            let step = async |conn: &mut PgConnection| self.step(conn, cursor, end).await;
+            match self.pool.run(Class::Background, step).await {
+                Err(err) if err.is_recovery_conflict() && tries < TRIES => {
+                    tokio::time::sleep(Duration::from_millis(50) * tries).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        conn: &mut PgConnection,
+        cursor: Option<&KeyValue>,
+        end: &KeyValue,
+    ) -> Result<Option<(KeyValue, Summed)>, VerifyError> {
+        let (keyset, definition) = (self.keyset, self.definition);
+        let mut tx = begin(conn, self.settings).await?;
+        let range = keyset.next(&mut tx, cursor, end, ROWS, None).await?;
+        let Some(range) = range else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        let summed = self
+            .checksum
+            .read(&mut tx, definition, keyset, cursor, &range.upper)
+            .await?;
+        tx.commit().await?;
+        Ok(Some((range.upper, summed)))
     }
 }
 
@@ -88,4 +215,16 @@ pub enum VerifyError {
     /// The database refused.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+impl VerifyError {
+    /// Whether a replica cancelled the statement, or its connection, because what the primary has
+    /// changed was in its way: `serialization_failure`, or `deadlock_detected` for its recovery.
+    fn is_recovery_conflict(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(err)) = self else {
+            return false;
+        };
+        err.code()
+            .is_some_and(|code| code == "40001" || code == "40P01")
+    }
 }

@@ -61,7 +61,15 @@ fn pool(options: &PgConnectOptions) -> Pool {
 
 impl Fixture {
     pub async fn new() -> Self {
-        let database = server::empty_database().await;
+        Self::at(server::empty_database().await).await
+    }
+
+    /// Another engine on `other`'s database.
+    pub async fn beside(other: &Self) -> Self {
+        Self::at(other.database.clone()).await
+    }
+
+    async fn at(database: PgConnectOptions) -> Self {
         let pool = pool(&database);
         Self {
             sql: database.connect().await.unwrap(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use evenkeel::migration::batch::{Batch, Outcome};
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::keyset::Keyset;
-use evenkeel::migration::ledger::{self, By, Lease, LedgerError, Phase, Run, State, TRANSITIONS};
+use evenkeel::migration::ledger::{
+    self, By, Lease, LedgerError, Phase, Run, State, TRANSITIONS, Tries,
+};
 use evenkeel::migration::runner::End;
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +53,7 @@ async fn first_batch(fixture: &mut Fixture, text: &str, lease: Lease) -> Outcome
         end: &end,
         rows: 10,
         target: Duration::from_millis(25),
+        tries: &Tries::default(),
     };
     batch.run(conn, &engine).await.unwrap()
 }
@@ -94,7 +97,9 @@ async fn whoever_lost_the_lease_writes_nothing() {
     let sql = &mut fixture.sql;
     let length = Duration::from_secs(5);
     let pace = serde_json::Value::Null;
-    let renewed = ledger::renew(sql, stale, length, &pace).await.unwrap();
+    let renewed = ledger::renew(sql, stale, length, &pace, &pace)
+        .await
+        .unwrap();
     assert_eq!(renewed, None);
     let end = vec!["100".to_owned()];
     let begun = ledger::begin_phase(sql, stale, Phase::Sweep, &end, None).await;

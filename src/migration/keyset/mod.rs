@@ -10,7 +10,7 @@ mod index;
 mod table;
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
 
 use super::definition::{Definition, RANGE};
 
@@ -25,6 +25,15 @@ pub type KeyValue = Vec<String>;
 pub const TEXT_FORMS: &str = "SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL timezone = 'UTC'; \
     SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; \
     SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'";
+
+/// Opens a read-only transaction in which keys have the text forms that the ledger stores.
+///
+/// # Errors
+/// What the database says.
+pub async fn reading(conn: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    conn.begin_with(AssertSqlSafe(format!("BEGIN READ ONLY; {TEXT_FORMS}")))
+        .await
+}
 
 /// A unique key of an existing table, and the SQL that walks it.
 #[derive(Clone, Debug)]
@@ -73,6 +82,50 @@ impl Keyset {
         definition.statement.replace(RANGE, &condition)
     }
 
+    /// Selects `expressions` over the keys after `$1` (from the beginning, when `from_start`) up to
+    /// `$2`.
+    pub fn select(&self, from_start: bool, expressions: &str) -> String {
+        let pieces = self.pieces(from_start);
+        format!(
+            "{} WHERE ({})",
+            self.select_all(expressions),
+            pieces.join(") OR (")
+        )
+    }
+
+    /// Selects `expressions` over the whole table.
+    pub fn select_all(&self, expressions: &str) -> String {
+        format!("SELECT {expressions} FROM {}", self.from())
+    }
+
+    /// A query of the key's columns, `k0`, `k1`, … and `further` ones that returns nothing. In a
+    /// UNION it gives the others the columns' types.
+    pub fn no_keys(&self, further: &str) -> String {
+        let keys = self.list(|i, c| format!("walked.{} AS k{i}", c.name));
+        format!(
+            "(SELECT {keys}{further} FROM {} AS walked LIMIT 0)",
+            self.table
+        )
+    }
+
+    /// The columns that [`Self::no_keys`] names, as an order in which keys are walked.
+    pub fn order_of_keys(&self) -> String {
+        self.list(|i, c| c.order(format!("k{i}"), false))
+    }
+
+    /// The elements of the text array `array` as values of the key's columns.
+    pub fn cast(&self, array: &str) -> String {
+        self.list(|i, c| format!("({array})[{}]::{}", i + 1, c.type_name))
+    }
+
+    /// The key's columns, as the statement knows them.
+    pub fn columns(&self) -> Vec<String> {
+        let names = self.columns.iter();
+        names
+            .map(|c| format!("{}.{}", self.qualifier, c.name))
+            .collect()
+    }
+
     /// Of the next `$3` keys after `$1` up to `$2`: the last one, how many there are, and how many
     /// of their rows `pending` is true for (`NULL` when that was not asked).
     pub fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
@@ -96,7 +149,7 @@ impl Keyset {
             _ => format!(
                 "SELECT * FROM (({})) AS pieces ORDER BY {} LIMIT $3",
                 pieces.join(") UNION ALL ("),
-                self.list(|i, c| c.order(format!("k{i}"), false)),
+                self.order_of_keys(),
             ),
         };
         format!(
@@ -114,7 +167,7 @@ impl Keyset {
     }
 
     /// The table, by the name that the statement gives it.
-    fn from(&self) -> String {
+    pub fn from(&self) -> String {
         if self.qualifier == self.table {
             self.table.clone()
         } else {
@@ -168,6 +221,26 @@ impl Keyset {
         sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_optional(conn)
             .await
+    }
+
+    /// The keys of at most `most` rows drawn at random from `percent` of the table's pages.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn draw(
+        &self,
+        conn: &mut PgConnection,
+        percent: f64,
+        most: usize,
+    ) -> Result<Vec<KeyValue>, sqlx::Error> {
+        let sql = format!(
+            "SELECT ARRAY[{}] FROM {} TABLESAMPLE SYSTEM ({percent}) WHERE {} \
+             ORDER BY random() LIMIT {most}",
+            self.list(|_, c| format!("{}.{}::text", self.qualifier, c.name)),
+            self.from(),
+            self.scope.as_deref().unwrap_or("true"),
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(conn).await
     }
 
     /// How many rows the planner believes the walk to have; -1 when it knows nothing.

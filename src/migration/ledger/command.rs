@@ -1,10 +1,22 @@
 //! What operators do to runs.
 
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::By::Operator;
 use super::State::{self, Queued};
 use super::{LedgerError, Run, find, record};
+use crate::migration::keyset::KeyValue;
+use crate::migration::undo::Direction;
+
+/// Where a run begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Beginning<'a> {
+    /// At the beginning of the table, with the change itself or on the way back.
+    Start(Direction),
+    /// Where the ended run of the same definition stopped; the table now ends at this key.
+    FromLast(&'a KeyValue),
+}
 
 /// Queues a run of `migration` on behalf of `actor`.
 ///
@@ -16,14 +28,47 @@ pub async fn enqueue(
     definition: &str,
     actor: &str,
 ) -> Result<Run, LedgerError> {
+    let start = Beginning::Start(Direction::Up);
+    enqueue_as(conn, migration, definition, actor, start).await
+}
+
+/// Queues a run of `migration` that begins as `beginning` says.
+///
+/// What an ended run has passed, a run that follows it need not pass again: its sweep reads the
+/// whole table and runs the statement wherever it still finds something to do.
+///
+/// # Errors
+/// [`LedgerError::AlreadyActive`] when one is under way; [`LedgerError::NothingToFollow`].
+pub async fn enqueue_as(
+    conn: &mut PgConnection,
+    migration: &str,
+    definition: &str,
+    actor: &str,
+    beginning: Beginning<'_>,
+) -> Result<Run, LedgerError> {
+    let (direction, follows, end) = match beginning {
+        Beginning::Start(direction) => (direction, None, None),
+        Beginning::FromLast(end) => {
+            let last = last_ended(conn, migration, definition).await?;
+            (last.direction, Some(last.id), Some(end))
+        }
+    };
     let run: Option<Run> = sqlx::query_as(
-        "INSERT INTO evenkeel.runs (migration, definition, started_by) VALUES ($1, $2, $3)
+        "INSERT INTO evenkeel.runs (migration, definition, started_by, direction, follows,
+                                    phase, cursor, end_key, batch_rows, rows_estimate, rows_seen, share_done)
+         SELECT $1, $2, $3, $4, $5, coalesce(last.phase, 'main'),
+                CASE last.phase WHEN 'main' THEN last.cursor END, $6, last.batch_rows,
+                last.rows_estimate, coalesce(last.rows_seen, 0), coalesce(last.share_done, 0)
+           FROM (SELECT) AS one LEFT JOIN evenkeel.runs AS last ON last.id = $5
          ON CONFLICT (migration) WHERE state IN ('queued', 'running', 'paused') DO NOTHING
          RETURNING *",
     )
     .bind(migration)
     .bind(definition)
     .bind(actor)
+    .bind(direction)
+    .bind(follows)
+    .bind(end)
     .fetch_optional(&mut *conn)
     .await?;
     let Some(run) = run else {
@@ -31,7 +76,45 @@ pub async fn enqueue(
         // It ended between the two statements.
         return Err(LedgerError::Database(sqlx::Error::RowNotFound));
     };
-    record(conn, run.id, actor, "queued", "").await?;
+    let detail = follows.map_or(String::new(), |last| {
+        format!("from where run {last} stopped")
+    });
+    record(conn, run.id, actor, "queued", &detail).await?;
+    Ok(run)
+}
+
+/// The newest run of `migration`, when it ended before its end and did what `definition` says.
+async fn last_ended(
+    conn: &mut PgConnection,
+    migration: &str,
+    definition: &str,
+) -> Result<Run, LedgerError> {
+    let last = super::latest(conn, migration).await?;
+    let ended = matches!(last.state, State::Cancelled | State::Failed);
+    let began = last.end_key.is_some();
+    let same = last.definition == definition && last.direction == Direction::Up;
+    if ended && began && same {
+        Ok(last)
+    } else {
+        Err(LedgerError::NothingToFollow(migration.to_owned()))
+    }
+}
+
+/// Lets a failed or paused run go on with the ranges that are set aside, before anything else.
+///
+/// # Errors
+/// [`LedgerError::NothingSetAside`], and those of [`command`].
+pub async fn retry(conn: &mut PgConnection, id: i64, actor: &str) -> Result<Run, LedgerError> {
+    if super::set_aside(conn, id, 1).await?.is_empty() {
+        return Err(LedgerError::NothingSetAside(id));
+    }
+    let mut tx = conn.begin().await?;
+    command(&mut tx, id, Queued, actor).await?;
+    let run = sqlx::query_as("UPDATE evenkeel.runs SET repairing = true WHERE id = $1 RETURNING *")
+        .bind(id)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
     Ok(run)
 }
 
@@ -80,6 +163,7 @@ pub async fn command(
         "UPDATE evenkeel.runs
             SET state = $2, error = NULL,
                 finished_at = CASE WHEN $2 = 'cancelled' THEN now() END,
+                resumed_at = CASE WHEN $2 = 'queued' THEN clock_timestamp() ELSE resumed_at END,
                 -- After a failure the sweeps are counted anew, from the beginning of the table.
                 sweep_pass = CASE state WHEN 'failed' THEN 0 ELSE sweep_pass END,
                 sweep_found = CASE state WHEN 'failed' THEN 0 ELSE sweep_found END,

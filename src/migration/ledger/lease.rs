@@ -47,8 +47,8 @@ pub async fn acquire(
     Ok(run)
 }
 
-/// Extends the lease and stores what the holder says of its pace. Returns the run's state, or
-/// `None` when the lease is lost.
+/// Extends the lease, stores what the holder says of its pace and adds `spent`, seconds by what they
+/// were spent on. Returns the run's state, or `None` when the lease is lost.
 ///
 /// # Errors
 /// What the database says.
@@ -57,17 +57,38 @@ pub async fn renew(
     lease: Lease,
     length: Duration,
     pace: &serde_json::Value,
+    spent: &serde_json::Value,
 ) -> Result<Option<State>, sqlx::Error> {
     sqlx::query_scalar(
-        "UPDATE evenkeel.runs SET lease_until = clock_timestamp() + $3, pace = $4
+        "UPDATE evenkeel.runs
+            SET lease_until = clock_timestamp() + $3, pace = $4,
+                time_spent = (
+                    SELECT coalesce(jsonb_object_agg(source, seconds), '{}')
+                      FROM (SELECT key AS source, sum(value::numeric) AS seconds
+                              FROM (SELECT * FROM jsonb_each_text(time_spent)
+                                    UNION ALL
+                                    SELECT * FROM jsonb_each_text($5)) AS parts
+                             GROUP BY key) AS sums)
           WHERE id = $1 AND lease_token = $2 RETURNING state",
     )
     .bind(lease.run)
     .bind(lease.token)
     .bind(interval(length))
     .bind(pace)
+    .bind(spent)
     .fetch_optional(conn)
     .await
+}
+
+/// Tries that came to nothing since the last batch was committed.
+#[derive(Clone, Debug, Default)]
+pub struct Tries {
+    /// Tries that failed.
+    pub failed: i32,
+    /// The SQLSTATE of the last of them.
+    pub sqlstate: Option<String>,
+    /// Tries that a critical signal cancelled in flight.
+    pub cancelled: i64,
 }
 
 /// What a batch did, for [`commit`].
@@ -79,6 +100,12 @@ pub struct Done<'a> {
     pub changed: i64,
     /// Rows of the next batch.
     pub next_rows: u32,
+    /// What came to nothing before it.
+    pub tries: &'a Tries,
+    /// How long it has worked.
+    pub took: Duration,
+    /// Of a sweep's range in which nothing is pending.
+    pub checksum: Option<&'a str>,
 }
 
 /// Moves the cursor over a batch, within the batch's own transaction. Returns the run's state, or
@@ -100,13 +127,19 @@ pub async fn commit(
                     rows_seen = rows_seen + CASE phase WHEN 'main' THEN $5 ELSE 0 END,
                     rows_changed = rows_changed + $6,
                     sweep_found = sweep_found + CASE phase WHEN 'sweep' THEN $8 ELSE 0 END,
+                    -- Of a table that was never analysed no share is known.
+                    share_done = greatest(share_done, CASE WHEN phase = 'main' AND rows_estimate > 0 THEN
+                        least(0.999, (rows_seen + $5)::float8
+                                     / greatest(rows_estimate, rows_seen + $5, 1)) ELSE 0 END),
+                    retries = retries + $10, cancelled_batches = cancelled_batches + $12,
                     lease_until = clock_timestamp() + $9
               WHERE id = $1 AND lease_token = $2 AND cursor IS NOT DISTINCT FROM $3
           RETURNING id, batches, phase, state, lease_token),
          batch AS (
              INSERT INTO evenkeel.batches
-                    (run_id, number, phase, lower_key, upper_key, rows_seen, rows_changed, lease_token)
-             SELECT id, batches, phase, $3, $4, $5, $6, lease_token FROM run)
+                    (run_id, number, phase, lower_key, upper_key, rows_seen, rows_changed, lease_token,
+                     retries, retried_for, checksum, took_ms)
+             SELECT id, batches, phase, $3, $4, $5, $6, lease_token, $10, $11, $13::numeric, $14 FROM run)
          SELECT state FROM run",
     )
     .bind(lease.run)
@@ -118,6 +151,11 @@ pub async fn commit(
     .bind(i32::try_from(done.next_rows).unwrap_or(i32::MAX))
     .bind(done.range.todo.unwrap_or(0))
     .bind(interval(length))
+    .bind(done.tries.failed)
+    .bind(&done.tries.sqlstate)
+    .bind(done.tries.cancelled)
+    .bind(done.checksum)
+    .bind(done.took.as_secs_f32() * 1e3)
     .fetch_optional(conn)
     .await
 }
@@ -135,7 +173,8 @@ pub async fn begin_phase(
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE evenkeel.runs
-            SET phase = $3, cursor = NULL, end_key = $4, sweep_found = 0,
+            SET phase = $3, cursor = NULL, end_key = $4, sweep_found = 0, sweep_aside = 0,
+                sweep_from = CASE $3 WHEN 'sweep' THEN batches + 1 END,
                 sweep_pass = sweep_pass + CASE $3 WHEN 'sweep' THEN 1 ELSE 0 END,
                 rows_estimate = coalesce($5, rows_estimate)
           WHERE id = $1 AND lease_token = $2",
@@ -148,6 +187,22 @@ pub async fn begin_phase(
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Writes down that the table is empty: a sweep that began now would find nothing.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_empty(conn: &mut PgConnection, lease: Lease) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE evenkeel.runs SET sweep_from = batches + 1, sweep_pass = sweep_pass + 1
+          WHERE id = $1 AND lease_token = $2",
+    )
+    .bind(lease.run)
+    .bind(lease.token)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Ends the holder's work on a run: completed, failed with a reason, or back to the queue.

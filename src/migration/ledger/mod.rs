@@ -14,13 +14,17 @@ use utoipa::ToSchema;
 mod command;
 mod lease;
 mod quarantine;
+mod repair;
 mod step;
 
+use super::definition::{Definition, DefinitionError};
 use super::keyset::KeyValue;
+use super::undo::Direction;
 
-pub use command::{command, enqueue};
-pub use lease::{Done, acquire, begin_phase, commit, finish, renew};
-pub use quarantine::{quarantine, quarantined, resolve_quarantine};
+pub use command::{Beginning, command, enqueue, enqueue_as, retry};
+pub use lease::{Done, Tries, acquire, begin_phase, commit, find_empty, finish, renew};
+pub use quarantine::{SetAside, quarantine, quarantined, resolve_quarantine, set_aside};
+pub use repair::{end_repair, failed_again, next_to_repair, repaired};
 pub use step::{
     Begun, Statement, Step, begin_statement, enter, finish_statement, statements, wait,
 };
@@ -129,6 +133,8 @@ pub struct Run {
     pub state: State,
     /// Which step of a change is under way; `None` when the migration is a backfill and no more.
     pub step: Option<Step>,
+    /// Whether it makes the change or goes the way back.
+    pub direction: Direction,
     /// Which walk is under way.
     pub phase: Phase,
     /// The last key done in this phase.
@@ -149,6 +155,26 @@ pub struct Run {
     pub sweep_pass: i32,
     /// Rows that the current sweep found pending.
     pub sweep_found: i64,
+    /// Rows of these that it could not change and set aside.
+    pub sweep_aside: i64,
+    /// Number of the first batch of the current sweep.
+    #[serde(skip)]
+    pub sweep_from: Option<i64>,
+    /// Share of the table that the main phase has passed, from 0 to 1; never falls.
+    #[serde(skip)]
+    pub share_done: f64,
+    /// The cancelled or failed run whose cursor this one began from.
+    pub follows: Option<i64>,
+    /// Whether the ranges that are set aside are to be tried before anything else.
+    pub repairing: bool,
+    /// Batches that were tried again after an error.
+    pub retries: i64,
+    /// Batches that a critical signal cancelled in flight.
+    pub cancelled_batches: i64,
+    /// Seconds by what they were spent on: `working`, `resting`, `retrying`, or the source of what
+    /// limited the pace.
+    #[schema(value_type = Object)]
+    pub time_spent: serde_json::Value,
     /// Who holds the lease.
     pub lease_holder: Option<String>,
     /// The fencing token; grows with every lease.
@@ -168,6 +194,19 @@ pub struct Run {
     pub started_at: Option<DateTime<Utc>>,
     /// When it completed, failed or was cancelled.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl Run {
+    /// What it executes: the file as it was when the run was queued, in the run's direction.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] when this version of Evenkeel does not accept the file.
+    pub fn declared(&self) -> Result<Definition, DefinitionError> {
+        let definition = Definition::parse(&self.migration, &self.definition)?;
+        definition
+            .towards(self.direction)
+            .ok_or_else(|| DefinitionError::NoWayBack(self.migration.clone()))
+    }
 }
 
 /// Why a run could not be changed.
@@ -191,6 +230,15 @@ pub enum LedgerError {
         /// The state of that run.
         state: &'static str,
     },
+    /// There is no ended run of the same definition whose work could be taken over.
+    #[error(
+        "`{0}` has no cancelled or failed run of exactly this definition to go on from; start it \
+         without --from-last"
+    )]
+    NothingToFollow(String),
+    /// There is nothing to repair.
+    #[error("nothing of run {0} is set aside")]
+    NothingSetAside(i64),
     /// The state does not allow it.
     #[error("run {id} is {from} and cannot become {to}")]
     Illegal {

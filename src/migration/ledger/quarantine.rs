@@ -1,12 +1,66 @@
 //! Ranges that could not be changed and are set aside.
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
+use utoipa::ToSchema;
 
-use super::Lease;
+use super::{Lease, Tries};
 use crate::migration::keyset::Range;
 
+/// A range that is set aside.
+#[derive(Clone, Debug, FromRow, Serialize, ToSchema)]
+pub struct SetAside {
+    /// Number of the entry.
+    pub id: i64,
+    /// Exclusive; absent from the beginning of the table.
+    pub lower_key: Option<Vec<String>>,
+    /// Inclusive.
+    pub upper_key: Vec<String>,
+    /// The SQLSTATE of the error.
+    pub sqlstate: Option<String>,
+    /// The error.
+    pub error: String,
+    /// When it was set aside.
+    pub at: DateTime<Utc>,
+    /// When it was last tried.
+    pub tried_at: DateTime<Utc>,
+}
+
+impl SetAside {
+    /// The range and its error, for people.
+    pub fn describe(&self) -> String {
+        let upper = self.upper_key.join(", ");
+        let range = match &self.lower_key {
+            Some(lower) => format!("after ({}) up to ({upper})", lower.join(", ")),
+            None => format!("up to ({upper})"),
+        };
+        format!("{range}: {}", self.error)
+    }
+}
+
+/// The ranges of `run` that are set aside and not resolved, the newest `limit`, newest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_aside(
+    conn: &mut PgConnection,
+    run: i64,
+    limit: i64,
+) -> Result<Vec<SetAside>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT * FROM evenkeel.quarantine
+          WHERE run_id = $1 AND resolved_at IS NULL ORDER BY id DESC LIMIT $2",
+    )
+    .bind(run)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
 /// Sets a range aside and moves the cursor past it. `false` when the lease is lost or the cursor is
-/// no longer where the range begins.
+/// no longer where the range begins. When it was `contended`, another sweep may find it free.
 ///
 /// # Errors
 /// What the database says.
@@ -16,15 +70,23 @@ pub async fn quarantine(
     range: &Range,
     sqlstate: Option<&str>,
     error: &str,
+    contended: bool,
+    tries: &Tries,
 ) -> Result<bool, sqlx::Error> {
     let run = sqlx::query(
         "WITH run AS (
              UPDATE evenkeel.runs
                 SET cursor = $4,
                     rows_seen = rows_seen + CASE phase WHEN 'main' THEN $7 ELSE 0 END,
-                    sweep_found = sweep_found + CASE phase WHEN 'sweep' THEN $8 ELSE 0 END
+                    sweep_found = sweep_found + CASE phase WHEN 'sweep' THEN $8 ELSE 0 END,
+                    sweep_aside = sweep_aside
+                                  + CASE WHEN phase = 'sweep' AND NOT $9 THEN $8 ELSE 0 END,
+                    retries = retries + $10, cancelled_batches = cancelled_batches + $11
               WHERE id = $1 AND lease_token = $2 AND cursor IS NOT DISTINCT FROM $3
           RETURNING id),
+         again AS (
+             UPDATE evenkeel.quarantine SET tried_at = clock_timestamp(), sqlstate = $5, error = $6
+              WHERE run_id = (SELECT id FROM run) AND upper_key = $4 AND resolved_at IS NULL),
          aside AS (
              INSERT INTO evenkeel.quarantine (run_id, lower_key, upper_key, sqlstate, error)
              SELECT id, $3, $4, $5, $6 FROM run
@@ -40,18 +102,23 @@ pub async fn quarantine(
     .bind(error)
     .bind(range.seen)
     .bind(range.todo.unwrap_or(0))
+    .bind(contended)
+    .bind(tries.failed)
+    .bind(tries.cancelled)
     .fetch_optional(conn)
     .await?;
     Ok(run.is_some())
 }
 
-/// Ranges of `run` that are set aside and not resolved.
+/// Ranges of `run` that were set aside since an operator last let it go on, and are not resolved.
 ///
 /// # Errors
 /// What the database says.
 pub async fn quarantined(conn: &mut PgConnection, run: i64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT count(*) FROM evenkeel.quarantine WHERE run_id = $1 AND resolved_at IS NULL",
+        "SELECT count(*) FROM evenkeel.quarantine AS q JOIN evenkeel.runs AS r ON r.id = q.run_id
+          WHERE q.run_id = $1 AND q.resolved_at IS NULL
+            AND (r.resumed_at IS NULL OR q.at >= r.resumed_at)",
     )
     .bind(run)
     .fetch_one(conn)

@@ -25,6 +25,7 @@ use serde::Serialize;
 use self::exceptions::Exceptions;
 use self::statements::Script;
 use super::definition::Definition;
+use super::undo;
 use crate::db::schema::SchemaFile;
 
 /// One thing that a file does which it had better not do.
@@ -115,7 +116,11 @@ pub fn definition(definition: &Definition) -> Vec<Finding> {
 fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
     let parts = definition.sections();
     let mut findings = script(file, &parts.expand, Kind::Expand);
-    findings.extend(background::check(file, &parts.backfill, definition));
+    let (there, back) = undo::halves(&parts.backfill);
+    findings.extend(background::check(file, &there, definition));
+    if let Some(back) = back {
+        findings.extend(background::check(file, &back, definition));
+    }
     findings.extend(script(file, &parts.contract, Kind::Contract));
     findings.sort_by_key(|finding| (finding.line, finding.rule));
     findings

@@ -9,6 +9,7 @@ use crate::class::Class;
 use crate::migration::ledger::{self, Lease, State};
 use crate::migration::pace::{Cause, Order, Pace};
 use crate::migration::retry::Failure;
+use crate::migration::spent::{Spent, TURNS, waited_for};
 use crate::migration::turns::Turn;
 use crate::pressure::Verdict;
 
@@ -19,14 +20,20 @@ impl Drive<'_> {
             if self.runner.stop.is_cancelled() {
                 return Err(Interrupt::End(End::ShutDown));
             }
-            if self.pace.borrow_and_update().order == Order::Work {
-                return self.renew_if_due().await;
-            }
+            let reason = {
+                let pace = self.pace.borrow_and_update();
+                (pace.order != Order::Work).then(|| waited_for(&pace))
+            };
             self.renew_if_due().await?;
+            let Some(reason) = reason else {
+                return Ok(());
+            };
+            let since = Instant::now();
             tokio::select! {
                 _ = self.pace.changed() => {}
                 () = self.runner.stop.cancelled() => {}
             }
+            self.spent.on(&reason, since.elapsed());
         }
     }
 
@@ -35,12 +42,14 @@ impl Drive<'_> {
         let stop = self.runner.stop.clone();
         loop {
             self.await_permission().await?;
+            let since = Instant::now();
             let turn = tokio::select! {
                 turn = self.seat.turn() => Some(turn),
                 // Others may rest for long.
                 () = tokio::time::sleep(self.runner.renew_every()) => None,
                 () = stop.cancelled() => None,
             };
+            self.spent.on(TURNS, since.elapsed());
             if let Some(turn) = turn.filter(|_| self.pace.borrow().order == Order::Work) {
                 return Ok(turn);
             }
@@ -56,23 +65,29 @@ impl Drive<'_> {
         loop {
             self.renew_if_due().await?;
             let shared = self.shared.borrow().rest(took);
-            let own = self.pace.borrow_and_update().rest(took).max(shared);
+            let (own, reason) = {
+                let pace = self.pace.borrow_and_update();
+                (pace.rest(took).max(shared), waited_for(&pace))
+            };
             let rested = since.elapsed();
             turn = turn.filter(|_| rested < shared);
             let left = if turn.is_some() { shared } else { own }.saturating_sub(rested);
             if left.is_zero() || self.runner.stop.is_cancelled() {
                 return Ok(());
             }
+            let slept = Instant::now();
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
                 _ = self.pace.changed() => {}
                 () = self.runner.stop.cancelled() => {}
             }
+            self.spent.on(&reason, slept.elapsed());
         }
     }
 
-    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
-    pub(super) async fn rest(&mut self, time: Duration) -> Result<(), Interrupt> {
+    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep. The time counts as
+    /// spent on `reason`.
+    pub(super) async fn rest(&mut self, reason: &str, time: Duration) -> Result<(), Interrupt> {
         let until = Instant::now() + time;
         loop {
             self.renew_if_due().await?;
@@ -80,24 +95,52 @@ impl Drive<'_> {
             if left.is_zero() || self.runner.stop.is_cancelled() {
                 return Ok(());
             }
+            let slept = Instant::now();
             self.runner
                 .pause(left.min(self.runner.engine.lease / 3))
                 .await;
+            self.spent.on(reason, slept.elapsed());
         }
     }
 
-    /// Extends the lease once a third of it has gone, says how fast we go and why, and hears
-    /// whether an operator wants something else. A batch extends the lease as well, but says nothing
-    /// of the pace: so this is due however often batches commit.
+    /// Extends the lease once a third of it has gone, says how fast we go and why and what time was
+    /// spent on, and hears whether an operator wants something else. A batch extends the lease as
+    /// well, but says nothing of the pace: so this is due however often batches commit.
     async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
         if self.renewed.elapsed() < self.runner.renew_every() {
             return Ok(());
         }
+        heed(self.renew().await?)
+    }
+
+    async fn renew(&mut self) -> Result<Option<State>, Interrupt> {
         let mut pace = self.pace.borrow().clone();
         pace.causes.extend(self.company());
-        self.runner.renew(self.lease, &pace).await?;
+        let state = self.runner.renew(self.lease, &pace, &self.spent).await?;
+        self.spent.clear();
         self.renewed = Instant::now();
-        Ok(())
+        Ok(state)
+    }
+
+    /// Tells the ledger what time was spent on since the last renewal, when the work on the run ends
+    /// in order. What cannot be told is lost: it is under a second.
+    pub(super) async fn tell_at_end(&mut self, interrupt: &Interrupt) {
+        let in_order = matches!(
+            interrupt,
+            Interrupt::Broken(_) | Interrupt::End(End::Completed | End::Stopped | End::ShutDown)
+        );
+        if in_order {
+            let _ = self.renew().await;
+        }
+    }
+}
+
+/// What to do when the ledger says `state` of a run that this process drives.
+pub(super) fn heed(state: Option<State>) -> Result<(), Interrupt> {
+    match state {
+        Some(State::Running) => Ok(()),
+        Some(_) => Err(Interrupt::End(End::Stopped)),
+        None => Err(Interrupt::End(End::LeaseLost)),
     }
 }
 
@@ -106,7 +149,7 @@ impl Drive<'_> {
     fn company(&self) -> Option<Cause> {
         let others = self.seat.others();
         (others > 0).then(|| Cause {
-            source: "turns".to_owned(),
+            source: TURNS.to_owned(),
             verdict: Verdict::Normal,
             reason: format!("takes turns with {others} other migrations"),
         })
@@ -114,19 +157,20 @@ impl Drive<'_> {
 }
 
 impl Runner {
-    /// Extends the lease, says how fast we go and why, and hears whether an operator wants something
-    /// else.
-    pub(super) async fn renew(&self, lease: Lease, pace: &Pace) -> Result<(), Interrupt> {
+    /// Extends the lease, says how fast we go and why and what time was spent on, and returns what an
+    /// operator wants of the run; `None` when the lease is lost.
+    pub(super) async fn renew(
+        &self,
+        lease: Lease,
+        pace: &Pace,
+        spent: &Spent,
+    ) -> Result<Option<State>, Interrupt> {
         let pace = serde_json::to_value(pace).unwrap_or_default();
-        let length = self.engine.lease;
+        let (length, spent) = (self.engine.lease, spent.to_json());
         let renew = async |conn: &mut PgConnection| {
-            Ok::<_, Failure>(ledger::renew(conn, lease, length, &pace).await?)
+            Ok::<_, Failure>(ledger::renew(conn, lease, length, &pace, &spent).await?)
         };
-        match self.pool.run(Class::Background, renew).await? {
-            Some(State::Running) => Ok(()),
-            Some(_) => Err(Interrupt::End(End::Stopped)),
-            None => Err(Interrupt::End(End::LeaseLost)),
-        }
+        Ok(self.pool.run(Class::Background, renew).await?)
     }
 
     /// How long a lease is kept before it is extended.

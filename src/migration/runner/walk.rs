@@ -9,12 +9,13 @@ use super::{Drive, End, Interrupt};
 use crate::class::Class;
 use crate::migration::batch::{Batch, Outcome, begin};
 use crate::migration::keyset::{KeyValue, Range};
-use crate::migration::ledger::{self, Phase, State};
+use crate::migration::ledger::{self, Phase, State, Tries};
 use crate::migration::pace::Order;
 use crate::migration::retry::{Failure, Patience, Remedy};
+use crate::migration::spent::{RETRYING, WORKING, waited_for};
 
 /// A walk's position.
-struct Walk {
+pub(super) struct Walk {
     phase: Phase,
     cursor: Option<KeyValue>,
     end: KeyValue,
@@ -26,26 +27,32 @@ struct Walk {
 impl Drive<'_> {
     /// Walks from where the ledger says until something ends or interrupts it.
     pub(super) async fn walk(&mut self, patience: &mut Patience) -> Interrupt {
-        match self.try_walk(patience).await {
+        let interrupt = match self.try_walk(patience).await {
             Ok(never) => match never {},
             Err(interrupt) => interrupt,
-        }
+        };
+        self.tell_at_end(&interrupt).await;
+        interrupt
     }
 
     async fn try_walk(
         &mut self,
         patience: &mut Patience,
     ) -> Result<std::convert::Infallible, Interrupt> {
+        self.repair_if_asked(patience).await?;
         let mut walk = self.resume().await?;
         loop {
             let mut turn = self.await_turn().await?;
             let began = Instant::now();
-            let done = self.batch(&walk).await;
+            let done = self.batch(&walk, patience.tries()).await;
             turn.worked(began.elapsed());
             match done {
                 None => {
                     drop(turn);
                     // Cancelled in flight: the ledger knows whether it was in time.
+                    patience.note_cancelled();
+                    let reason = waited_for(&self.pace.borrow());
+                    self.spent.on(&reason, began.elapsed());
                     let rows = (walk.rows / 2).max(self.runner.engine.batch_min);
                     walk = self.resume().await?;
                     walk.rows = rows;
@@ -59,6 +66,8 @@ impl Drive<'_> {
                     ..
                 })) => {
                     patience.reset();
+                    patience.told();
+                    self.spent.on(WORKING, began.elapsed());
                     if state != State::Running {
                         return Err(Interrupt::End(End::Stopped));
                     }
@@ -69,6 +78,7 @@ impl Drive<'_> {
                 }
                 Some(Err(failure)) => {
                     drop(turn);
+                    self.spent.on(RETRYING, began.elapsed());
                     walk = self.recover(walk, failure, patience).await?;
                 }
             }
@@ -76,7 +86,7 @@ impl Drive<'_> {
     }
 
     /// The position that the ledger has; begins the main phase when the run is new.
-    async fn resume(&self) -> Result<Walk, Interrupt> {
+    pub(super) async fn resume(&self) -> Result<Walk, Interrupt> {
         let id = self.lease.run;
         let run = self
             .query(async |conn| Ok(ledger::find(conn, id).await?))
@@ -91,6 +101,12 @@ impl Drive<'_> {
         let first = self.definition.batch_first.unwrap_or(engine.batch_first);
         let rows = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
         match run.end_key {
+            // After a failed sweep, or instead of a run that stopped in one: from the beginning, to
+            // where the table ends by now.
+            Some(_) if run.phase == Phase::Sweep && run.sweep_pass == 0 => {
+                self.begin(Phase::Sweep, rows.unwrap_or(first), run.batches)
+                    .await
+            }
             Some(end) => Ok(Walk {
                 phase: run.phase,
                 cursor: run.cursor,
@@ -110,6 +126,7 @@ impl Drive<'_> {
                 let mut tx = begin(conn, engine).await?;
                 let Some(end) = keyset.last(&mut tx).await? else {
                     ledger::resolve_quarantine(&mut tx, lease.run).await?;
+                    ledger::find_empty(&mut tx, lease).await?;
                     tx.commit().await?;
                     return Ok(None);
                 };
@@ -149,6 +166,9 @@ impl Drive<'_> {
                     .await?;
                 return Err(Interrupt::End(End::Completed));
             }
+            if found == run.sweep_aside {
+                return Err(self.stuck(found).await?);
+            }
             if i64::from(run.sweep_pass) >= i64::from(engine.sweeps_max) {
                 return Err(Interrupt::Broken(format!(
                     "sweep {} still found {found} rows pending: either the statement does not make \
@@ -169,7 +189,7 @@ impl Drive<'_> {
     }
 
     /// Runs one batch; `None` when it was cancelled in flight by a critical signal.
-    async fn batch(&mut self, walk: &Walk) -> Option<Result<Outcome, Failure>> {
+    async fn batch(&mut self, walk: &Walk, tries: &Tries) -> Option<Result<Outcome, Failure>> {
         let engine = &self.runner.engine;
         let batch = Batch {
             definition: &self.definition,
@@ -181,6 +201,7 @@ impl Drive<'_> {
             end: &walk.end,
             rows: self.rows(walk),
             target: self.pace.borrow().batch_target(engine.batch_target),
+            tries,
         };
         let work =
             async |conn: &mut PgConnection| batch.run(conn, engine).await.map_err(Failure::from);
@@ -199,6 +220,7 @@ impl Drive<'_> {
         failure: Failure,
         patience: &mut Patience,
     ) -> Result<Walk, Interrupt> {
+        patience.note(&failure);
         let engine = &self.runner.engine;
         let smallest = self.rows(&walk) <= engine.batch_min;
         match failure.remedy(smallest, patience.failures(), engine.tries) {
@@ -206,21 +228,28 @@ impl Drive<'_> {
             Remedy::Halve => {
                 walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
                 if failure.is_contention() {
-                    self.rest(patience.pause()).await?;
+                    self.rest(RETRYING, patience.pause()).await?;
                 }
                 // Tries are counted at the smallest size.
                 patience.reset();
             }
-            Remedy::Wait => self.rest(patience.pause()).await?,
+            Remedy::Wait => self.rest(RETRYING, patience.pause()).await?,
             Remedy::SetAside => {
-                self.set_aside(&mut walk, &failure).await?;
+                self.set_aside(&mut walk, &failure, patience.tries())
+                    .await?;
                 patience.reset();
+                patience.told();
             }
         }
         Ok(walk)
     }
 
-    async fn set_aside(&self, walk: &mut Walk, failure: &Failure) -> Result<(), Interrupt> {
+    async fn set_aside(
+        &self,
+        walk: &mut Walk,
+        failure: &Failure,
+        tries: &Tries,
+    ) -> Result<(), Interrupt> {
         let (keyset, lease, engine) = (&self.keyset, self.lease, &self.runner.engine);
         let rows = self.rows(walk);
         let pending = (walk.phase == Phase::Sweep).then_some(self.definition.pending.as_str());
@@ -236,8 +265,11 @@ impl Drive<'_> {
                     tx.rollback().await?;
                     return Ok(None);
                 };
+                let contended = failure.is_contention();
+                let (code, error) = (code.as_deref(), error.as_str());
                 let held =
-                    ledger::quarantine(&mut tx, lease, &range, code.as_deref(), &error).await?;
+                    ledger::quarantine(&mut tx, lease, &range, code, error, contended, tries)
+                        .await?;
                 let open = ledger::quarantined(&mut tx, lease.run).await?;
                 tx.commit().await?;
                 Ok(Some((range, held, open)))

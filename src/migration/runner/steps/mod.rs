@@ -15,12 +15,13 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Definition, End, Interrupt, Patience, Run, Runner};
+use super::{End, Interrupt, Patience, Run, Runner, rest};
 use crate::class::Class;
 use crate::migration::change::{Ddl, Manner};
 use crate::migration::ledger::{self, Lease, Step};
 use crate::migration::pace::{Order, Pace};
 use crate::migration::retry::Failure;
+use crate::migration::spent::{RETRYING, Spent, waited_for};
 use crate::pressure::signal::Verdict;
 
 /// The first pause after a lock was not to be had; it doubles, and is jittered.
@@ -60,6 +61,8 @@ struct Steps<'a> {
     renewed: Instant,
     /// What the current statement waits for, as a limit of the pace.
     waits_for: Option<String>,
+    /// What time was spent on since the last renewal.
+    spent: Spent,
 }
 
 impl Runner {
@@ -73,7 +76,8 @@ impl Runner {
     ) -> Interrupt {
         // Boxed, as its parts are: the states of all steps together are too much for a stack.
         let advance = Box::pin(async {
-            let definition = Definition::parse(&run.migration, &run.definition)
+            let definition = run
+                .declared()
                 .map_err(|err| Interrupt::Broken(err.to_string()))?;
             let (expand, contract) = (definition.expand.clone(), definition.contract.clone());
             let mut steps = Steps {
@@ -83,6 +87,7 @@ impl Runner {
                 pace: pace.clone(),
                 renewed: Instant::now(),
                 waits_for: None,
+                spent: Spent::default(),
             };
             // A plain migration has nothing to note.
             let has_steps = !expand.is_empty() || !contract.is_empty();
@@ -218,11 +223,12 @@ impl Steps<'_> {
             if self.runner.stop.is_cancelled() {
                 return Err(Interrupt::End(End::ShutDown));
             }
-            let worst = {
+            let (worst, reason) = {
                 let pace = self.pace.borrow_and_update();
                 let worst = pace.causes.iter().map(|cause| cause.verdict).max();
                 // Nothing is known while the engine rests, whatever the cause is called.
-                (pace.order == Order::Work).then(|| worst.unwrap_or(Verdict::Normal))
+                let worst = (pace.order == Order::Work).then(|| worst.unwrap_or(Verdict::Normal));
+                (worst, waited_for(&pace))
             };
             self.renew_if_due().await?;
             match worst {
@@ -233,12 +239,15 @@ impl Steps<'_> {
                         return Ok(());
                     }
                 }
-                _ => doubtful_since = None,
+                Some(_) => doubtful_since = None,
+                None => {}
             }
+            let since = Instant::now();
             tokio::select! {
                 _ = self.pace.changed() => {}
                 () = self.runner.stop.cancelled() => {}
             }
+            self.spent.on(&reason, since.elapsed());
         }
     }
 
@@ -251,7 +260,9 @@ impl Steps<'_> {
             if left.is_zero() || self.runner.stop.is_cancelled() {
                 return Ok(());
             }
+            let slept = Instant::now();
             self.runner.pause(left.min(self.runner.renew_every())).await;
+            self.spent.on(RETRYING, slept.elapsed());
         }
     }
 
@@ -268,9 +279,10 @@ impl Steps<'_> {
         if let Some(why) = &self.waits_for {
             pace = pace.waiting("lock", why, Instant::now());
         }
-        self.runner.renew(self.lease, &pace).await?;
+        let state = self.runner.renew(self.lease, &pace, &self.spent).await?;
+        self.spent.clear();
         self.renewed = Instant::now();
-        Ok(())
+        rest::heed(state)
     }
 
     async fn query<T>(

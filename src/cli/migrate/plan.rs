@@ -1,0 +1,142 @@
+//! A prediction, printed.
+
+use std::time::Duration;
+
+use indicatif::HumanBytes;
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+
+use super::MigrateError;
+use super::status::one_line;
+use crate::cli::duration::human;
+use crate::config::Settings;
+use crate::migration::control;
+use crate::migration::definition::Definition;
+use crate::migration::keyset::KeysetError;
+use crate::migration::ledger::Step;
+use crate::migration::plan::{Plan, Quantiles, plan};
+
+pub(super) async fn show(
+    settings: &Settings,
+    conn: &mut PgConnection,
+    definition: &Definition,
+    json: bool,
+) -> Result<(), MigrateError> {
+    control::refuse_unsafe(definition)?;
+    let mut statements = Vec::new();
+    for (step, all) in [
+        (Step::Expand, &definition.expand),
+        (Step::Contract, &definition.contract),
+    ] {
+        statements.extend(all.iter().map(|ddl| (step, one_line(&ddl.sql))));
+    }
+    let (plan, lacking) = match definition.has_backfill() {
+        false => (None, None),
+        true => match plan(conn, definition, &settings.migration).await {
+            // What the expand step creates is not there yet.
+            Err(KeysetError::Database(err)) if !definition.expand.is_empty() => (
+                None,
+                Some(format!("not possible before the expand step: {err}")),
+            ),
+            plan => (Some(plan?), None),
+        },
+    };
+    if json {
+        let statements: Vec<_> = statements
+            .iter()
+            .map(|(step, sql)| json!({ "step": step, "statement": sql }))
+            .collect();
+        let mut document = json!(plan.as_ref());
+        match document.as_object_mut() {
+            Some(plan) => {
+                plan.insert("statements".to_owned(), statements.into());
+            }
+            None => document = json!({ "statements": statements, "no_sample": lacking }),
+        }
+        println!("{document:#}");
+        return Ok(());
+    }
+    println!("{}: {}", definition.name, definition.title);
+    for (step, sql) in statements {
+        println!("  {:<9} {sql}", step.name());
+    }
+    if let Some(lacking) = lacking {
+        println!("  samples   {lacking}");
+    }
+    if let Some(plan) = plan {
+        println!("{}", describe(definition, &plan));
+    }
+    Ok(())
+}
+
+fn takes(quantiles: Quantiles) -> String {
+    let human = |s: f64| human(Duration::try_from_secs_f64(s).unwrap_or_default());
+    format!(
+        "about {} (P90 {})",
+        human(quantiles.p50_s),
+        human(quantiles.p90_s)
+    )
+}
+
+fn bytes(bytes: f64) -> HumanBytes {
+    HumanBytes(bytes as u64)
+}
+
+fn describe(definition: &Definition, plan: &Plan) -> String {
+    let passed: i64 = plan.samples.iter().map(|s| s.rows).sum();
+    let changed: i64 = plan.samples.iter().map(|s| s.changed).sum();
+    let mut lines = vec![
+        format!(
+            "  walks     {} by {} (index {})",
+            definition.table, plan.key, plan.index
+        ),
+        format!(
+            "  rows      about {}, of which about {} are pending",
+            plan.rows, plan.pending
+        ),
+        format!(
+            "  samples   {}: {passed} rows passed, {changed} changed and rolled back",
+            plan.samples.len()
+        ),
+    ];
+    if let Some(full) = plan.full_speed {
+        lines.push(format!("  time      {} at full speed", takes(full)));
+    }
+    if let Some(recent) = &plan.at_recent_duty {
+        lines.push(format!(
+            "            {} at the duty of recent runs, {:.0} %",
+            takes(recent.takes),
+            recent.duty * 100.0
+        ));
+    }
+    for hour in &plan.by_hour {
+        lines.push(format!(
+            "            {} when started at {:02}:00 UTC, duty {:.0} %",
+            takes(hour.takes),
+            hour.hour,
+            hour.duty * 100.0
+        ));
+    }
+    if let Some(wal) = &plan.wal {
+        lines.push(format!(
+            "  WAL       {}, {:.0} bytes per row",
+            bytes(wal.total),
+            wal.per_row
+        ));
+    }
+    if let Some(bloat) = &plan.bloat {
+        lines.push(format!(
+            "  bloat     up to {} of old row versions until vacuum ({:.0} rows of {} bytes, {:.0} % \
+             HOT, {} indexes)",
+            bytes(bloat.bytes),
+            bloat.dead_rows,
+            bloat.row_bytes,
+            bloat.hot_share * 100.0,
+            bloat.indexes
+        ));
+    }
+    for obstacle in &plan.obstacles {
+        lines.push(format!("  look at   {obstacle}"));
+    }
+    lines.join("\n")
+}

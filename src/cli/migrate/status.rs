@@ -1,0 +1,127 @@
+//! Runs, for people.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+
+use super::MigrateError;
+use crate::cli::duration::human;
+use crate::migration::ledger::{self, Phase, State, Step};
+use crate::migration::progress::Progress;
+
+/// Prints the newest run of `name`, once or until it ends.
+pub(super) async fn show(
+    conn: &mut PgConnection,
+    name: &str,
+    watch: bool,
+) -> Result<(), MigrateError> {
+    let terminal = console::Term::stdout();
+    loop {
+        let run = ledger::latest(conn, name).await?;
+        let ended = !matches!(run.state, State::Queued | State::Running | State::Paused);
+        let progress = Progress::of(conn, run).await?;
+        let text = describe(&progress);
+        println!("{text}");
+        if !watch || ended {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if terminal.is_term() {
+            // A line that cannot be cleared is merely printed again.
+            let _ = terminal.clear_last_lines(text.lines().count());
+        }
+    }
+}
+
+/// A run in a line.
+pub(in crate::cli) fn headline(progress: &Progress) -> String {
+    let run = &progress.run;
+    let state = match (run.state, run.step, run.phase) {
+        (State::Running, ..) if !progress.driven => "running, but its process is silent",
+        (State::Running, Some(Step::Expand), _) => "running the expand step",
+        (State::Running, Some(Step::Contract), _) => "running the contract step",
+        (State::Running, _, Phase::Sweep) => "running the final sweep",
+        (state, ..) => state.name(),
+    };
+    let done = progress
+        .done
+        .map_or(String::new(), |done| format!(", {:.1} %", done * 100.0));
+    format!(
+        "run {} of {}: {state}{done}, {} rows changed in {} batches",
+        run.id, run.migration, run.rows_changed, run.batches
+    )
+}
+
+/// A run with what limits it and what it waits for.
+pub(in crate::cli) fn describe(progress: &Progress) -> String {
+    let mut lines = vec![headline(progress)];
+    if let Some(rate) = progress.rows_per_s {
+        let eta = |s: Option<f64>| {
+            s.and_then(|s| Duration::try_from_secs_f64(s).ok())
+                .map(human)
+        };
+        let eta = match (
+            progress.eta.and_then(|e| eta(e.p50_s)),
+            progress.eta.and_then(|e| eta(e.p90_s)),
+        ) {
+            (Some(p50), Some(p90)) => format!(", done in about {p50} (P90 {p90})"),
+            (Some(p50), None) => format!(", done in about {p50}, or much later"),
+            (None, _) => String::new(),
+        };
+        lines.push(format!("  {rate:.0} rows/s{eta}"));
+    }
+    if let (State::Running, Some(pace)) = (progress.run.state, &progress.run.pace) {
+        let duty = pace["duty"].as_f64().unwrap_or(0.0);
+        lines.push(format!("  works {:.0} % of the time", duty * 100.0));
+        for cause in pace["causes"].as_array().into_iter().flatten() {
+            let text = |key: &str| cause[key].as_str().unwrap_or_default().to_owned();
+            lines.push(format!(
+                "  limited by {} ({}): {}",
+                text("source"),
+                text("verdict"),
+                text("reason")
+            ));
+        }
+    }
+    if let Some(spent) = describe_spent(&progress.run.time_spent) {
+        lines.push(format!("  time spent: {spent}"));
+    }
+    if let Some(error) = &progress.run.error {
+        lines.push(format!("  {error}"));
+    }
+    for statement in &progress.statements {
+        let state = match (&statement.done_at, &statement.waits_for) {
+            (Some(_), _) => "done".to_owned(),
+            (None, Some(why)) => format!("tried {} times, waits: {why}", statement.tries),
+            (None, None) => "under way".to_owned(),
+        };
+        let sql = one_line(&statement.statement);
+        lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
+    }
+    for range in &progress.set_aside {
+        lines.push(format!(
+            "  set aside: after {:?} up to {:?}: {}",
+            range.lower_key, range.upper_key, range.error
+        ));
+    }
+    lines.join("\n")
+}
+
+/// SQL without its line breaks.
+pub(super) fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a run's time went into, the most first; `None` before anything is known.
+pub(super) fn describe_spent(spent: &serde_json::Value) -> Option<String> {
+    let seconds = spent.as_object()?.iter();
+    let mut seconds: Vec<_> = seconds
+        .filter_map(|(what, s)| Some((what, s.as_f64()?)))
+        .collect();
+    seconds.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let parts: Vec<_> = seconds
+        .iter()
+        .map(|(what, s)| format!("{what} {s:.1} s"))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}

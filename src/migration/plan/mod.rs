@@ -1,0 +1,209 @@
+//! What a run would do, found out without doing it: samples over the whole key range in transactions
+//! that are rolled back, what follows from them, and what could stall the run.
+
+mod history;
+mod obstacles;
+mod predict;
+mod sample;
+mod space;
+
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+
+use super::definition::Definition;
+use super::keyset::{Keyset, KeysetError};
+use crate::config::Engine;
+
+pub use history::Hour;
+pub use predict::Quantiles;
+pub use sample::Sample;
+pub use space::Bloat;
+
+/// The rows of a table of no more than so many are counted.
+const COUNTED: i64 = 20_000;
+
+/// A prediction.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The key columns with their types.
+    pub key: String,
+    /// The unique index that serves the walk.
+    pub index: String,
+    /// Rows of the table: counted when they are few, else by the planner's estimate.
+    pub rows: i64,
+    /// Rows still pending: counted when the table has few rows, else by the planner's estimate.
+    pub pending: i64,
+    /// The batches that were tried and rolled back.
+    pub samples: Vec<Sample>,
+    /// Samples that failed, by their error.
+    pub failures: Vec<String>,
+    /// How long the main phase takes at full duty, in seconds; `None` without a sample.
+    pub full_speed: Option<Quantiles>,
+    /// The same at the duty of the recent runs; `None` without a history.
+    pub at_recent_duty: Option<AtDuty>,
+    /// The same by the hour (UTC) at which it is started, for the hours that runs have worked in.
+    pub by_hour: Vec<Hour>,
+    /// Bytes of WAL per row passed, and of the whole run; `None` without a sample.
+    pub wal: Option<Wal>,
+    /// Space that the old versions of rows take.
+    pub bloat: Option<Bloat>,
+    /// What could stall the run or make it slow.
+    pub obstacles: Vec<String>,
+}
+
+/// A prediction at a duty.
+#[derive(Debug, Serialize)]
+pub struct AtDuty {
+    /// The share of the time that the recent runs worked.
+    pub duty: f64,
+    /// How long the main phase takes, in seconds.
+    #[serde(flatten)]
+    pub takes: Quantiles,
+}
+
+/// Write-ahead log.
+#[derive(Debug, Serialize)]
+pub struct Wal {
+    /// Bytes per row that the walk passes.
+    pub per_row: f64,
+    /// Bytes of the whole run.
+    pub total: f64,
+}
+
+/// Tries batches all over the table, rolls each of them back, and predicts. Takes about five seconds
+/// and rests between the samples as long as they take. The rows that the samples changed, a tenth of the
+/// table at most, leave dead versions behind, as any UPDATE that is rolled back.
+///
+/// # Errors
+/// [`KeysetError`] when the table cannot be walked, or every sample fails for the same reason as a
+/// run would.
+pub async fn plan(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    settings: &Engine,
+) -> Result<Plan, KeysetError> {
+    let keyset = Keyset::resolve(conn, definition).await?;
+    let Rows { rows, pending } = Rows::of(conn, definition, &keyset, settings).await?;
+    let tried = sample::take(conn, definition, &keyset, settings, rows).await?;
+    let mut obstacles = obstacles::find(conn, definition, settings).await?;
+    obstacles.extend(tried.scans.iter().cloned());
+    if let Some(failure) = tried.failures.first() {
+        obstacles.push(format!(
+            "{} of {} samples failed, for example because: {failure}",
+            tried.failures.len(),
+            tried.failures.len() + tried.samples.len()
+        ));
+    }
+    let full_speed = predict::duration(&tried.samples, rows, &sample::sizing(definition, settings));
+    let history = history::read(conn).await?;
+    let seen: i64 = tried.samples.iter().map(|s| s.rows).sum();
+    let wal: i64 = tried.samples.iter().map(|s| s.wal_bytes).sum();
+    let per_row = wal as f64 / seen.max(1) as f64;
+    let changed: i64 = tried.samples.iter().map(|s| s.changed).sum();
+    let changed = changed as f64 / seen.max(1) as f64 * rows as f64;
+    Ok(Plan {
+        key: keyset.describe(),
+        index: keyset.index.clone(),
+        rows,
+        pending,
+        at_recent_duty: full_speed.zip(history.duty).map(|(full, duty)| AtDuty {
+            duty,
+            takes: full.slowed(1.0 / duty),
+        }),
+        by_hour: full_speed.map_or_else(Vec::new, |full| history.by_hour(full)),
+        full_speed,
+        wal: (seen > 0).then_some(Wal {
+            per_row,
+            total: per_row * rows as f64,
+        }),
+        bloat: space::bloat(conn, definition, rows, changed).await?,
+        obstacles,
+        samples: tried.samples,
+        failures: tried.failures,
+    })
+}
+
+/// How many rows there are, and how many of them are pending.
+struct Rows {
+    rows: i64,
+    pending: i64,
+}
+
+impl Rows {
+    async fn of(
+        conn: &mut PgConnection,
+        definition: &Definition,
+        keyset: &Keyset,
+        settings: &Engine,
+    ) -> Result<Self, sqlx::Error> {
+        let (all, _) = planned(conn, definition, None).await?;
+        let estimate = keyset.estimate(conn).await?;
+        let rows = if estimate > 0 { estimate } else { all };
+        if rows <= COUNTED
+            && let Some(counted) = Self::count(conn, definition, keyset, settings).await?
+        {
+            return Ok(counted);
+        }
+        // The planner takes every page to be as full as the pages were when it last looked, so of a
+        // bloated table it is right about the share and not about the number.
+        let (pending, _) = planned(conn, definition, Some(&definition.pending)).await?;
+        let share = (pending as f64 / all.max(1) as f64).min(1.0);
+        Ok(Self {
+            rows,
+            pending: (share * rows as f64).round() as i64,
+        })
+    }
+
+    /// `None` when that takes longer than a batch may: few rows in many pages.
+    async fn count(
+        conn: &mut PgConnection,
+        definition: &Definition,
+        keyset: &Keyset,
+        settings: &Engine,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let begin = format!(
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}",
+            settings.statement_timeout.as_millis()
+        );
+        let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
+        let sql = format!(
+            "SELECT count(*), count(*) FILTER (WHERE ({})) FROM {} WHERE ({})",
+            definition.pending,
+            keyset.from(),
+            definition.scope.as_deref().unwrap_or("true"),
+        );
+        let counted = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *tx).await;
+        tx.rollback().await?;
+        match counted {
+            Ok((rows, pending)) => Ok(Some(Self { rows, pending })),
+            // Cancelled by the timeout.
+            Err(sqlx::Error::Database(err)) if err.code().as_deref() == Some("57014") => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+}
+
+/// How many rows the planner believes a condition selects, and their width in bytes. Unlike the
+/// table's statistics this is not blind for a table that was never analysed: it knows its pages.
+async fn planned(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    condition: Option<&str>,
+) -> Result<(i64, i64), sqlx::Error> {
+    let alias = definition
+        .alias
+        .as_ref()
+        .map_or(String::new(), |alias| format!(" AS {alias}"));
+    let sql = format!(
+        "EXPLAIN (FORMAT JSON) SELECT * FROM {}{alias} WHERE ({}) AND ({})",
+        definition.table,
+        definition.scope.as_deref().unwrap_or("true"),
+        condition.unwrap_or("true")
+    );
+    let row = conn.fetch_one(AssertSqlSafe(sql)).await?;
+    let plan: serde_json::Value = row.try_get(0)?;
+    let plan = &plan[0]["Plan"];
+    let number = |key: &str| plan[key].as_f64().unwrap_or(0.0) as i64;
+    Ok((number("Plan Rows"), number("Plan Width")))
+}

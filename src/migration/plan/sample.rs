@@ -1,0 +1,248 @@
+//! Batches that are tried at places all over the table and rolled back.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::predict::Sizing;
+use crate::config::Engine;
+use crate::migration::batch::{begin, next_size};
+use crate::migration::definition::Definition;
+use crate::migration::keyset::{KeyValue, Keyset, reading};
+use crate::migration::retry::Failure;
+
+/// Samples at least, where the table is long enough and time permits.
+const AT_LEAST: usize = 20;
+/// Samples at most.
+const AT_MOST: usize = 100;
+/// One row in so many is passed by all samples together at most: what they change and roll back stays
+/// in the table until vacuum.
+const SHARE: i64 = 10;
+/// Every second sample is smaller by this factor.
+const SMALLER: u32 = 3;
+/// The time for all of them.
+const BUDGET: Duration = Duration::from_secs(5);
+/// A table of so many rows is read as a whole to find places; of a longer one some pages are.
+const SMALL: i64 = 20_000;
+/// Rows that the pages are to hold from which places are drawn.
+const DRAWN: f64 = 5_000.0;
+/// A sequential scan of more rows than this in every batch deserves a word.
+const SCANNED: f64 = 1_000.0;
+
+/// A batch that was rolled back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    /// Rows that it passed.
+    pub rows: i64,
+    /// Rows that it changed.
+    pub changed: i64,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+    /// Bytes of WAL that its statement wrote.
+    pub wal_bytes: i64,
+}
+
+/// What came of the samples.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    pub samples: Vec<Sample>,
+    /// The errors of those that failed.
+    pub failures: Vec<String>,
+    /// Tables that every batch reads as a whole.
+    pub scans: BTreeSet<String>,
+}
+
+/// Tries batches at places that are drawn evenly from the table's rows, each sized as the engine would
+/// after the one before.
+pub(super) async fn take(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    keyset: &Keyset,
+    settings: &Engine,
+    rows: i64,
+) -> Result<Tried, sqlx::Error> {
+    let mut tried = Tried::default();
+    let mut tx = reading(conn).await?;
+    let last = keyset.last(&mut tx).await?;
+    tx.commit().await?;
+    let Some(end) = last else {
+        return Ok(tried);
+    };
+    let began = Instant::now();
+    let mut budget = (rows / SHARE).max(1);
+    let sizing = sizing(definition, settings);
+    let most = sizing
+        .max
+        .min(u32::try_from(budget * 3 / 2).unwrap_or(u32::MAX) / AT_LEAST as u32)
+        .max(1);
+    let mut size = sizing.first.min(most);
+    for place in places(conn, keyset, rows).await? {
+        let enough = tried.samples.len() >= AT_LEAST;
+        let out_of_time = began.elapsed() > if enough { BUDGET } else { BUDGET * 2 };
+        if tried.samples.len() >= AT_MOST || out_of_time || budget <= 0 {
+            break;
+        }
+        // Two sizes tell what a batch costs from what its rows do.
+        let is_small = tried.samples.len() % 2 == 1;
+        let part = if is_small { size / SMALLER } else { size };
+        let part = part.clamp(1, u32::try_from(budget).unwrap_or(u32::MAX));
+        let started = Instant::now();
+        match one(
+            conn,
+            definition,
+            keyset,
+            settings,
+            &place,
+            &end,
+            part,
+            &mut tried.scans,
+        )
+        .await
+        {
+            Ok(Some(sample)) => {
+                let took = Duration::from_secs_f64(sample.ms / 1e3);
+                if !is_small {
+                    size = next_size(part, took, settings.batch_target, settings).min(most);
+                }
+                budget -= sample.rows;
+                tried.samples.push(sample);
+            }
+            Ok(None) => {}
+            Err(err) => {
+                let failure = Failure::Database(err);
+                if failure.sqlstate().is_none() || failure.is_permanent() {
+                    let Failure::Database(err) = failure else {
+                        break;
+                    };
+                    return Err(err);
+                }
+                size = (size / 2).max(1);
+                tried.failures.push(failure.to_string());
+                if tried.failures.len() >= AT_LEAST {
+                    break;
+                }
+            }
+        }
+        // The shop gets at least as much of the time.
+        tokio::time::sleep(started.elapsed().min(Duration::from_millis(100))).await;
+    }
+    Ok(tried)
+}
+
+/// How the engine sizes the batches of a run of `definition`.
+pub(super) fn sizing(definition: &Definition, settings: &Engine) -> Sizing {
+    let max = settings
+        .batch_max
+        .min(definition.batch_max.unwrap_or(u32::MAX));
+    Sizing {
+        first: definition
+            .batch_first
+            .unwrap_or(settings.batch_first)
+            .min(max),
+        min: settings.batch_min,
+        max,
+        target_ms: settings.batch_target.as_secs_f64() * 1e3,
+    }
+}
+
+/// Keys of rows drawn at random, every row with about the same chance.
+async fn places(
+    conn: &mut PgConnection,
+    keyset: &Keyset,
+    rows: i64,
+) -> Result<Vec<KeyValue>, sqlx::Error> {
+    let percent = if rows <= SMALL {
+        100.0
+    } else {
+        (DRAWN / rows as f64 * 100.0).clamp(1e-4, 100.0)
+    };
+    let mut tx = reading(conn).await?;
+    let mut drawn = keyset.draw(&mut tx, percent, AT_MOST).await?;
+    if drawn.len() < AT_LEAST && percent < 100.0 {
+        // The estimate was wrong, or the rows lie in few pages.
+        let percent = (percent * 50.0).min(100.0);
+        drawn = keyset.draw(&mut tx, percent, AT_MOST).await?;
+    }
+    tx.commit().await?;
+    Ok(drawn)
+}
+
+#[expect(clippy::too_many_arguments, reason = "a batch is all of these")]
+async fn one(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    keyset: &Keyset,
+    settings: &Engine,
+    place: &KeyValue,
+    end: &KeyValue,
+    size: u32,
+    scans: &mut BTreeSet<String>,
+) -> Result<Option<Sample>, sqlx::Error> {
+    let began = Instant::now();
+    let mut tx = begin(conn, settings).await?;
+    let range = keyset.next(&mut tx, Some(place), end, size, None).await?;
+    let Some(range) = range else {
+        tx.rollback().await?;
+        return Ok(None);
+    };
+    let sql = format!(
+        "EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {}",
+        keyset.statement(definition, false)
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(&range.lower)
+        .bind(&range.upper)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.rollback().await?;
+    let ms = began.elapsed().as_secs_f64() * 1e3;
+    let plan: serde_json::Value = row.try_get(0)?;
+    let mut found = Found::default();
+    found.read(&plan[0]["Plan"], &definition.table);
+    scans.extend(found.scans);
+    Ok(Some(Sample {
+        rows: range.seen,
+        changed: found.changed,
+        ms,
+        wal_bytes: found.wal_bytes,
+    }))
+}
+
+/// What the nodes of an executed plan say.
+#[derive(Default)]
+struct Found {
+    wal_bytes: i64,
+    changed: i64,
+    scans: Vec<String>,
+}
+
+impl Found {
+    fn read(&mut self, node: &serde_json::Value, table: &str) {
+        let number = |key: &str| node[key].as_f64().unwrap_or(0.0);
+        // A node's figures include those of the nodes below it, but not those of a WITH query.
+        self.wal_bytes = self.wal_bytes.max(number("WAL Bytes") as i64);
+        let children = node["Plans"].as_array().map_or(&[][..], Vec::as_slice);
+        if node["Node Type"] == "ModifyTable" {
+            // It returns nothing itself; what it was given it changed.
+            let given = |n: &serde_json::Value| n["Actual Rows"].as_f64().unwrap_or(0.0);
+            self.changed += children.first().map_or(0.0, given) as i64;
+        }
+        if node["Node Type"] == "Seq Scan" {
+            let name = node["Relation Name"].as_str().unwrap_or_default();
+            let read = (number("Actual Rows") + number("Rows Removed by Filter"))
+                * number("Actual Loops").max(1.0);
+            if read > SCANNED {
+                self.scans.push(format!(
+                    "every batch reads all of {name} (no index serves the statement's condition); \
+                     {table} itself is read by its key"
+                ));
+            }
+        }
+        for child in children {
+            self.read(child, table);
+        }
+    }
+}

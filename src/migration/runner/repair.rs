@@ -1,0 +1,155 @@
+//! Ranges that are set aside, tried once more when an operator asks for it.
+
+use sqlx::postgres::PgConnection;
+use tracing::{info, warn};
+
+use super::{Drive, End, Interrupt};
+use crate::class::Class;
+use crate::migration::batch::begin;
+use crate::migration::checksum::Checksum;
+use crate::migration::keyset::Range;
+use crate::migration::ledger::{self, Phase, SetAside, Tries};
+use crate::migration::pace::Order;
+use crate::migration::retry::{Failure, Patience, Remedy};
+use crate::migration::spent::RETRYING;
+
+/// Ranges that a message names at most.
+const NAMED: i64 = 5;
+
+impl Drive<'_> {
+    /// Tries every range that is set aside once more, where an operator has asked for that. A run
+    /// that was in its sweep ends at once when some of them fail again; one that was in its main
+    /// phase goes on with it.
+    pub(super) async fn repair_if_asked(
+        &mut self,
+        patience: &mut Patience,
+    ) -> Result<(), Interrupt> {
+        let lease = self.lease;
+        let find = async |conn: &mut PgConnection| Ok(ledger::find(conn, lease.run).await?);
+        let run = self.query(find).await?;
+        if !run.repairing {
+            return Ok(());
+        }
+        let next =
+            async |conn: &mut PgConnection| Ok(ledger::next_to_repair(conn, lease.run).await?);
+        while let Some(entry) = self.query(next).await? {
+            self.repair(&entry, patience).await?;
+        }
+        self.query(async |conn| Ok(ledger::end_repair(conn, lease).await?))
+            .await?;
+        let open = self
+            .query(async |conn| Ok(ledger::set_aside(conn, lease.run, NAMED).await?))
+            .await?;
+        if run.phase == Phase::Sweep && !open.is_empty() {
+            return Err(Interrupt::Broken(
+                self.name_ranges("ranges that are set aside failed once more", &open),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The end of a run whose sweep found nothing but what is set aside.
+    pub(super) async fn stuck(&self, found: i64) -> Result<Interrupt, Interrupt> {
+        let run = self.lease.run;
+        let open = self
+            .query(async |conn| Ok(ledger::set_aside(conn, run, NAMED).await?))
+            .await?;
+        let what =
+            format!("{found} rows are still pending, all of them in ranges that are set aside");
+        Ok(Interrupt::Broken(self.name_ranges(&what, &open)))
+    }
+
+    fn name_ranges(&self, what: &str, open: &[SetAside]) -> String {
+        let names: Vec<_> = open.iter().map(SetAside::describe).collect();
+        let name = &self.definition.name;
+        format!(
+            "{what}: {}. `evenkeel migrate quarantine {name}` lists them; repair the rows or what \
+             they break, then `evenkeel migrate retry {name}`",
+            names.join("; ")
+        )
+    }
+
+    /// Tries `entry` until it is done, or fails for good.
+    async fn repair(&mut self, entry: &SetAside, patience: &mut Patience) -> Result<(), Interrupt> {
+        patience.reset();
+        loop {
+            let mut turn = self.await_turn().await?;
+            let began = std::time::Instant::now();
+            let mut pace = self.pace.clone();
+            let tried = tokio::select! {
+                biased;
+                tried = self.try_repair(entry, patience.tries()) => tried,
+                _ = pace.wait_for(|pace| pace.order == Order::Cancel) => {
+                    patience.note_cancelled();
+                    // The ledger knows whether it was in time.
+                    return Ok(());
+                }
+            };
+            turn.worked(began.elapsed());
+            match tried {
+                Ok(true) => {
+                    info!(run = self.lease.run, upper = ?entry.upper_key, "range repaired");
+                    patience.told();
+                    return self.rest_after(began.elapsed(), turn).await;
+                }
+                Ok(false) => return Err(Interrupt::End(End::LeaseLost)),
+                Err(failure) => {
+                    drop(turn);
+                    patience.note(&failure);
+                    let tries = self.runner.engine.tries;
+                    match failure.remedy(true, patience.failures(), tries) {
+                        Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
+                        Remedy::Wait => self.rest(RETRYING, patience.pause()).await?,
+                        Remedy::Halve | Remedy::SetAside => {
+                            return self.leave_aside(entry, &failure).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn leave_aside(&self, entry: &SetAside, failure: &Failure) -> Result<(), Interrupt> {
+        let (lease, id) = (self.lease, entry.id);
+        let (code, error) = (failure.sqlstate(), failure.to_string());
+        warn!(run = lease.run, upper = ?entry.upper_key, %error, "range stays set aside");
+        self.query(async |conn| {
+            Ok(ledger::failed_again(conn, lease, id, code.as_deref(), &error).await?)
+        })
+        .await
+    }
+
+    /// Runs the statement over the range and writes that down, in one transaction. `false` when the
+    /// lease is lost.
+    async fn try_repair(&self, entry: &SetAside, tries: &Tries) -> Result<bool, Failure> {
+        let (definition, keyset, lease) = (&self.definition, &self.keyset, self.lease);
+        let engine = &self.runner.engine;
+        let (lower, upper) = (entry.lower_key.as_ref(), &entry.upper_key);
+        let work = async |conn: &mut PgConnection| {
+            let mut tx = begin(conn, engine).await?;
+            let summed = Checksum::new(definition, keyset)
+                .read(&mut tx, definition, keyset, lower, upper)
+                .await?;
+            let sql = keyset.statement(definition, lower.is_none());
+            let done = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(lower)
+                .bind(upper)
+                .execute(&mut *tx)
+                .await?;
+            let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+            let range = Range {
+                lower: lower.cloned(),
+                upper: upper.clone(),
+                seen: summed.rows,
+                todo: Some(summed.pending),
+            };
+            if !ledger::repaired(&mut tx, lease, entry.id, &range, changed, tries).await? {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+            tx.commit().await?;
+            Ok(true)
+        };
+        self.runner.pool.run(Class::Background, work).await
+    }
+}
