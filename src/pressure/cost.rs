@@ -66,12 +66,15 @@ impl Costs {
         }
     }
 
-    /// Adds what they felt during the rest after it, and begins the next trial. Returns whether every
-    /// section has had another one.
-    pub fn rested(&mut self, felt: &Felt) -> bool {
+    /// Adds what they felt during the rest after it.
+    pub fn rested(&mut self, felt: &Felt) {
         for (sections, felt) in self.classes.iter_mut().zip(felt) {
             sections[self.section].rest.add(felt);
         }
+    }
+
+    /// Begins the next trial. Returns whether every section has had another one.
+    pub fn next_trial(&mut self) -> bool {
         self.section = (self.section + 1) % SECTIONS;
         self.section == 0
     }
@@ -133,6 +136,7 @@ mod tests {
             let drift = 1.0 + (f64::from(trial) / 60.0 * std::f64::consts::PI).sin();
             costs.worked(&slice(400, 4.0 * drift * factor, &mut random));
             costs.rested(&slice(120, 4.0 * drift, &mut random));
+            costs.next_trial();
         }
         costs.estimates()[0]
     }
@@ -163,6 +167,7 @@ mod tests {
             assert!(costs.estimates().is_empty());
             costs.worked(&slice(200, 4.0, &mut random));
             costs.rested(&slice(99, 4.0, &mut random));
+            costs.next_trial();
         }
         assert!(costs.estimates().is_empty());
     }

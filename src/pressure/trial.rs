@@ -6,6 +6,8 @@
 //! is in all three; what is left between them is caused by the work (a randomised paired comparison:
 //! Fisher, The Design of Experiments, 1935).
 
+use std::time::Duration;
+
 use super::latency::LatencyReading;
 use crate::class::Class;
 
@@ -19,11 +21,18 @@ pub const SAMPLING_ERROR: f64 = 1.45;
 /// three classes, one is off by so much by chance in one trial of fifty.
 const CHANCE: f64 = 2.5;
 
-/// What every class of shoppers felt in a slice of time.
-pub type Slice = [LatencyReading; Class::SHOPPERS.len()];
+/// How long a window is. Slices are compared by windows of the same length: a long window of a shop
+/// that stutters mostly has a stutter in it and a short one mostly none, so their percentiles differ
+/// although nothing else does.
+pub const WINDOW: Duration = Duration::from_millis(200);
+
+/// What every class of shoppers felt in a window.
+pub type Window = [LatencyReading; Class::SHOPPERS.len()];
+/// The windows of a slice of time.
+pub type Slice = Vec<Window>;
 
 /// A slice of work between two rests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Trial {
     /// The rest before.
     pub before: Slice,
@@ -51,7 +60,7 @@ impl Noise {
     /// Takes the rests of a trial into account.
     pub fn observe(&mut self, trial: &Trial) {
         let all = Class::SHOPPERS.len();
-        let compare = |class: usize| between(&[&trial.before[class]], &[&trial.after[class]]);
+        let compare = |class: usize| between(class, &trial.before, &trial.after);
         let classes: Vec<_> = (0..all).map(compare).collect();
         let together = weighted(classes.iter().flatten().copied());
         for (squares, difference) in self
@@ -77,18 +86,26 @@ impl Noise {
     }
 }
 
-/// The logarithm of how many times as large the 95th percentile of `these` is as that of `those`, with
-/// its variance by the number of requests; `None` when they are too few.
-fn between(those: &[&LatencyReading], these: &[&LatencyReading]) -> Option<(f64, f64)> {
-    let mean = |readings: &[&LatencyReading]| -> Option<(f64, f64)> {
-        let known = readings.iter().filter_map(|reading| {
-            let p95 = reading.p95_ms.filter(|p95| p95.is_finite() && *p95 > 0.0)?;
-            Some((p95.ln(), reading.completed as f64))
-        });
-        let (sum, n) = known.fold((0.0, 0.0), |(sum, n), (p95, of)| (sum + p95 * of, n + of));
-        (n >= ENOUGH as f64).then(|| (sum / n, n))
-    };
-    let ((those, n), (these, m)) = (mean(those)?, mean(these)?);
+/// The mean logarithm of a class's 95th percentile by the number of requests, and that number; `None`
+/// when they are too few.
+fn mean<'a>(class: usize, windows: impl IntoIterator<Item = &'a Window>) -> Option<(f64, f64)> {
+    let known = windows.into_iter().filter_map(|window| {
+        let reading = &window[class];
+        let p95 = reading.p95_ms.filter(|p95| p95.is_finite() && *p95 > 0.0)?;
+        Some((p95.ln(), reading.completed as f64))
+    });
+    let (sum, n) = known.fold((0.0, 0.0), |(sum, n), (p95, of)| (sum + p95 * of, n + of));
+    (n >= ENOUGH as f64).then(|| (sum / n, n))
+}
+
+/// The logarithm of how many times as large the 95th percentile of a class is in `these` windows as in
+/// `those`, with its variance by the number of requests; `None` when they are too few.
+fn between<'a>(
+    class: usize,
+    those: impl IntoIterator<Item = &'a Window>,
+    these: impl IntoIterator<Item = &'a Window>,
+) -> Option<(f64, f64)> {
+    let ((those, n), (these, m)) = (mean(class, those)?, mean(class, these)?);
     Some((these - those, SAMPLING_ERROR.powi(2) * (1.0 / n + 1.0 / m)))
 }
 
@@ -117,10 +134,7 @@ impl Trial {
     /// The effect on one class; `None` when it has too few requests. In logarithms: the effect and
     /// its variance.
     fn on(&self, class: usize) -> Option<(f64, f64)> {
-        between(
-            &[&self.before[class], &self.after[class]],
-            &[&self.work[class]],
-        )
+        between(class, self.before.iter().chain(&self.after), &self.work)
     }
 
     /// The effect that counts, where a 95th percentile may rise to `budget` times what it is at rest,
@@ -138,7 +152,7 @@ impl Trial {
                 margin: if felt { margin } else { margin.max(CHANCE) },
             }
         };
-        let felt = |i: usize| self.work[i].p95_ms.is_some_and(|p95| p95 > floor_ms);
+        let felt = |i: usize| mean(i, &self.work).is_some_and(|(p95, _)| p95.exp() > floor_ms);
         let any_felt = (0..Class::SHOPPERS.len()).any(felt);
         let classes = 0..Class::SHOPPERS.len();
         let together = weighted(classes.clone().filter_map(|i| self.on(i)));
@@ -161,15 +175,17 @@ mod tests {
     use super::*;
 
     fn slice(completed: u64, p95_ms: f64) -> Slice {
-        [LatencyReading {
-            completed,
-            failed: 0,
-            in_flight: 0,
-            oldest_ms: 0.0,
-            p50_ms: Some(p95_ms / 3.0),
-            p95_ms: Some(p95_ms),
-            p99_ms: Some(p95_ms * 1.5),
-        }; 3]
+        vec![
+            [LatencyReading {
+                completed,
+                failed: 0,
+                in_flight: 0,
+                oldest_ms: 0.0,
+                p50_ms: Some(p95_ms / 3.0),
+                p95_ms: Some(p95_ms),
+                p99_ms: Some(p95_ms * 1.5),
+            }; 3],
+        ]
     }
 
     fn margin(before: f64, work: f64, after: f64) -> f64 {
@@ -205,19 +221,43 @@ mod tests {
             after: slice(500, 10.0),
         };
         for readings in [&mut trial.before, &mut trial.work, &mut trial.after] {
-            readings[0].completed = 40;
+            readings[0][0].completed = 40;
         }
-        trial.work[0].p95_ms = Some(35.0);
+        trial.work[0][0].p95_ms = Some(35.0);
         let effect = trial
             .effect(&Noise::default(), 1.15, 3.0)
             .expect("enough requests");
         assert_eq!(effect.class, Some(Class::SHOPPERS[0]));
         assert!(effect.margin < 0.0, "{effect:?}");
-        trial.work[0].p95_ms = Some(12.0);
+        trial.work[0][0].p95_ms = Some(12.0);
         let effect = trial
             .effect(&Noise::default(), 1.15, 3.0)
             .expect("enough requests");
         assert!(effect.margin > 0.0, "{effect:?}");
+    }
+
+    #[test]
+    fn a_shop_that_stutters_is_known_less_exactly() {
+        let trial = |before, after| Trial {
+            before: slice(500, before),
+            work: slice(500, 12.0),
+            after: slice(500, after),
+        };
+        let mut noise = Noise::default();
+        let error = |noise: &Noise| {
+            let effect = trial(10.0, 10.0).effect(noise, 1.15, 3.0);
+            effect.expect("enough requests").error
+        };
+        let steady = error(&noise);
+        for i in 0..50 {
+            let stutter = if i % 2 == 0 { 2.0 } else { 0.5 };
+            noise.observe(&trial(10.0, 10.0 * stutter));
+        }
+        assert!(error(&noise) > 0.4 && steady < 0.1, "{steady}");
+        // One stall is not the weather.
+        let mut noise = Noise::default();
+        noise.observe(&trial(10.0, 1000.0));
+        assert!(error(&noise) < 2.0 * steady);
     }
 
     #[test]

@@ -73,7 +73,7 @@ enum Stage {
         why: Why,
     },
     /// The migration works at the pace.
-    Work { since: Instant, until: Instant },
+    Work { until: Instant },
 }
 
 /// Turns samples into a pace, one tick at a time.
@@ -101,6 +101,8 @@ impl Governor {
     /// A governor that begins by measuring the baseline. `seed` draws the times of its rests.
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
         let pace = Pace::initial(&settings, now);
+        let mut slices = Slices::default();
+        slices.begin(now);
         Self {
             settings,
             targets: Targets::default(),
@@ -110,7 +112,7 @@ impl Governor {
                 until: now + FIRST_PAUSE,
                 why: Why::Fleet,
             },
-            slices: Slices::default(),
+            slices,
             noise: Noise::default(),
             harmless: 0,
             effect: None,
@@ -169,6 +171,13 @@ impl Governor {
         let worst = felt.iter().chain(&others).map(|s| s.verdict).max();
         let worst = worst.unwrap_or(Verdict::Unknown);
         let stage = self.stage;
+        if let Some(latencies) = latencies {
+            let (duty, broken) = match stage {
+                Stage::Rest { why, .. } => (None, why == Why::Cut),
+                Stage::Work { .. } => (Some(self.pace.worked()), false),
+            };
+            self.slices.sample(latencies, duty, broken, now);
+        }
         let excused = self.heed(latencies, &mut felt, worst, now);
         match stage {
             Stage::Rest { since, until, why } => {
@@ -185,15 +194,14 @@ impl Governor {
                 }
                 // What shoppers feel in an outage is not how they feel at rest.
                 if worst < Verdict::Stop {
-                    self.rested(latencies, since, why, now);
+                    self.rested(why, now);
                 }
                 self.work(now);
             }
-            Stage::Work { since, until } => {
-                self.slices.at_work(self.pace.worked());
+            Stage::Work { until } => {
                 let rests = matches!(self.stage, Stage::Rest { .. });
                 if worst != Verdict::Idle && now >= until && !rests {
-                    self.rest(latencies, since, now);
+                    self.rest(latencies, now);
                 }
             }
         }
@@ -243,7 +251,7 @@ impl Governor {
                 }
                 excuse(felt)
             }
-            Stage::Work { since, .. } => {
+            Stage::Work { .. } => {
                 self.trust.sampled(true, suffering, elapsed);
                 if self.trust.innocent() {
                     return excuse(felt);
@@ -252,7 +260,7 @@ impl Governor {
                     self.trust.suffered(&self.settings, self.pace.duty);
                     debug!(duty = self.pace.duty, trust = ?self.trust, "shoppers suffer");
                     if let Some(latencies) = latencies {
-                        self.slices.end_work(latencies, since, true, now);
+                        self.slices.end_work(latencies, true, now);
                     }
                     self.begin_rest(self.settings.hold, Why::Cut, now);
                 }
@@ -263,6 +271,7 @@ impl Governor {
 
     fn begin_rest(&mut self, length: Duration, why: Why, now: Instant) {
         self.suffering = false;
+        self.slices.begin(now);
         self.stage = Stage::Rest {
             since: now,
             until: now + length,
@@ -271,10 +280,8 @@ impl Governor {
     }
 
     /// Ends a slice of work.
-    fn rest(&mut self, latencies: Option<&dyn Windows>, since: Instant, now: Instant) {
-        let rate = latencies.map_or(0.0, |latencies| {
-            self.slices.end_work(latencies, since, false, now)
-        });
+    fn rest(&mut self, latencies: Option<&dyn Windows>, now: Instant) {
+        let rate = latencies.map_or(0.0, |latencies| self.slices.end_work(latencies, false, now));
         let due = now.saturating_duration_since(self.baseline_at) >= self.settings.baseline_every;
         let (length, why) = if due {
             (self.settings.baseline_pause, Why::Fleet)
@@ -286,20 +293,19 @@ impl Governor {
     }
 
     /// Ends a rest: judges the slice of work before it.
-    fn rested(&mut self, latencies: Option<&dyn Windows>, since: Instant, why: Why, now: Instant) {
+    fn rested(&mut self, why: Why, now: Instant) {
         if std::mem::take(&mut self.suffering) {
             self.trust.suffered_at_rest();
         }
         if why == Why::Fleet {
             self.baseline_at = now;
         }
-        let Some(latencies) = latencies else {
-            return;
-        };
         let broken = why == Why::Cut;
-        let (rest, trial) = self.slices.end_rest(latencies, since, broken, now);
-        for (class, reading) in Class::SHOPPERS.into_iter().zip(&rest) {
-            self.targets.observe(class, reading);
+        let (rest, trial) = self.slices.end_rest(broken);
+        for window in &rest {
+            for (class, reading) in Class::SHOPPERS.into_iter().zip(window) {
+                self.targets.observe(class, reading);
+            }
         }
         if let Some((trial, duty)) = trial {
             let floor_ms = self.settings.slow_floor.as_secs_f64() * 1e3;
@@ -322,9 +328,8 @@ impl Governor {
         let sure = full && self.harmless >= IN_A_ROW;
         let times = if sure { SURE } else { 1 };
         let drawn = self.random.random_range(0.5..1.5);
-        self.slices.begin_work();
+        self.slices.begin(now);
         self.stage = Stage::Work {
-            since: now,
             until: now + self.settings.work.mul_f64(drawn) * times,
         };
     }

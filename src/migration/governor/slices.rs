@@ -6,11 +6,10 @@ use super::SETTLE;
 use crate::class::Class;
 use crate::pressure::Windows;
 use crate::pressure::cost::{Cost, Costs, Felt};
-use crate::pressure::latency::SLOW;
-use crate::pressure::trial::{Slice, Trial};
+use crate::pressure::trial::{Slice, Trial, WINDOW};
 
 /// A slice of work that has ended, until the rest after it has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Worked {
     before: Slice,
     work: Slice,
@@ -20,6 +19,10 @@ struct Worked {
 /// What is remembered of the slices.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slices {
+    /// The windows of the slice under way.
+    windows: Slice,
+    /// When the last of them ended; at first, when the slice before it has drained.
+    measured: Option<Instant>,
     /// The last rest, unless something has spoilt the comparison since.
     rested: Option<Slice>,
     worked: Option<Worked>,
@@ -41,79 +44,95 @@ impl Slices {
         (self.rested, self.worked) = (None, None);
     }
 
-    /// A slice of work begins.
-    pub(super) fn begin_work(&mut self) {
+    /// A slice begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.windows.clear();
+        self.measured = Some(now + SETTLE);
         self.duties = (0.0, 0);
     }
 
-    /// The duty of a sample at work.
-    pub(super) fn at_work(&mut self, duty: f64) {
-        self.duties.0 += duty;
-        self.duties.1 += 1;
-    }
-
-    /// A slice of work has ended that began at `since`. Returns requests per second of the busiest
-    /// class. One that was `broken` off when things went badly costs what it costs, but compares with
-    /// nothing: what follows would look better by chance alone.
-    pub(super) fn end_work(
+    /// A sample of a slice of work (with the duty) or of rest (`None`). A rest after a slice that was
+    /// `broken` off says nothing of the cost: it begins when things go badly.
+    pub(super) fn sample(
         &mut self,
         latencies: &dyn Windows,
-        since: Instant,
+        duty: Option<f64>,
         broken: bool,
         now: Instant,
-    ) -> f64 {
-        let window = window(since, now);
-        let work = Class::SHOPPERS.map(|class| latencies.read(class, window, now));
+    ) {
+        if let Some(duty) = duty {
+            self.duties.0 += duty;
+            self.duties.1 += 1;
+        }
+        let passed = self
+            .measured
+            .map(|last| now.saturating_duration_since(last));
+        if passed.is_some_and(|passed| passed >= WINDOW) {
+            self.measured = Some(now);
+            self.windows
+                .push(Class::SHOPPERS.map(|class| latencies.read(class, WINDOW, now)));
+            self.count(latencies, WINDOW, duty.is_some(), broken, now);
+        }
+    }
+
+    fn count(
+        &mut self,
+        latencies: &dyn Windows,
+        window: Duration,
+        work: bool,
+        broken: bool,
+        now: Instant,
+    ) {
+        let [a, b, c] = Class::SHOPPERS.map(|class| latencies.counts(class, window, now));
+        let (Some(a), Some(b), Some(c)) = (a, b, c) else {
+            return;
+        };
+        let felt: Felt = [a, b, c];
+        if work {
+            self.costs.worked(&felt);
+        } else if !broken {
+            self.costs.rested(&felt);
+        }
+    }
+
+    /// A slice of work has ended. Returns requests per second of the busiest class. One that was
+    /// `broken` off when things went badly costs what it costs, but compares with nothing: what
+    /// follows would look better by chance alone.
+    pub(super) fn end_work(&mut self, latencies: &dyn Windows, broken: bool, now: Instant) -> f64 {
+        if broken && let Some(last) = self.measured {
+            // What broke it off is not in a whole window yet.
+            let rest = now.saturating_duration_since(last);
+            self.count(latencies, rest, true, false, now);
+        }
+        let work = std::mem::take(&mut self.windows);
         let (sum, n) = self.duties;
+        let total = |i: usize| work.iter().map(|window| window[i].completed).sum::<u64>();
+        let busiest = (0..Class::SHOPPERS.len()).map(total).max().unwrap_or(0);
+        let rate = busiest as f64 / (WINDOW * work.len().max(1) as u32).as_secs_f64();
         let before = self.rested.take().filter(|_| !broken);
         self.worked = before.map(|before| Worked {
             before,
             work,
             duty: sum / f64::from(n.max(1)),
         });
-        if let Some(counts) = counts(latencies, window, now) {
-            self.costs.worked(&counts);
-        }
-        let busiest = work.iter().map(|reading| reading.completed).max();
-        busiest.unwrap_or(0) as f64 / window.as_secs_f64()
+        rate
     }
 
-    /// A rest has ended that began at `since`; one after a slice that was `broken` off says nothing
-    /// of the cost. Returns what was felt, and the trial that it completes with its mean duty.
-    pub(super) fn end_rest(
-        &mut self,
-        latencies: &dyn Windows,
-        since: Instant,
-        broken: bool,
-        now: Instant,
-    ) -> (Slice, Option<(Trial, f64)>) {
-        let window = window(since, now);
-        let rest = Class::SHOPPERS.map(|class| latencies.read(class, window, now));
-        self.rested = Some(rest);
-        if let Some(counts) = counts(latencies, window, now).filter(|_| !broken)
-            && self.costs.rested(&counts)
-        {
+    /// A rest has ended. Returns what was felt, and the trial that it completes with its mean duty.
+    pub(super) fn end_rest(&mut self, broken: bool) -> (Slice, Option<(Trial, f64)>) {
+        let rest = std::mem::take(&mut self.windows);
+        if !broken && self.costs.next_trial() {
             self.known = self.costs.estimates();
         }
         let trial = self.worked.take().map(|Worked { before, work, duty }| {
             let trial = Trial {
                 before,
                 work,
-                after: rest,
+                after: rest.clone(),
             };
             (trial, duty)
         });
+        self.rested = Some(rest.clone());
         (rest, trial)
     }
-}
-
-fn counts(latencies: &dyn Windows, window: Duration, now: Instant) -> Option<Felt> {
-    let [a, b, c] = Class::SHOPPERS.map(|class| latencies.counts(class, window, now));
-    Some([a?, b?, c?])
-}
-
-/// The part of a slice that is measured: not its beginning, and no more than is remembered.
-fn window(since: Instant, now: Instant) -> Duration {
-    let lasted = now.saturating_duration_since(since);
-    lasted.saturating_sub(SETTLE).clamp(SETTLE, SLOW)
 }
