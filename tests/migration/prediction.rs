@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use evenkeel::migration::definition::Definition;
+use evenkeel::migration::ledger::Phase;
 use evenkeel::migration::plan::{Plan, plan};
 use evenkeel::migration::progress::Progress;
 use evenkeel::migration::runner::End;
@@ -258,4 +259,33 @@ async fn a_run_tells_its_end_as_two_quantiles_and_what_its_time_went_into() {
         "{:?} of {took}",
         run.time_spent
     );
+}
+
+#[tokio::test]
+async fn of_a_table_that_was_never_analysed_no_share_and_no_end_is_told() {
+    let mut fixture = Fixture::with_rows(300).await;
+    fixture
+        .run("ALTER TABLE t SET (autovacuum_enabled = off)")
+        .await;
+    fixture.engine.batch_max = 10;
+    let run = fixture.enqueue(&of_t()).await;
+    let mut watcher = Fixture::beside(&fixture).await;
+    let (end, seen) = tokio::join!(fixture.drive(), async {
+        let mut seen = 0;
+        loop {
+            let run = watcher.find(&run).await;
+            if run.finished_at.is_some() {
+                return seen;
+            }
+            let main = run.phase == Phase::Main;
+            let progress = Progress::of(&mut watcher.sql, run).await.unwrap();
+            if main {
+                assert_eq!((progress.done, progress.eta), (None, None));
+                seen += 1;
+            }
+        }
+    });
+    assert_eq!(end, End::Completed);
+    assert!(seen > 0);
+    assert_eq!(fixture.find(&run).await.share_done, 0.0);
 }
