@@ -8,25 +8,21 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
 
+mod error;
 mod plan;
 mod proof;
 mod status;
 
-use super::database::{Database, DatabaseError};
-use super::elsewhere::{Elsewhere, NoDefinitions};
-use super::lint::LintError;
+use super::database::Database;
+use super::elsewhere::Elsewhere;
 use super::standalone;
 use crate::config::Settings;
-use crate::migration::control::{self, ControlError};
-use crate::migration::definition::{self, Definition, DefinitionError};
-use crate::migration::keyset::KeysetError;
-use crate::migration::ledger::{self, LedgerError, Run, State};
-use crate::migration::lint::Unsafe;
+use crate::migration::control;
+use crate::migration::definition::{self, Definition};
+use crate::migration::ledger::{self, Run, State};
 use crate::migration::progress::Progress;
-use crate::migration::retry::Failure;
-use crate::migration::sweep::VerifyError;
-use crate::migration::throttle::ThrottleError;
 
+pub use error::MigrateError;
 pub(super) use status::{describe, headline};
 
 /// Look at background migrations and control them.
@@ -150,65 +146,6 @@ fn share(text: &str) -> Result<f64, String> {
         .filter(|duty: &f64| *duty > 0.0 && *duty <= 1.0)
         .ok_or_else(|| "a number above 0 and at most 1 is wanted".to_owned())
 }
-
-/// Why a command did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    /// No database.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// No definitions.
-    #[error(transparent)]
-    Definitions(#[from] NoDefinitions),
-    /// The migration or its run does not allow it.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The new definition could not be written.
-    #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The lint has findings.
-    #[error(transparent)]
-    Lint(#[from] LintError),
-    /// The throttle was not made or removed.
-    #[error(transparent)]
-    Throttle(#[from] ThrottleError),
-    /// The engine could not reach the database.
-    #[error(transparent)]
-    Engine(#[from] Failure),
-    /// Rows are pending.
-    #[error("{0} rows are still pending; the first before the key {1:?}")]
-    Pending(i64, Vec<String>),
-    /// The address of a replica is none.
-    #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
-    Replica(#[source] sqlx::Error),
-    /// The run did not complete.
-    #[error("{0}")]
-    Incomplete(String),
-}
-
-macro_rules! through_control {
-    ($($error:ty),*) => {$(
-        impl From<$error> for MigrateError {
-            fn from(err: $error) -> Self {
-                Self::Control(err.into())
-            }
-        }
-    )*};
-}
-
-through_control!(
-    DefinitionError,
-    LedgerError,
-    KeysetError,
-    VerifyError,
-    Unsafe,
-    sqlx::Error
-);
 
 /// Runs the command and prints what it found or did.
 ///

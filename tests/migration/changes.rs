@@ -444,6 +444,62 @@ async fn a_change_may_be_of_the_schema_alone() {
 }
 
 #[tokio::test]
+async fn a_long_build_is_refused_at_the_start_where_nothing_could_renew_the_lease_beside_it() {
+    let mut fixture = with_rows(10).await;
+    fixture.with_one_connection();
+    let run = fixture.enqueue(CHANGE).await;
+    assert_eq!(fixture.drive().await, End::Failed);
+    let error = fixture.find(&run).await.error.unwrap();
+    for part in ["pool.background.max is 1", "set it to 2", "migrate resume"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let begun = "SELECT count(*) FROM evenkeel.steps";
+    assert_eq!(fixture.count(begun).await, 0, "nothing was half done");
+    // What is brief needs no second one.
+    let text =
+        with_contract("ALTER TABLE t ALTER COLUMN n SET DEFAULT 7").replace("title: T", "title: U");
+    fixture.run("TRUNCATE evenkeel.runs CASCADE").await;
+    fixture.enqueue(&text).await;
+    assert_eq!(fixture.drive().await, End::Completed);
+}
+
+#[tokio::test]
+async fn a_change_that_takes_its_own_key_away_ends_and_says_why_it_is_not_certified() {
+    let mut fixture = Fixture::with_rows(10).await;
+    let contract = "-- lint: allow ban-drop-table because this is a test\nDROP TABLE t";
+    let run = fixture.enqueue(&with_contract(contract)).await;
+    assert_eq!(fixture.drive().await, End::Failed);
+    let error = fixture.find(&run).await.error.unwrap();
+    assert!(
+        error.contains("cannot be certified") && error.contains("no table `t`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_rows_of_a_change_can_be_taken_back() {
+    let mut fixture = with_rows(30).await;
+    let text = CHANGE.replace(
+        "-- step: contract",
+        "-- down\nUPDATE t SET day = NULL WHERE :range;\n\n-- step: contract",
+    );
+    let text = text.split("ALTER TABLE t ADD CONSTRAINT").next().unwrap();
+    let definition = Definition::parse("m", text).unwrap();
+    assert_eq!(lint::definition(&definition), []);
+    let run = control::start(&mut fixture.sql, &definition, "tester").await;
+    assert_eq!(fixture.drive().await, End::Completed);
+    assert_eq!(fixture.find(&run.unwrap()).await.rows_changed, 30);
+    let back = control::undo(&mut fixture.sql, &definition, "tester").await;
+    assert_eq!(fixture.drive().await, End::Completed);
+    assert_eq!(fixture.find(&back.unwrap()).await.rows_changed, 30);
+    let left = "SELECT count(*) FROM t WHERE day IS NOT NULL";
+    assert_eq!(fixture.count(left).await, 0);
+    let elsewhere = format!("{CHANGE}-- down\nUPDATE t SET day = NULL WHERE :range;\n");
+    let refused = Definition::parse("m", &elsewhere).unwrap_err().to_string();
+    assert!(refused.contains("belongs to the backfill"), "{refused}");
+}
+
+#[tokio::test]
 async fn an_index_that_cannot_be_built_leaves_nothing_behind_and_can_be_built_after_a_fix() {
     let mut fixture = with_rows(2).await;
     fixture.run("UPDATE t SET n = 5").await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evenkeel::class::Class;
 use evenkeel::config::{Budgets, Engine, Limits, Pace, Share};
 use evenkeel::db::Pool;
 use evenkeel::db::gate::{Admission, Gate};
@@ -49,12 +50,14 @@ pub fn of_t() -> String {
 }
 
 /// A pool of the engine's, on the database that `options` reach.
-fn pool(options: &PgConnectOptions) -> Pool {
+fn pool(options: &PgConnectOptions, background: usize) -> Pool {
     let limits = Limits {
         acquire: Duration::from_secs(5),
         hold: Some(Duration::from_secs(10)),
     };
-    let gate = Gate::new(Admission::new(6, [Share { min: 0, max: 3 }; 4]));
+    let mut shares = [Share { min: 0, max: 3 }; 4];
+    shares[Class::Background.index()].max = background;
+    let gate = Gate::new(Admission::new(6, shares));
     let options = options.clone().application_name("engine");
     Pool::new(options, 6, Duration::from_secs(5), gate, [limits; 4])
 }
@@ -70,7 +73,7 @@ impl Fixture {
     }
 
     async fn at(database: PgConnectOptions) -> Self {
-        let pool = pool(&database);
+        let pool = pool(&database, 3);
         Self {
             sql: database.connect().await.unwrap(),
             database,
@@ -92,7 +95,12 @@ impl Fixture {
     /// before whoever asked has waited, however the processes are scheduled.
     pub async fn answers_only_who_waits(&mut self) {
         let proxy = CountingProxy::start(&self.database).await;
-        self.pool = pool(&proxy.options);
+        self.pool = pool(&proxy.options, 3);
+    }
+
+    /// Leaves the engine one connection at a time.
+    pub fn with_one_connection(&mut self) {
+        self.pool = pool(&self.database, 1);
     }
 
     /// A fixture whose table `t` has the keys 1 to `rows`.

@@ -115,6 +115,7 @@ async fn a_database_without_a_shop_is_migrated_from_the_first_command_to_the_las
     assert!(status.contains("completed"), "{status}");
     let verified = foreign.migrate(&["verify", "gross"]).await;
     assert!(verified.contains("500 rows, none pending"), "{verified}");
+    assert!(verified.contains("found by the next verify"), "{verified}");
     // Again: nothing is left to do.
     let run = foreign.migrate(&["run", "gross", "--standalone"]).await;
     assert!(run.contains("0 rows changed"), "{run}");
@@ -164,6 +165,53 @@ async fn a_change_of_several_steps_needs_no_shop_either() {
         .await;
     let said = foreign.migrate(&["throttle", "--list"]).await;
     assert!(said.contains("vat works 0 %"), "{said}");
+}
+
+#[tokio::test]
+async fn proof_repair_and_the_way_back_need_no_shop_either() {
+    let foreign = Foreign::new().await;
+    foreign.grant_create().await;
+    let path = foreign.definitions.path().join("gross.sql");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let back = r#"UPDATE "Old Shop"."Order" AS o SET "Gross" = NULL WHERE :range"#;
+    std::fs::write(&path, format!("{text}\n-- down\n{back}\n")).unwrap();
+    let constraint = r#"ALTER TABLE "Old Shop"."Order" ADD CONSTRAINT cheap CHECK ("Gross" < 590)"#;
+    foreign.run(constraint).await;
+    let (went, said) = foreign
+        .migrate_as(&foreign.role, &["run", "gross", "--standalone"])
+        .await;
+    assert!(!went && said.contains("migrate retry gross"), "{said}");
+    let open = foreign.migrate(&["quarantine", "gross"]).await;
+    assert!(open.contains("cheap"), "{open}");
+    foreign
+        .run(r#"ALTER TABLE "Old Shop"."Order" DROP CONSTRAINT cheap"#)
+        .await;
+    foreign.migrate(&["retry", "gross"]).await;
+    let done = foreign.migrate(&["run", "gross", "--standalone"]).await;
+    assert!(done.contains("completed"), "{done}");
+    let certificate = foreign.migrate(&["certificate", "gross"]).await;
+    assert!(
+        certificate.contains("sweep     500 rows") && certificate.contains("set aside"),
+        "{certificate}"
+    );
+    let replica = url(&foreign.admin.clone().username(&foreign.role));
+    let same = foreign
+        .migrate(&["verify", "gross", "--replica", &replica])
+        .await;
+    assert!(same.contains("ranges are as certified"), "{same}");
+    // Behind the last sweep: no run of ours hears of it, the next verify does.
+    foreign
+        .run(r#"INSERT INTO "Old Shop"."Order" ("Net") VALUES (7)"#)
+        .await;
+    let (went, said) = foreign
+        .migrate_as(&foreign.role, &["verify", "gross"])
+        .await;
+    assert!(!went && said.contains("1 rows are still pending"), "{said}");
+    foreign.migrate(&["undo", "gross"]).await;
+    let undone = foreign.migrate(&["run", "gross", "--standalone"]).await;
+    assert!(undone.contains("500 rows changed"), "{undone}");
+    let left = r#"SELECT count(*) FROM "Old Shop"."Order" WHERE "Gross" IS NOT NULL"#;
+    assert_eq!(foreign.count(left).await, 0);
 }
 
 #[tokio::test]

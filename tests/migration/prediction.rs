@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use evenkeel::migration::definition::Definition;
-use evenkeel::migration::plan::{Plan, plan};
+use evenkeel::migration::ledger::Phase;
+use evenkeel::migration::plan::{Plan, Quantiles, plan};
 use evenkeel::migration::progress::Progress;
 use evenkeel::migration::runner::End;
 
@@ -13,6 +14,33 @@ async fn plan_of(fixture: &mut Fixture, text: &str) -> Plan {
     let definition = Definition::parse("m", text).unwrap();
     let engine = fixture.engine.clone();
     plan(&mut fixture.sql, &definition, &engine).await.unwrap()
+}
+
+/// Runs the migration and compares its batches' time with what was `predicted`. What else the machine
+/// does between the plan and the run is not the plan's to know, so both are made again when they
+/// differ by more than `factor`, twice.
+async fn assert_predicts(
+    fixture: &mut Fixture,
+    text: &str,
+    predicted: Quantiles,
+    undo: &str,
+    factor: f64,
+) {
+    let mut predicted = predicted;
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(fixture.migrate(text).await.0, End::Completed);
+        let worked = "SELECT sum(took_ms)::bigint FROM evenkeel.batches
+             WHERE phase = 'main' AND run_id = (SELECT max(id) FROM evenkeel.runs)";
+        let worked = fixture.count(worked).await as f64 / 1e3;
+        all.push((predicted.p50_s, worked));
+        if (1.0 / factor..factor).contains(&(predicted.p50_s / worked)) {
+            return;
+        }
+        fixture.run(undo).await;
+        predicted = plan_of(fixture, text).await.full_speed.unwrap();
+    }
+    panic!("predicted and took: {all:?}");
 }
 
 #[tokio::test]
@@ -62,15 +90,9 @@ async fn a_plan_is_right_about_a_table_whose_beginning_is_unlike_its_end() {
     assert!((5_000.0..15_000.0).contains(&bloat.dead_rows), "{bloat:?}");
     assert!(plan.at_recent_duty.is_none() && plan.by_hour.is_empty());
 
-    assert_eq!(fixture.migrate(&text).await.0, End::Completed);
-    let worked = "SELECT sum(took_ms)::bigint FROM evenkeel.batches WHERE phase = 'main'";
-    let worked = fixture.count(worked).await as f64 / 1e3;
-    let factor = full.p50_s / worked;
     // Half the rows cost nearly nothing, so a sample of the beginning would be off by far more.
-    assert!(
-        (0.4..2.5).contains(&factor),
-        "predicted {full:?}, took {worked} s"
-    );
+    let undo = "UPDATE t SET done = shop = 'a', n = 0";
+    assert_predicts(&mut fixture, &text, full, undo, 2.5).await;
     // Now there is a history, of this very hour.
     let plan = plan_of(&mut fixture, &text).await;
     let recent = plan.at_recent_duty.unwrap();
@@ -104,15 +126,9 @@ async fn a_plan_does_not_bloat_a_small_table_and_is_right_about_it_all_the_same(
         plan.samples.len() >= 15 && passed <= 600,
         "{passed} rows passed"
     );
-    let full = plan.full_speed.unwrap();
-    assert_eq!(fixture.migrate(&text).await.0, End::Completed);
-    let worked = "SELECT sum(took_ms)::bigint FROM evenkeel.batches WHERE phase = 'main'";
-    let worked = fixture.count(worked).await as f64 / 1e3;
     // Samples of a few rows cost several times as much per row as batches do.
-    assert!(
-        (0.33..3.0).contains(&(full.p50_s / worked)),
-        "predicted {full:?}, took {worked} s"
-    );
+    let full = plan.full_speed.unwrap();
+    assert_predicts(&mut fixture, &text, full, "UPDATE t SET done = false", 3.0).await;
     // Hardly any rows.
     fixture.run("DELETE FROM t WHERE id > 7").await;
     let plan = plan_of(&mut fixture, &text).await;
@@ -258,4 +274,33 @@ async fn a_run_tells_its_end_as_two_quantiles_and_what_its_time_went_into() {
         "{:?} of {took}",
         run.time_spent
     );
+}
+
+#[tokio::test]
+async fn of_a_table_that_was_never_analysed_no_share_and_no_end_is_told() {
+    let mut fixture = Fixture::with_rows(300).await;
+    fixture
+        .run("ALTER TABLE t SET (autovacuum_enabled = off)")
+        .await;
+    fixture.engine.batch_max = 10;
+    let run = fixture.enqueue(&of_t()).await;
+    let mut watcher = Fixture::beside(&fixture).await;
+    let (end, seen) = tokio::join!(fixture.drive(), async {
+        let mut seen = 0;
+        loop {
+            let run = watcher.find(&run).await;
+            if run.finished_at.is_some() {
+                return seen;
+            }
+            let main = run.phase == Phase::Main;
+            let progress = Progress::of(&mut watcher.sql, run).await.unwrap();
+            if main {
+                assert_eq!((progress.done, progress.eta), (None, None));
+                seen += 1;
+            }
+        }
+    });
+    assert_eq!(end, End::Completed);
+    assert!(seen > 0);
+    assert_eq!(fixture.find(&run).await.share_done, 0.0);
 }

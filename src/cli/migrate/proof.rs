@@ -166,7 +166,12 @@ fn summary(name: &str, proof: Option<&Certificate>, found: &Verification) -> Str
         0 => "none pending".to_owned(),
         n => format!("{n} pending"),
     };
-    let mut lines = vec![format!("{name}: {} rows, {pending}", found.rows)];
+    let mut lines = vec![
+        format!("{name}: {} rows, {pending}", found.rows),
+        "  each as it was when it was read: what is written pending behind that is found by the next \
+         verify only"
+            .to_owned(),
+    ];
     let Some(proof) = proof else {
         lines.push("  no run was certified, so there is nothing to compare with".to_owned());
         return lines.join("\n");

@@ -3,7 +3,7 @@
 //! A key is an array of the text forms of its columns; the SQL made here casts them back to the
 //! columns' types, so that bigint, UUID, text, timestamps and composites all take the same path.
 //! Comparisons follow the order of a unique index, column by column with its collation and
-//! direction, so that a B-tree answers them directly (see [`condition`]).
+//! direction, so that a B-tree answers them directly (see `condition.rs`).
 
 mod condition;
 mod index;

@@ -49,18 +49,21 @@ struct Cost {
 }
 
 impl Cost {
-    /// The line through samples of different sizes that is closest to them. Neither part is negative;
-    /// samples of one size tell of rows only.
-    fn fit(samples: &[&Sample]) -> Self {
-        let n = samples.len() as f64;
-        let rows = samples.iter().map(|s| s.rows as f64).sum::<f64>() / n;
-        let ms = samples.iter().map(|s| s.ms).sum::<f64>() / n;
+    /// The line that is closest to what the samples at each place tell of size, through the mean of
+    /// all: that some places cost more than others is not taken for the size's doing. Neither part is
+    /// negative; samples of one size tell of rows only.
+    fn fit(places: &[&[Sample]]) -> Self {
+        let all = mean(places.iter().copied().flatten());
         let (mut variance, mut covariance) = (0.0, 0.0);
-        for sample in samples {
-            let off = sample.rows as f64 - rows;
-            variance += off * off;
-            covariance += off * (sample.ms - ms);
+        for place in places {
+            let here = mean(place.iter());
+            for sample in *place {
+                let off = sample.rows as f64 - here.0;
+                variance += off * off;
+                covariance += off * (sample.ms - here.1);
+            }
         }
+        let (rows, ms) = all;
         let through_zero = Self {
             fixed: 0.0,
             per_row: ms / rows.max(1.0),
@@ -96,8 +99,19 @@ impl Cost {
     }
 }
 
-/// How long `rows` rows take at full duty, by a bootstrap over the samples: as many are drawn from
-/// them with replacement, a thousand times, and every draw tells what a batch costs. `None` without
+/// Mean rows and mean milliseconds; there is at least one sample.
+fn mean<'a>(samples: impl Iterator<Item = &'a Sample>) -> (f64, f64) {
+    let (mut n, mut rows, mut ms) = (0.0, 0.0, 0.0);
+    for sample in samples {
+        n += 1.0;
+        rows += sample.rows as f64;
+        ms += sample.ms;
+    }
+    (rows / n, ms / n)
+}
+
+/// How long `rows` rows take at full duty, by a bootstrap over the places of the samples: as many are
+/// drawn with replacement, a thousand times, and every draw tells what a batch costs. `None` without
 /// samples.
 pub(super) fn duration(samples: &[Sample], rows: i64, sizing: &Sizing) -> Option<Quantiles> {
     if samples.is_empty() {
@@ -105,10 +119,11 @@ pub(super) fn duration(samples: &[Sample], rows: i64, sizing: &Sizing) -> Option
     }
     // The same samples give the same answer.
     let mut random = StdRng::seed_from_u64(0);
+    let places: Vec<_> = samples.chunk_by(|a, b| a.place == b.place).collect();
     let mut totals: Vec<f64> = (0..DRAWS)
         .map(|_| {
-            let draw = || &samples[random.random_range(0..samples.len())];
-            let drawn: Vec<_> = std::iter::repeat_with(draw).take(samples.len()).collect();
+            let draw = || places[random.random_range(0..places.len())];
+            let drawn: Vec<_> = std::iter::repeat_with(draw).take(places.len()).collect();
             Cost::fit(&drawn).of(rows, sizing) / 1e3
         })
         .collect();
@@ -136,12 +151,24 @@ mod tests {
             changed: rows,
             ms,
             wal_bytes: 0,
+            place: 0,
         }
+    }
+
+    /// Two samples at each place.
+    fn paired(samples: impl Iterator<Item = Sample>) -> Vec<Sample> {
+        let numbered = samples.enumerate();
+        numbered
+            .map(|(i, sample)| Sample {
+                place: i / 2,
+                ..sample
+            })
+            .collect()
     }
 
     #[test]
     fn equal_samples_leave_nothing_open() {
-        let samples = vec![sample(100, 25.0); 20];
+        let samples = paired(std::iter::repeat_n(sample(100, 25.0), 20));
         let takes = duration(&samples, 1_000_000, &SIZING).expect("samples");
         assert!((takes.p50_s - 250.0).abs() < 1e-6, "{takes:?}");
         assert!((takes.p90_s - 250.0).abs() < 1e-6, "{takes:?}");
@@ -152,9 +179,7 @@ mod tests {
     fn what_every_batch_costs_is_not_taken_for_the_rows() {
         // Half a millisecond for each batch and a microsecond for each row.
         let sizes = [1, 3].into_iter().cycle().take(20);
-        let samples: Vec<_> = sizes
-            .map(|rows| sample(rows, 0.5 + rows as f64 * 0.001))
-            .collect();
+        let samples = paired(sizes.map(|rows| sample(rows, 0.5 + rows as f64 * 0.001)));
         let takes = duration(&samples, 1_000_000, &SIZING).expect("samples");
         // A hundred batches of 10,000 rows, and a few smaller ones before.
         assert!((1.05..1.07).contains(&takes.p50_s), "{takes:?}");
@@ -164,10 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn places_that_differ_do_not_tell_of_the_size() {
+        // Every second place costs nothing but the batch, whatever sizes were tried there.
+        let places = [(90, 1.0), (30, 1.0), (50, 11.0), (150, 31.0)];
+        let samples = places.into_iter().cycle().take(40);
+        let samples = paired(samples.map(|(rows, ms)| sample(rows, ms)));
+        let takes = duration(&samples, 100_000, &SIZING).expect("samples");
+        // 0.1 ms for a row in the mean, and a millisecond for each of 400 batches: 10.4 s; the places
+        // alone would tell of a batch that costs less than nothing.
+        assert!((8.0..14.0).contains(&takes.p50_s), "{takes:?}");
+    }
+
+    #[test]
     fn the_more_samples_differ_the_further_p90_is_from_p50() {
         let spread = |slow: f64| {
             let mut samples = vec![sample(100, 10.0); 15];
             samples.extend(vec![sample(100, slow); 5]);
+            let samples = paired(samples.into_iter());
             let takes = duration(&samples, 1_000_000, &SIZING).expect("samples");
             takes.p90_s / takes.p50_s
         };

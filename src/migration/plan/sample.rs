@@ -21,7 +21,7 @@ const AT_MOST: usize = 100;
 /// One row in so many is passed by all samples together at most: what they change and roll back stays
 /// in the table until vacuum.
 const SHARE: i64 = 10;
-/// Every second sample is smaller by this factor.
+/// The second sample at a place is smaller by this factor.
 const SMALLER: u32 = 3;
 /// The time for all of them.
 const BUDGET: Duration = Duration::from_secs(5);
@@ -43,6 +43,9 @@ pub struct Sample {
     pub ms: f64,
     /// Bytes of WAL that its statement wrote.
     pub wal_bytes: i64,
+    /// Samples of one number began at the same key.
+    #[serde(skip)]
+    pub place: usize,
 }
 
 /// What came of the samples.
@@ -79,14 +82,20 @@ pub(super) async fn take(
         .min(u32::try_from(budget * 3 / 2).unwrap_or(u32::MAX) / AT_LEAST as u32)
         .max(1);
     let mut size = sizing.first.min(most);
-    for place in places(conn, keyset, rows).await? {
+    let drawn = places(conn, keyset, rows).await?;
+    // Twice at each place, smaller first at every second one: what differs then is the size alone,
+    // and tells what a batch costs from what its rows do.
+    let tries = drawn.iter().enumerate();
+    let tries = tries.flat_map(|(number, place)| {
+        let small_first = number % 2 == 1;
+        [(number, place, small_first), (number, place, !small_first)]
+    });
+    for (number, place, is_small) in tries {
         let enough = tried.samples.len() >= AT_LEAST;
         let out_of_time = began.elapsed() > if enough { BUDGET } else { BUDGET * 2 };
         if tried.samples.len() >= AT_MOST || out_of_time || budget <= 0 {
             break;
         }
-        // Two sizes tell what a batch costs from what its rows do.
-        let is_small = tried.samples.len() % 2 == 1;
         let part = if is_small { size / SMALLER } else { size };
         let part = part.clamp(1, u32::try_from(budget).unwrap_or(u32::MAX));
         let started = Instant::now();
@@ -95,14 +104,15 @@ pub(super) async fn take(
             definition,
             keyset,
             settings,
-            &place,
+            place,
             &end,
             part,
             &mut tried.scans,
         )
         .await
         {
-            Ok(Some(sample)) => {
+            Ok(Some(mut sample)) => {
+                sample.place = number;
                 let took = Duration::from_secs_f64(sample.ms / 1e3);
                 if !is_small {
                     size = next_size(part, took, settings.batch_target, settings).min(most);
@@ -208,6 +218,7 @@ async fn one(
         changed: found.changed,
         ms,
         wal_bytes: found.wal_bytes,
+        place: 0,
     }))
 }
 

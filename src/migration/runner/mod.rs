@@ -4,6 +4,7 @@
 //! connection, a restart) the run is read again and goes on from there, so whether an interrupted
 //! COMMIT took effect need not be known.
 
+mod end;
 mod repair;
 mod rest;
 mod steps;
@@ -22,10 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::batch::begin;
-use super::certificate::{self, IssueError};
 use super::definition::Definition;
 use super::governor::{Governor, Sensors};
-use super::keyset::{Keyset, KeysetError, TEXT_FORMS};
+use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
 use super::pace::Pace;
 use super::retry::{Failure, Patience};
@@ -357,53 +357,6 @@ impl Runner {
             })
             .await?;
         Ok((run.lease_token == lease.token).then_some(run.state))
-    }
-
-    /// Ends the work on a run in the ledger; `false` when that was not possible.
-    async fn finish(&self, lease: Lease, to: State, error: Option<&str>) -> bool {
-        match self.try_finish(lease, to, error).await {
-            Ok(done) => done,
-            Err(failure) => {
-                warn!(run = lease.run, error = %failure, "cannot write the end of a run");
-                false
-            }
-        }
-    }
-
-    /// Completes a run with its certificate. One that cannot have any, because its last step took away
-    /// what it was walked by, has failed; `None` when neither could be written.
-    async fn complete(&self, lease: Lease) -> Option<End> {
-        match self.try_finish(lease, State::Completed, None).await {
-            Ok(done) => done.then_some(End::Completed),
-            Err(failure) if failure.is_permanent() => {
-                let why = format!("all is done, but it cannot be certified: {failure}");
-                let failed = self.finish(lease, State::Failed, Some(&why)).await;
-                failed.then_some(End::Failed)
-            }
-            Err(failure) => {
-                warn!(run = lease.run, error = %failure, "cannot write the end of a run");
-                None
-            }
-        }
-    }
-
-    async fn try_finish(
-        &self,
-        lease: Lease,
-        to: State,
-        error: Option<&str>,
-    ) -> Result<bool, IssueError> {
-        let finish = async |conn: &mut PgConnection| {
-            let begin = format!("BEGIN; {TEXT_FORMS}");
-            let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
-            let done = ledger::finish(&mut tx, lease, to, error, &self.holder).await?;
-            if done && to == State::Completed {
-                certificate::issue(&mut tx, lease.run).await?;
-            }
-            tx.commit().await?;
-            Ok(done)
-        };
-        self.pool.run(Class::Background, finish).await
     }
 
     /// Sleeps, but not into a shutdown.

@@ -7,6 +7,7 @@
 //! one: such a statement is looked for before it is tried again.
 
 mod attempt;
+mod wait;
 
 use std::time::{Duration, Instant};
 
@@ -15,23 +16,22 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{End, Interrupt, Patience, Run, Runner, rest};
+use super::{End, Interrupt, Patience, Run, Runner};
 use crate::class::Class;
 use crate::migration::change::{Ddl, Manner};
+use crate::migration::definition::Definition;
 use crate::migration::ledger::{self, Lease, Step};
-use crate::migration::pace::{Order, Pace};
+use crate::migration::pace::Pace;
 use crate::migration::retry::Failure;
-use crate::migration::spent::{RETRYING, Spent, waited_for};
-use crate::pressure::signal::Verdict;
+use crate::migration::spent::Spent;
 
 /// The first pause after a lock was not to be had; it doubles, and is jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A statement waits this long for what cannot be known, which may slow a migration down but not stop
-/// it for good.
-const DOUBT: Duration = Duration::from_secs(5);
+/// Connections that a long statement takes: its own, and one to renew the lease.
+const CONNECTIONS: usize = 2;
 
 /// Why a try of a statement did not do it.
 enum Miss {
@@ -89,6 +89,7 @@ impl Runner {
                 waits_for: None,
                 spent: Spent::default(),
             };
+            self.refuse_one_connection(&definition)?;
             // A plain migration has nothing to note.
             let has_steps = !expand.is_empty() || !contract.is_empty();
             let at = if has_steps {
@@ -116,6 +117,25 @@ impl Runner {
         match advanced {
             Ok(never) => match never {},
             Err(interrupt) => interrupt,
+        }
+    }
+}
+
+impl Runner {
+    /// Refuses a statement that holds a connection for as long as it lasts where the lease could not
+    /// be renewed beside it.
+    fn refuse_one_connection(&self, definition: &Definition) -> Result<(), Interrupt> {
+        let mut all = definition.expand.iter().chain(&definition.contract);
+        let long = all.find(|ddl| ddl.manner != Manner::Brief);
+        let max = self.pool.gates()[Class::Background.index()].max;
+        match long {
+            Some(ddl) if max < CONNECTIONS => Err(Interrupt::Broken(format!(
+                "`{}` holds a connection for as long as it lasts, and a second one renews the lease \
+                 meanwhile, but pool.background.max is {max}: set it to {CONNECTIONS} or more, start \
+                 the process again, then `evenkeel migrate resume {}`",
+                ddl.sql, definition.name
+            ))),
+            _ => Ok(()),
         }
     }
 }
@@ -214,75 +234,6 @@ impl Steps<'_> {
             self.waits_for = Some(why);
             self.rest(pauses.next().unwrap_or(LONGEST_PAUSE)).await?;
         }
-    }
-
-    /// Waits until shoppers are within target, as far as that can be known.
-    async fn await_calm(&mut self) -> Result<(), Interrupt> {
-        let mut doubtful_since = None;
-        loop {
-            if self.runner.stop.is_cancelled() {
-                return Err(Interrupt::End(End::ShutDown));
-            }
-            let (worst, reason) = {
-                let pace = self.pace.borrow_and_update();
-                let worst = pace.causes.iter().map(|cause| cause.verdict).max();
-                // Nothing is known while the engine rests, whatever the cause is called.
-                let worst = (pace.order == Order::Work).then(|| worst.unwrap_or(Verdict::Normal));
-                (worst, waited_for(&pace))
-            };
-            self.renew_if_due().await?;
-            match worst {
-                Some(Verdict::Idle | Verdict::Normal) => return Ok(()),
-                Some(Verdict::Unknown) => {
-                    let since = *doubtful_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= DOUBT {
-                        return Ok(());
-                    }
-                }
-                Some(_) => doubtful_since = None,
-                None => {}
-            }
-            let since = Instant::now();
-            tokio::select! {
-                _ = self.pace.changed() => {}
-                () = self.runner.stop.cancelled() => {}
-            }
-            self.spent.on(&reason, since.elapsed());
-        }
-    }
-
-    /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
-    async fn rest(&mut self, time: Duration) -> Result<(), Interrupt> {
-        let until = Instant::now() + time;
-        loop {
-            self.renew_if_due().await?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.runner.stop.is_cancelled() {
-                return Ok(());
-            }
-            let slept = Instant::now();
-            self.runner.pause(left.min(self.runner.renew_every())).await;
-            self.spent.on(RETRYING, slept.elapsed());
-        }
-    }
-
-    async fn renew_if_due(&mut self) -> Result<(), Interrupt> {
-        if self.renewed.elapsed() < self.runner.renew_every() {
-            return Ok(());
-        }
-        self.heed().await
-    }
-
-    /// Renews the lease now, says what is waited for, and hears what an operator wants.
-    async fn heed(&mut self) -> Result<(), Interrupt> {
-        let mut pace = self.pace.borrow().clone();
-        if let Some(why) = &self.waits_for {
-            pace = pace.waiting("lock", why, Instant::now());
-        }
-        let state = self.runner.renew(self.lease, &pace, &self.spent).await?;
-        self.spent.clear();
-        self.renewed = Instant::now();
-        rest::heed(state)
     }
 
     async fn query<T>(

@@ -1,0 +1,74 @@
+//! Why a command did not do what was asked.
+
+use std::path::PathBuf;
+
+use crate::cli::database::DatabaseError;
+use crate::cli::elsewhere::NoDefinitions;
+use crate::cli::lint::LintError;
+use crate::migration::control::ControlError;
+use crate::migration::definition::DefinitionError;
+use crate::migration::keyset::KeysetError;
+use crate::migration::ledger::LedgerError;
+use crate::migration::lint::Unsafe;
+use crate::migration::retry::Failure;
+use crate::migration::sweep::VerifyError;
+use crate::migration::throttle::ThrottleError;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// No definitions.
+    #[error(transparent)]
+    Definitions(#[from] NoDefinitions),
+    /// The migration or its run does not allow it.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The new definition could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The lint has findings.
+    #[error(transparent)]
+    Lint(#[from] LintError),
+    /// The throttle was not made or removed.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
+    /// The engine could not reach the database.
+    #[error(transparent)]
+    Engine(#[from] Failure),
+    /// Rows are pending.
+    #[error("{0} rows are still pending; the first before the key {1:?}")]
+    Pending(i64, Vec<String>),
+    /// The address of a replica is none.
+    #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
+    Replica(#[source] sqlx::Error),
+    /// The run did not complete.
+    #[error("{0}")]
+    Incomplete(String),
+}
+
+macro_rules! through_control {
+    ($($error:ty),*) => {$(
+        impl From<$error> for MigrateError {
+            fn from(err: $error) -> Self {
+                Self::Control(err.into())
+            }
+        }
+    )*};
+}
+
+through_control!(
+    DefinitionError,
+    LedgerError,
+    KeysetError,
+    VerifyError,
+    Unsafe,
+    sqlx::Error
+);

@@ -1,0 +1,71 @@
+//! Where definitions come from: a directory, or the binary itself.
+
+use std::path::Path;
+
+use rust_embed::RustEmbed;
+
+use super::{Definition, DefinitionError};
+
+/// The definitions that the binary was built with, for use outside a source tree.
+#[derive(RustEmbed)]
+#[folder = "migrations/background"]
+struct BuiltIn;
+
+/// Reads every definition of `dir`, or those built into the binary when there is no such directory,
+/// in order of name.
+///
+/// # Errors
+/// The first file that cannot be read or is not a definition.
+pub fn load_all(dir: &Path) -> Result<Vec<Definition>, DefinitionError> {
+    let mut definitions = Vec::new();
+    if dir.is_dir() {
+        let read_error = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| DefinitionError::Read { path, source }
+        };
+        for entry in std::fs::read_dir(dir).map_err(read_error(dir))? {
+            let path = entry.map_err(read_error(dir))?.path();
+            if path.extension().is_some_and(|e| e == "sql") {
+                let text = std::fs::read_to_string(&path).map_err(read_error(&path))?;
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                definitions.push(Definition::parse(&name, &text)?);
+            }
+        }
+    } else {
+        for file in BuiltIn::iter() {
+            if let Some(content) = BuiltIn::get(&file) {
+                let text = String::from_utf8_lossy(&content.data);
+                definitions.push(Definition::parse(file.trim_end_matches(".sql"), &text)?);
+            }
+        }
+    }
+    definitions.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(definitions)
+}
+
+/// Reads the definition `name` of `dir`; see [`load_all`].
+///
+/// # Errors
+/// [`DefinitionError::Unknown`] when there is none of that name. A broken file of another name
+/// does not get in the way.
+pub fn load(dir: &Path, name: &str) -> Result<Definition, DefinitionError> {
+    let unknown = || DefinitionError::Unknown {
+        name: name.to_owned(),
+        dir: dir.display().to_string(),
+    };
+    // A name is not a path.
+    if name.contains(['/', '\\', '.']) {
+        return Err(unknown());
+    }
+    let path = dir.join(format!("{name}.sql"));
+    if path.is_file() {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| DefinitionError::Read { path, source })?;
+        return Definition::parse(name, &text);
+    }
+    let built_in = (!dir.is_dir())
+        .then(|| BuiltIn::get(&format!("{name}.sql")))
+        .flatten()
+        .ok_or_else(unknown)?;
+    Definition::parse(name, &String::from_utf8_lossy(&built_in.data))
+}
