@@ -59,8 +59,10 @@ const UNKNOWN: [(&str, &[&str], &str); 4] = [
 
 /// All that the controller may import: a decision is a function of what it is given.
 const PACE: &str = "migration/pace.rs";
-const PACE_MAY_IMPORT: [&str; 5] = [
+const PACE_MAY_IMPORT: [&str; 6] = [
     "crate::pressure::signal",
+    // Carried along for whoever asks; nothing follows from it.
+    "crate::pressure::cost::Cost",
     "crate::pressure::rules::Cap",
     "crate::config::Pace",
     "std",
@@ -68,8 +70,11 @@ const PACE_MAY_IMPORT: [&str; 5] = [
 ];
 
 /// Files in which time is a parameter.
-const WITHOUT_CLOCK: [&str; 12] = [
+const WITHOUT_CLOCK: [&str; 16] = [
     PACE,
+    "migration/trust.rs",
+    "migration/turns.rs",
+    "pressure/cost.rs",
     "pressure/database/doubt.rs",
     "pressure/database/graded.rs",
     "pressure/database/judge.rs",
@@ -81,6 +86,7 @@ const WITHOUT_CLOCK: [&str; 12] = [
     "pressure/signal.rs",
     "pressure/surroundings.rs",
     "pressure/target.rs",
+    "pressure/trial.rs",
 ];
 const CLOCKS: [&str; 5] = [
     "Instant::now",

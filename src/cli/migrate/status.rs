@@ -8,6 +8,7 @@ use super::MigrateError;
 use crate::cli::duration::human;
 use crate::migration::ledger::{self, Phase, State, Step};
 use crate::migration::progress::Progress;
+use crate::pressure::cost::Cost;
 
 /// Prints the newest run of `name`, once or until it ends.
 pub(super) async fn show(
@@ -82,6 +83,8 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
                 text("reason")
             ));
         }
+        let costs: Vec<Cost> = serde_json::from_value(pace["costs"].clone()).unwrap_or_default();
+        lines.extend(costs.iter().map(describe_cost));
     }
     if let Some(spent) = describe_spent(&progress.run.time_spent) {
         lines.push(format!("  time spent: {spent}"));
@@ -105,6 +108,14 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// What the migration does to a class of shoppers.
+fn describe_cost(cost: &Cost) -> String {
+    format!(
+        "  costs {}: {:+.1} ms at the 99th percentile (95 % CI {:+.1} to {:+.1})",
+        cost.class, cost.p99_ms, cost.low_ms, cost.high_ms
+    )
 }
 
 /// SQL without its line breaks.
