@@ -494,6 +494,11 @@ async fn the_rows_of_a_change_can_be_taken_back() {
     assert_eq!(fixture.find(&back.unwrap()).await.rows_changed, 30);
     let left = "SELECT count(*) FROM t WHERE day IS NOT NULL";
     assert_eq!(fixture.count(left).await, 0);
+    // The schema has stayed, so the change can be made again.
+    let again = control::start(&mut fixture.sql, &definition, "tester").await;
+    let end = fixture.drive().await;
+    let again = fixture.find(&again.unwrap()).await;
+    assert_eq!((end, again.rows_changed), (End::Completed, 30), "{again:?}");
     let elsewhere = format!("{CHANGE}-- down\nUPDATE t SET day = NULL WHERE :range;\n");
     let refused = Definition::parse("m", &elsewhere).unwrap_err().to_string();
     assert!(refused.contains("belongs to the backfill"), "{refused}");
@@ -576,6 +581,15 @@ async fn rows_that_were_written_wrong_after_the_sweep_are_found_when_a_failed_co
 
 #[tokio::test]
 async fn a_run_after_a_cancelled_one_does_not_repeat_its_statements() {
+    run_after_a_cancelled_one(false).await;
+}
+
+#[tokio::test]
+async fn a_run_from_where_a_cancelled_one_stopped_does_not_repeat_them_either() {
+    run_after_a_cancelled_one(true).await;
+}
+
+async fn run_after_a_cancelled_one(from_last: bool) {
     let mut fixture = with_rows(2000).await;
     // So that the backfill lasts until it is cancelled.
     (fixture.engine.batch_first, fixture.engine.batch_max) = (1, 1);
@@ -583,11 +597,13 @@ async fn a_run_after_a_cancelled_one_does_not_repeat_its_statements() {
     let (end, ()) = tokio::join!(fixture.drive(), async {
         let mut sql = fixture.connect().await;
         loop {
-            let step: Option<Step> = sqlx::query_scalar("SELECT step FROM evenkeel.runs")
-                .fetch_one(&mut sql)
-                .await
-                .unwrap();
-            if step == Some(Step::Backfill) {
+            let walks: bool = sqlx::query_scalar(
+                "SELECT step IS NOT DISTINCT FROM 'backfill' AND cursor IS NOT NULL FROM evenkeel.runs",
+            )
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
+            if walks {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -598,8 +614,16 @@ async fn a_run_after_a_cancelled_one_does_not_repeat_its_statements() {
     });
     assert_eq!(end, End::Stopped);
     fixture.engine.batch_max = 1000;
-    let (end, run) = fixture.migrate(CHANGE).await;
-    assert_eq!(end, End::Completed, "{run:?}");
+    let definition = Definition::parse("m", CHANGE).unwrap();
+    let run = if from_last {
+        control::start_from_last(&mut fixture.sql, &definition, "tester").await
+    } else {
+        control::start(&mut fixture.sql, &definition, "tester").await
+    };
+    let run = run.unwrap();
+    assert_eq!(run.cursor.is_some(), from_last);
+    let end = fixture.drive().await;
+    assert_eq!(end, End::Completed, "{:?}", fixture.find(&run).await);
     // Those of the first run are there twice, both times done.
     fixture
         .run(&format!(

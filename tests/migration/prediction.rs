@@ -111,7 +111,7 @@ async fn a_plan_does_not_bloat_a_small_table_and_is_right_about_it_all_the_same(
         .await;
     let text = migration(
         "-- table: t\n-- pending: NOT done",
-        "UPDATE t SET done = (SELECT count(*) >= 0 FROM generate_series(1, 30) WHERE t.id > 0) WHERE :range",
+        "UPDATE t SET done = (SELECT count(*) >= 0 FROM generate_series(1, 1000) WHERE t.id > 0) WHERE :range",
     );
     let size = "SELECT pg_relation_size('t')";
     let before = fixture.count(size).await;

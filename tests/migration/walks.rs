@@ -267,3 +267,28 @@ fn any_key_in_any_session_is_walked_once_and_in_order() {
         })
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_session_goes_on_when_the_keys_collation_is_changed_under_it() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            "CREATE TABLE t (k text COLLATE \"POSIX\" NOT NULL, done boolean);
+             CREATE UNIQUE INDEX ON t (k COLLATE \"C\"); INSERT INTO t VALUES ('a'), ('b')",
+        )
+        .await;
+    let text = migration(
+        "-- table: t\n-- key: k\n-- pending: NOT done",
+        "UPDATE t SET done = true WHERE :range",
+    );
+    let definition = Definition::parse("m", &text).unwrap();
+    let keyset = Keyset::resolve(&mut fixture.sql, &definition)
+        .await
+        .unwrap();
+    for alter in ["SELECT", "ALTER TABLE t ALTER k TYPE text COLLATE \"C\""] {
+        fixture.run(alter).await;
+        let end = keyset.last(&mut fixture.sql).await.unwrap().unwrap();
+        let next = keyset.next(&mut fixture.sql, None, &end, 9, None).await;
+        assert_eq!(next.unwrap().unwrap().upper, end);
+    }
+}

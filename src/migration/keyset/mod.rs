@@ -155,7 +155,7 @@ impl Keyset {
         format!(
             "SELECT ARRAY[{texts}] AS upper, count(*) OVER () AS seen, {pending_count} AS todo
                FROM ({next}) AS next ORDER BY {reversed} LIMIT 1",
-            texts = self.list(|i, _| format!("k{i}::text")),
+            texts = self.list(|i, _| text(&format!("k{i}"))),
             reversed = self.list(|i, c| c.order(format!("k{i}"), true)),
         )
     }
@@ -213,7 +213,7 @@ impl Keyset {
         let own = |c: &Column| format!("{}.{}", self.qualifier, c.name);
         let sql = format!(
             "SELECT ARRAY[{}] FROM {} WHERE {} ORDER BY {} LIMIT 1",
-            self.list(|_, c| format!("{}::text", own(c))),
+            self.list(|_, c| text(&own(c))),
             self.from(),
             self.scope.as_deref().unwrap_or("true"),
             self.list(|_, c| c.order(own(c), true)),
@@ -236,7 +236,7 @@ impl Keyset {
         let sql = format!(
             "SELECT ARRAY[{}] FROM {} TABLESAMPLE SYSTEM ({percent}) WHERE {} \
              ORDER BY random() LIMIT {most}",
-            self.list(|_, c| format!("{}.{}::text", self.qualifier, c.name)),
+            self.list(|_, c| text(&format!("{}.{}", self.qualifier, c.name))),
             self.from(),
             self.scope.as_deref().unwrap_or("true"),
         );
@@ -260,6 +260,12 @@ impl Keyset {
         .fetch_one(conn)
         .await
     }
+}
+
+/// The text form of `value`. Its collation is always the same, because a session refuses a statement
+/// that it has prepared once the result's differs: when the column's was changed, or the table swapped.
+fn text(value: &str) -> String {
+    format!("{value}::text COLLATE \"C\"")
 }
 
 /// A half-open range of keys: after `lower`, up to and including `upper`.

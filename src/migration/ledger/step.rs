@@ -91,8 +91,8 @@ pub async fn enter(conn: &mut PgConnection, lease: Lease, step: Step) -> Result<
 /// Notes that a statement is about to be tried. `None` when the lease is lost or an operator has
 /// decided otherwise.
 ///
-/// What an earlier run of the same migration did and did not complete counts as done: the schema is
-/// as that run has left it.
+/// What an earlier run of the same migration did counts as done when the run was not completed, or when
+/// its rows were taken back since: the schema is as that run has left it.
 ///
 /// # Errors
 /// What the database says.
@@ -113,7 +113,12 @@ pub async fn begin_statement(
                JOIN evenkeel.runs r USING (migration)
                JOIN evenkeel.steps s ON s.run_id = r.id AND s.step = $4 AND s.statement = $5
               WHERE r.id > coalesce((SELECT max(c.id) FROM evenkeel.runs c
-                                      WHERE c.migration = run.migration AND c.state = 'completed'), 0)),
+                                      WHERE c.migration = run.migration AND c.state = 'completed'
+                                        AND c.direction = 'up'
+                                        AND NOT EXISTS (SELECT FROM evenkeel.runs d
+                                                         WHERE d.migration = c.migration AND d.id > c.id
+                                                           AND d.state = 'completed'
+                                                           AND d.direction = 'down')), 0)),
          try AS (
              INSERT INTO evenkeel.steps AS s (run_id, number, step, statement, tries)
              SELECT id, $3, $4, $5, 1 FROM run
