@@ -34,7 +34,7 @@ pub type Slice = Vec<Window>;
 /// A slice of work between two rests.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// The rest before.
+    /// The last rests before.
     pub before: Slice,
     /// The work.
     pub work: Slice,
@@ -86,16 +86,26 @@ impl Noise {
     }
 }
 
-/// The mean logarithm of a class's 95th percentile by the number of requests, and that number; `None`
-/// when they are too few.
-fn mean<'a>(class: usize, windows: impl IntoIterator<Item = &'a Window>) -> Option<(f64, f64)> {
-    let known = windows.into_iter().filter_map(|window| {
+/// The median over windows of the logarithm of a class's 95th percentile, because a stall is in few of
+/// them; and the number of requests. `None` when these are too few.
+fn median<'a>(class: usize, windows: impl IntoIterator<Item = &'a Window>) -> Option<(f64, f64)> {
+    let mut logarithms = Vec::new();
+    let mut n = 0;
+    for window in windows {
         let reading = &window[class];
-        let p95 = reading.p95_ms.filter(|p95| p95.is_finite() && *p95 > 0.0)?;
-        Some((p95.ln(), reading.completed as f64))
-    });
-    let (sum, n) = known.fold((0.0, 0.0), |(sum, n), (p95, of)| (sum + p95 * of, n + of));
-    (n >= ENOUGH as f64).then(|| (sum / n, n))
+        let p95 = reading.p95_ms.filter(|p95| p95.is_finite() && *p95 > 0.0);
+        logarithms.extend(p95.map(f64::ln));
+        n += reading.completed;
+    }
+    logarithms.sort_by(f64::total_cmp);
+    let middle = logarithms.len() / 2;
+    let upper = logarithms.get(middle).filter(|_| n >= ENOUGH)?;
+    let lower = logarithms[if logarithms.len() % 2 == 0 {
+        middle - 1
+    } else {
+        middle
+    }];
+    Some(((lower + upper) / 2.0, n as f64))
 }
 
 /// The logarithm of how many times as large the 95th percentile of a class is in `these` windows as in
@@ -105,7 +115,7 @@ fn between<'a>(
     those: impl IntoIterator<Item = &'a Window>,
     these: impl IntoIterator<Item = &'a Window>,
 ) -> Option<(f64, f64)> {
-    let ((those, n), (these, m)) = (mean(class, those)?, mean(class, these)?);
+    let ((those, n), (these, m)) = (median(class, those)?, median(class, these)?);
     Some((these - those, SAMPLING_ERROR.powi(2) * (1.0 / n + 1.0 / m)))
 }
 
@@ -152,7 +162,7 @@ impl Trial {
                 margin: if felt { margin } else { margin.max(CHANCE) },
             }
         };
-        let felt = |i: usize| mean(i, &self.work).is_some_and(|(p95, _)| p95.exp() > floor_ms);
+        let felt = |i: usize| median(i, &self.work).is_some_and(|(p95, _)| p95.exp() > floor_ms);
         let any_felt = (0..Class::SHOPPERS.len()).any(felt);
         let classes = 0..Class::SHOPPERS.len();
         let together = weighted(classes.clone().filter_map(|i| self.on(i)));

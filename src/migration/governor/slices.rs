@@ -8,6 +8,9 @@ use crate::pressure::Windows;
 use crate::pressure::cost::{Cost, Costs, Felt};
 use crate::pressure::trial::{Slice, Trial, WINDOW};
 
+/// Windows of rest that the next slice of work is compared with, besides those of the rest after it.
+const REMEMBERED: usize = 3;
+
 /// A slice of work that has ended, until the rest after it has.
 #[derive(Clone, Debug)]
 struct Worked {
@@ -23,8 +26,8 @@ pub(super) struct Slices {
     windows: Slice,
     /// When the last of them ended; at first, when the slice before it has drained.
     measured: Option<Instant>,
-    /// The last rest, unless something has spoilt the comparison since.
-    rested: Option<Slice>,
+    /// The windows of the last rests, unless something has spoilt the comparison since.
+    rested: Slice,
     worked: Option<Worked>,
     /// The sum of the duties of the slice of work so far, and how many they are.
     duties: (f64, u32),
@@ -41,7 +44,8 @@ impl Slices {
 
     /// What was felt so far compares with nothing that comes.
     pub(super) fn forget(&mut self) {
-        (self.rested, self.worked) = (None, None);
+        self.rested.clear();
+        self.worked = None;
     }
 
     /// A slice begins.
@@ -109,9 +113,9 @@ impl Slices {
         let total = |i: usize| work.iter().map(|window| window[i].completed).sum::<u64>();
         let busiest = (0..Class::SHOPPERS.len()).map(total).max().unwrap_or(0);
         let rate = busiest as f64 / (WINDOW * work.len().max(1) as u32).as_secs_f64();
-        let before = self.rested.take().filter(|_| !broken);
-        self.worked = before.map(|before| Worked {
-            before,
+        let compares = !broken && !self.rested.is_empty();
+        self.worked = compares.then(|| Worked {
+            before: self.rested.clone(),
             work,
             duty: sum / f64::from(n.max(1)),
         });
@@ -132,7 +136,9 @@ impl Slices {
             };
             (trial, duty)
         });
-        self.rested = Some(rest.clone());
+        self.rested.extend_from_slice(&rest);
+        let surplus = self.rested.len().saturating_sub(REMEMBERED);
+        self.rested.drain(..surplus);
         (rest, trial)
     }
 }
