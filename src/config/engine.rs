@@ -22,6 +22,9 @@ pub struct Engine {
     /// How long a batch should take; its size follows.
     #[serde(with = "humantime_serde")]
     pub batch_target: Duration,
+    /// Write-ahead log that a batch should write at most, in MiB; with wide rows or many indexes it
+    /// is this that bounds a batch, and replicas and archives get it in small pieces.
+    pub batch_wal_mib: f64,
     /// Rows of the first batch.
     pub batch_first: u32,
     /// Rows of a batch at least.
@@ -53,6 +56,7 @@ impl Default for Engine {
             poll: Duration::from_millis(500),
             at_once: 4,
             batch_target: Duration::from_millis(25),
+            batch_wal_mib: 4.0,
             batch_first: 100,
             batch_min: 1,
             batch_max: 10_000,
@@ -160,6 +164,10 @@ impl Engine {
                         PostgreSQL takes zero as no limit"
                     .to_owned(),
             );
+        }
+        // Written so that NaN fails too.
+        if !(self.batch_wal_mib > 0.0) {
+            return Err("migration.batch_wal_mib must be above zero".to_owned());
         }
         if self.lease < self.statement_timeout * 2 {
             return Err(

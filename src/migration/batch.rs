@@ -91,8 +91,10 @@ impl Batch<'_> {
             checksum = (summed.pending == 0).then(|| summed.checksum.to_string());
         }
         let mut changed = 0;
+        let mut wal_bytes = 0;
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
+            let before = log_position(&mut tx).await?;
             let sql = keyset.statement(self.definition, cursor.is_none());
             let done = sqlx::query(AssertSqlSafe(sql))
                 .bind(&range.lower)
@@ -100,9 +102,10 @@ impl Batch<'_> {
                 .execute(&mut *tx)
                 .await?;
             changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+            wal_bytes = log_position(&mut tx).await? - before;
         }
         let took = began.elapsed();
-        let next_rows = next_size(self.rows, took, self.target, settings);
+        let next_rows = next_size(self.rows, took, self.target, wal_bytes, settings);
         let done = Done {
             range: &range,
             changed,
@@ -183,10 +186,29 @@ async fn begin_as<'c>(
     conn.begin_with(AssertSqlSafe(sql)).await
 }
 
-/// Rows for the next batch, so that it takes `target`: at most doubled, at most halved.
-pub fn next_size(rows: u32, took: Duration, target: Duration, settings: &Engine) -> u32 {
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// The end of the write-ahead log, in bytes. What others write meanwhile counts as the batch's: that
+/// makes batches smaller while much is written, which is when they should be.
+async fn log_position(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
+        .fetch_one(conn)
+        .await
+}
+
+/// Rows for the next batch after one of `rows` that took `took` and wrote `wal_bytes`, so that it takes
+/// `target` and writes no more than it may: at most doubled, at most halved.
+pub fn next_size(
+    rows: u32,
+    took: Duration,
+    target: Duration,
+    wal_bytes: i64,
+    settings: &Engine,
+) -> u32 {
     let took = took.as_secs_f64().max(1e-6);
-    let factor = (target.as_secs_f64() / took).clamp(0.5, 2.0);
+    let by_wal = settings.batch_wal_mib * MIB / wal_bytes.max(1) as f64;
+    let by_time = target.as_secs_f64() / took;
+    let factor = by_time.min(by_wal).clamp(0.5, 2.0);
     let wanted = (f64::from(rows) * factor).round() as u32;
     wanted.clamp(settings.batch_min, settings.batch_max)
 }
@@ -200,14 +222,18 @@ mod tests {
     proptest! {
         #[test]
         fn a_batch_grows_and_shrinks_by_at_most_two_and_stays_within_bounds(
-            rows in 1u32..10_000, took_us in 0u64..10_000_000, target_ms in 1u64..1000
+            rows in 1u32..10_000, took_us in 0u64..10_000_000, target_ms in 1u64..1000,
+            wal_bytes in 0i64..100_000_000
         ) {
             let settings = Engine::default();
             let took = Duration::from_micros(took_us);
-            let next = next_size(rows, took, Duration::from_millis(target_ms), &settings);
+            let next = next_size(rows, took, Duration::from_millis(target_ms), wal_bytes, &settings);
             prop_assert!((settings.batch_min..=settings.batch_max).contains(&next));
             prop_assert!(f64::from(next) <= f64::from(rows) * 2.0 + 0.5);
             prop_assert!(f64::from(next) + 0.5 >= f64::from(rows) * 0.5);
+            if wal_bytes as f64 > settings.batch_wal_mib * MIB {
+                prop_assert!(next <= rows);
+            }
         }
     }
 }

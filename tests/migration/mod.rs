@@ -29,6 +29,7 @@ mod scenarios;
 mod sessions;
 mod sharing;
 mod shop;
+mod sizes;
 mod signals;
 mod throttles;
 mod walks;

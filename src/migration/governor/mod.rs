@@ -1,8 +1,9 @@
 //! Samples the signals and publishes the pace while a run is driven.
 //!
-//! Measuring is in `pressure`, deciding in [`Pace`] and, when to rest for a baseline, here; the
+//! Measuring is in `pressure`, deciding in [`Pace`] and, when to rest and what a cut means, here; the
 //! runner acts. [`Governor::decide`] knows no clock, so a whole day can be played to it in a test.
 
+mod senses;
 mod slices;
 
 use std::convert::Infallible;
@@ -13,17 +14,17 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tracing::debug;
 
+pub use self::senses::Sensors;
 use self::slices::Slices;
 use super::pace::{Cause, Order, Pace};
 use super::trust::Trust;
 use crate::class::Class;
 use crate::config::Pace as Settings;
-use crate::db::Pool;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
 use crate::pressure::trial::{Effect, Noise};
-use crate::pressure::{Latencies, Outlook, Surroundings, Targets, Windows, saturation};
+use crate::pressure::{Outlook, Surroundings, Targets, Windows};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
 /// in which they build up.
@@ -40,17 +41,6 @@ const IN_A_ROW: u32 = 3;
 
 /// Why nothing is done during a rest.
 const RESTING: &str = "measuring the shop at rest";
-
-/// Where the governor looks.
-#[derive(Clone)]
-pub struct Sensors {
-    /// What shoppers of this process feel; `None` where no shop runs in it.
-    pub latencies: Option<Latencies>,
-    /// The pool that is shared with them.
-    pub pool: Pool,
-    /// The database, the fleet and operators' rules; `None` where nothing watches them.
-    pub surroundings: Option<Surroundings>,
-}
 
 /// Why it rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,71 +322,6 @@ impl Governor {
         self.stage = Stage::Work {
             until: now + self.settings.work.mul_f64(drawn) * times,
         };
-    }
-
-    /// Why the duty is not higher although nothing is wrong.
-    fn reserve(&self, pace: &Pace) -> Option<Cause> {
-        let trusted = pace.trusted.filter(|t| *t < self.settings.duty_max)?;
-        let last = self
-            .effect
-            .map_or("too few to measure it".to_owned(), |effect| {
-                format!(
-                    "in the last trial it changed {} p95 by {:+.0} %",
-                    effect
-                        .class
-                        .map_or("their".to_owned(), |class| format!("{class}'s")),
-                    (effect.factor - 1.0) * 100.0
-                )
-            });
-        Some(Cause {
-            source: "trust".to_owned(),
-            verdict: Verdict::Normal,
-            reason: format!(
-                "shoppers are known to bear {:.0} % of the time; {last}",
-                trusted * 100.0
-            ),
-        })
-    }
-
-    /// What shoppers of this process feel: their latencies and their waits for connections.
-    fn feel(
-        &mut self,
-        latencies: Option<&dyn Windows>,
-        gates: &[GateReading; 4],
-        now: Instant,
-    ) -> Vec<Signal> {
-        let mut signals = saturation::judge(self.gates.as_ref(), gates, now);
-        self.gates = Some(*gates);
-        let Some(latencies) = latencies else {
-            signals.push(Signal {
-                source: "shoppers".to_owned(),
-                verdict: Verdict::Idle,
-                at: now,
-                reason: "no shop runs in this process".to_owned(),
-            });
-            return signals;
-        };
-        let read = |class, window| latencies.read(class, window, now);
-        signals.extend(Class::SHOPPERS.map(|class| {
-            let (fast, slow) = (read(class, FAST), read(class, SLOW));
-            self.targets.judge(&self.settings, class, &fast, &slow, now)
-        }));
-        signals
-    }
-
-    /// Everything else: failures, whatever their cause, and what is around the shop.
-    fn judge(
-        &mut self,
-        latencies: Option<&dyn Windows>,
-        gates: &[GateReading; 4],
-        now: Instant,
-    ) -> Vec<Signal> {
-        let mut signals = self.outlook.judge(&self.settings, latencies, gates, now);
-        if let Some(latencies) = latencies {
-            let failures = |class| Targets::failures(class, &latencies.read(class, FAST, now), now);
-            signals.extend(Class::SHOPPERS.into_iter().filter_map(failures));
-        }
-        signals
     }
 }
 

@@ -7,10 +7,10 @@
 mod end;
 mod repair;
 mod rest;
+mod shift;
 mod steps;
 mod walk;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -46,7 +45,7 @@ pub struct Runner {
     /// Names this process in leases and events.
     holder: String,
     stop: CancellationToken,
-    /// What the last drive has learnt of the shop, and when it ended.
+    /// What the last shift has learnt of the shop, and when it ended.
     learnt: Arc<Mutex<Option<(Instant, Governor)>>>,
     /// The pace of the drives under way, or of the last.
     pace_now: watch::Sender<Pace>,
@@ -58,9 +57,6 @@ pub fn process_name() -> String {
     let unique = uuid::Uuid::new_v4().simple().to_string();
     format!("evenkeel-{}-{}", std::process::id(), &unique[..8])
 }
-
-/// For this long what a drive has learnt of the shop is believed by the next.
-const MEMORY: Duration = Duration::from_secs(60);
 
 /// Why driving a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,36 +175,6 @@ impl Runner {
         self.govern(self.drive_one(run)).await
     }
 
-    /// Drives `first`, and what becomes due meanwhile, until nothing is left.
-    async fn drive_all(&self, first: Run) {
-        let drive = |run| {
-            let runner = self.clone();
-            async move { runner.drive_one(run).await }
-        };
-        let mut drives = JoinSet::new();
-        drives.spawn(drive(first));
-        let mut looks = tokio::time::interval(self.engine.poll);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !drives.is_empty() {
-            let more = drives.len() < self.engine.at_once && !self.stop.is_cancelled();
-            tokio::select! {
-                ended = drives.join_next() => {
-                    let broken = ended.and_then(Result::err);
-                    if let Some(Ok(panic)) = broken.map(|err| err.try_into_panic()) {
-                        std::panic::resume_unwind(panic);
-                    }
-                }
-                _ = looks.tick(), if more => match self.take().await {
-                    Ok(Some(run)) => {
-                        drives.spawn(drive(run));
-                    }
-                    Ok(None) => {}
-                    Err(failure) => warn!(error = %failure, "cannot look for runs"),
-                }
-            }
-        }
-    }
-
     async fn drive_one(&self, run: Run) -> End {
         let _driving = self.announce(&run);
         info!(run = run.id, migration = %run.migration, token = run.lease_token, "run taken");
@@ -219,32 +185,6 @@ impl Runner {
         };
         info!(run = run.id, migration = %run.migration, ?end, "run left");
         end
-    }
-
-    /// Has one governor set the pace for as long as `work` lasts.
-    async fn govern<T>(&self, work: impl Future<Output = T>) -> T {
-        self.pace_now
-            .send_replace(Pace::initial(&self.pace, Instant::now()));
-        let mut governor = self.governor(Instant::now());
-        let done = tokio::select! {
-            done = work => done,
-            never = governor.run(&self.sensors, &self.pace_now) => match never {},
-        };
-        *self.learnt.lock() = Some((Instant::now(), governor));
-        done
-    }
-
-    /// Makes the pace of all runs that of `migration`: less, where operators allow it less.
-    async fn cap(&self, migration: &str, own: &watch::Sender<Pace>) -> Infallible {
-        let mut shared = self.pace();
-        loop {
-            let pace = shared.borrow_and_update().clone();
-            let caps = self.sensors.surroundings.as_ref();
-            let caps = caps.map_or_else(Vec::new, |s| s.caps_of(migration, Instant::now()));
-            own.send_replace(pace.capped(&self.pace, &caps));
-            // The sender lives in `self`: this ends with the drive alone.
-            let _ = shared.changed().await;
-        }
     }
 
     /// Has the surroundings watched closely for as long as `run` is driven.
@@ -261,17 +201,6 @@ impl Runner {
     /// The pace at which this process drives, as it changes.
     pub fn pace(&self) -> watch::Receiver<Pace> {
         self.pace_now.subscribe()
-    }
-
-    /// The governor of the last drive, unless that is long ago.
-    fn governor(&self, now: Instant) -> Governor {
-        match self.learnt.lock().take() {
-            Some((ended, mut governor)) if now.saturating_duration_since(ended) < MEMORY => {
-                governor.resume(now);
-                governor
-            }
-            _ => Governor::new(self.pace.clone(), rand::random(), now),
-        }
     }
 
     async fn drive_at(&self, run: Run, pace: watch::Receiver<Pace>) -> End {
