@@ -94,6 +94,9 @@ pub struct Pace {
     pub trusted: Option<f64>,
     /// What the migration costs shoppers, as far as is known.
     pub costs: Vec<Cost>,
+    /// Milliseconds at the 95th percentile that shoppers may pay, without allowances, once it is
+    /// known how they are at rest.
+    pub budget_ms: Option<f64>,
 }
 
 impl Pace {
@@ -109,6 +112,7 @@ impl Pace {
             limit: None,
             trusted: None,
             costs: Vec::new(),
+            budget_ms: None,
         }
     }
 
@@ -170,6 +174,7 @@ impl Pace {
             limit: self.limit,
             trusted: self.trusted,
             costs: self.costs.clone(),
+            budget_ms: self.budget_ms,
         };
         match worst {
             Verdict::Idle if !held => {

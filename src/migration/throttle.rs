@@ -1,4 +1,5 @@
-//! Rules by which operators cap the pace for a time, in `evenkeel.throttles`.
+//! Rules by which operators cap the pace for a time, or let shoppers pay more, in
+//! `evenkeel.throttles`.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub struct Throttle {
     pub migration: Option<String>,
     /// The most that the duty may be; 0 stands still.
     pub duty: f64,
+    /// Milliseconds at the 95th percentile that shoppers may pay beyond the pace's own budget.
+    pub extra_ms: f64,
     /// Who asked.
     pub actor: String,
     /// Why.
@@ -39,6 +42,9 @@ pub struct Request<'a> {
     pub migration: Option<&'a str>,
     /// The most that the duty may be; 0 stands still.
     pub duty: f64,
+    /// Milliseconds at the 95th percentile that shoppers may pay beyond the pace's own budget; then
+    /// the duty is 1.
+    pub extra_ms: f64,
     /// For how long.
     pub time: Duration,
     /// Why.
@@ -51,6 +57,9 @@ pub enum ThrottleError {
     /// The duty is no share.
     #[error("a duty is a number from 0 (stand still) to 1 (no limit), not {0}")]
     Duty(f64),
+    /// Nobody may grant so much, or nothing.
+    #[error("shoppers may be let pay up to {MOST_MS} ms more, not {0}; a fraction of a millisecond is fine")]
+    Extra(f64),
     /// It would never or for ever apply.
     #[error("a throttle lasts between a second and seven days; to stop for longer, pause the run")]
     Time,
@@ -71,7 +80,9 @@ pub enum ThrottleError {
     Database(#[from] sqlx::Error),
 }
 
-const COLUMNS: &str = "id, migration, duty, actor, reason, created_at, until";
+const COLUMNS: &str = "id, migration, duty, extra_ms, actor, reason, created_at, until";
+/// More than this is no price for a deadline but an outage.
+pub const MOST_MS: f64 = 100.0;
 
 /// Puts a rule in force, on behalf of `actor`. It ends by itself.
 ///
@@ -85,6 +96,9 @@ pub async fn add(
     if !(0.0..=1.0).contains(&request.duty) {
         return Err(ThrottleError::Duty(request.duty));
     }
+    if !(0.0..=MOST_MS).contains(&request.extra_ms) {
+        return Err(ThrottleError::Extra(request.extra_ms));
+    }
     if request.time < Duration::from_secs(1) || request.time > LONGEST {
         return Err(ThrottleError::Time);
     }
@@ -92,8 +106,8 @@ pub async fn add(
         return Err(ThrottleError::Reason);
     }
     let sql = format!(
-        "INSERT INTO evenkeel.throttles (migration, duty, actor, reason, until)
-         VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
+        "INSERT INTO evenkeel.throttles (migration, duty, actor, reason, until, extra_ms)
+         VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5), $6)
          RETURNING {COLUMNS}"
     );
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
@@ -102,6 +116,7 @@ pub async fn add(
         .bind(actor)
         .bind(request.reason.trim())
         .bind(request.time.as_secs_f64())
+        .bind(request.extra_ms)
         .fetch_one(conn)
         .await?)
 }
@@ -162,6 +177,7 @@ pub(super) async fn read(conn: &mut PgConnection, at: Instant) -> Result<Reading
             id: throttle.id,
             migration: throttle.migration,
             duty: throttle.duty,
+            extra_ms: throttle.extra_ms,
             actor: throttle.actor,
             reason: throttle.reason,
             until: throttle.until,

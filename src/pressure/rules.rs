@@ -14,6 +14,9 @@ pub struct Rule {
     pub migration: Option<String>,
     /// The most that the duty may be; 0 stands still.
     pub duty: f64,
+    /// Milliseconds at the 95th percentile that shoppers may pay beyond the pace's own budget. A rule
+    /// that grants some caps nothing.
+    pub extra_ms: f64,
     /// Who asked.
     pub actor: String,
     /// Why.
@@ -49,7 +52,10 @@ impl Reading {
     /// The caps on `migration` alone, or (`None`) on all of them, at `now`. A rule that has expired
     /// since it was read is none.
     pub fn caps(&self, migration: Option<&str>, now: Instant) -> Vec<Cap> {
-        let applies = |rule: &&Rule| now < rule.ends && rule.migration.as_deref() == migration;
+        let applies = |rule: &&Rule| {
+            let caps = rule.extra_ms == 0.0 && now < rule.ends;
+            caps && rule.migration.as_deref() == migration
+        };
         let cap = |rule: &Rule| Cap {
             // A duty that is not a number was not asked for by anybody; standing still is safe.
             duty: if rule.duty.is_finite() {
@@ -68,6 +74,17 @@ impl Reading {
         };
         self.rules.iter().filter(applies).map(cap).collect()
     }
+
+    /// The rule that lets shoppers pay most beyond the pace's own budget at `now`, for one of the
+    /// migrations that are `driven`.
+    pub fn allowance(&self, driven: &[impl AsRef<str>], now: Instant) -> Option<&Rule> {
+        let granted = self.rules.iter().filter(|rule| {
+            let named = rule.migration.as_deref();
+            let applies = named.is_none_or(|name| driven.iter().any(|d| d.as_ref() == name));
+            rule.extra_ms.is_finite() && rule.extra_ms > 0.0 && now < rule.ends && applies
+        });
+        granted.max_by(|a, b| a.extra_ms.total_cmp(&b.extra_ms))
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +100,7 @@ mod tests {
             id,
             migration: migration.map(str::to_owned),
             duty: 0.2,
+            extra_ms: 0.0,
             actor: "ana".to_owned(),
             reason: "sale".to_owned(),
             until: Utc::now(),
@@ -105,5 +123,39 @@ mod tests {
         assert_eq!(caps(Some("m"), 5), "");
         assert_eq!(caps(None, 5), "throttle 1");
         assert_eq!(caps(None, 10), "");
+    }
+
+    #[test]
+    fn an_allowance_holds_for_its_migration_and_its_time_and_caps_nothing() {
+        let now = Instant::now();
+        let rule = |id, migration: &str, extra_ms, seconds| Rule {
+            id,
+            migration: Some(migration.to_owned()),
+            duty: 1.0,
+            extra_ms,
+            actor: "ana".to_owned(),
+            reason: "the deadline".to_owned(),
+            until: Utc::now(),
+            ends: now + Duration::from_secs(seconds),
+        };
+        let reading = Reading {
+            at: now,
+            rules: vec![
+                rule(1, "m", 1.0, 10),
+                rule(2, "m", 3.0, 5),
+                rule(3, "other", 9.0, 10),
+                rule(4, "m", f64::NAN, 10),
+            ],
+        };
+        let granted = |driven: &[&str], seconds| {
+            let at = now + Duration::from_secs(seconds);
+            reading.allowance(driven, at).map(|rule| rule.id)
+        };
+        assert_eq!(granted(&["m"], 0), Some(2));
+        assert_eq!(granted(&["m"], 5), Some(1));
+        assert_eq!(granted(&["m", "other"], 5), Some(3));
+        assert_eq!(granted(&["m"], 10), None);
+        assert_eq!(granted(&[], 0), None);
+        assert!(reading.caps(Some("m"), now).iter().all(|cap| cap.source == "throttle 4"));
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::frozen::{Frozen, Meters};
 use super::latency::FAST;
-use super::rules::Cap;
+use super::rules::{Cap, Rule};
 use super::signal::{Signal, Verdict};
 use super::{Windows, database, fleet, rules};
 use crate::class::Class;
@@ -102,6 +102,11 @@ impl Surroundings {
         self.driven.subscribe()
     }
 
+    fn names(&self) -> Vec<String> {
+        let driven = self.driven.borrow();
+        driven.iter().map(|driven| driven.migration.clone()).collect()
+    }
+
     /// Says that this process drives a migration.
     pub fn drive(&self, this: Driven) -> Driving {
         self.driven.send_modify(|driven| driven.push(this.clone()));
@@ -127,6 +132,8 @@ impl Drop for Driving {
 pub struct Outlook {
     /// `None` where nothing watches the surroundings.
     watched: Option<(Arc<Budgets>, Seen)>,
+    /// The migrations that this process drives.
+    driven: Vec<String>,
     database: database::Judge,
     fleet: fleet::Judge,
     frozen: Frozen,
@@ -136,6 +143,7 @@ impl Outlook {
     /// Takes what was last measured.
     pub fn look(&mut self, surroundings: Option<&Surroundings>) {
         self.watched = surroundings.map(|s| (s.budgets.clone(), s.seen()));
+        self.driven = surroundings.map_or_else(Vec::new, Surroundings::names);
     }
 
     /// Judges what was last looked at, and whether this process's own meters still move.
@@ -181,6 +189,12 @@ impl Outlook {
         if let Some((_, seen)) = &self.watched {
             self.fleet.observe(seen.fleet.as_deref(), rested);
         }
+    }
+
+    /// The rule that lets shoppers pay most beyond the pace's own budget at `now`.
+    pub fn allowance(&self, now: Instant) -> Option<&Rule> {
+        let (_, seen) = self.watched.as_ref()?;
+        seen.rules.as_ref()?.allowance(&self.driven, now)
     }
 
     /// What operators allow all migrations together at `now`. Nothing, until that has been read once; rules that were read

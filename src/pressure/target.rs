@@ -26,6 +26,8 @@ const RESTS: usize = 15;
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
     classes: [Known; 4],
+    /// Milliseconds that an operator lets shoppers pay beyond the targets.
+    extra_ms: f64,
 }
 
 /// What is known of a class at rest.
@@ -70,6 +72,11 @@ impl Targets {
         sorted.sort_by(f64::total_cmp);
         known.median = sorted.get(sorted.len() / 2).copied();
         known.by_chance = sorted.into_iter().rev().nth(1).unwrap_or(0.0);
+    }
+
+    /// Lets shoppers pay so many milliseconds beyond the targets.
+    pub fn allow(&mut self, extra_ms: f64) {
+        self.extra_ms = extra_ms;
     }
 
     /// The 95th percentile of `class` at rest, in milliseconds; `None` before there were
@@ -151,7 +158,7 @@ impl Targets {
         };
         let baseline = self.baseline_ms(class);
         let cut = baseline.map_or(ceiling, |baseline| {
-            let limit = baseline * settings.cut_factor * allowance();
+            let limit = baseline * settings.cut_factor * allowance() + self.extra_ms;
             limit.max(self.classes[class.index()].by_chance).max(floor)
         });
         let at_rest = baseline.map_or("not known yet".to_owned(), |ms| format!("{ms:.1}"));

@@ -140,6 +140,17 @@ pub struct Effect {
     pub margin: f64,
 }
 
+/// What shoppers may pay.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Up to this many times the 95th percentile at rest.
+    pub factor: f64,
+    /// And so many milliseconds beyond that.
+    pub extra_ms: f64,
+    /// And up to this many milliseconds in any case, because nobody feels them.
+    pub floor_ms: f64,
+}
+
 impl Trial {
     /// The effect on one class; `None` when it has too few requests. In logarithms: the effect and
     /// its variance.
@@ -147,13 +158,17 @@ impl Trial {
         between(class, self.before.iter().chain(&self.after), &self.work)
     }
 
-    /// The effect that counts, where a 95th percentile may rise to `budget` times what it is at rest,
-    /// and to `floor_ms` in any case: that on all shoppers, or on one class that suffers more than
+    /// The effect that counts, where a 95th percentile may rise as far as `budget` says: that on all shoppers, or on one class that suffers more than
     /// they do and beyond chance. `None` when there are too few requests.
-    pub fn effect(&self, noise: &Noise, budget: f64, floor_ms: f64) -> Option<Effect> {
-        let said = |class: Option<usize>, (effect, variance): (f64, f64), felt: bool| {
+    pub fn effect(&self, noise: &Noise, budget: &Budget) -> Option<Effect> {
+        let allowed = |class: usize| {
+            let rest = median(class, self.before.iter().chain(&self.after));
+            let extra = rest.map_or(0.0, |(p95, _)| budget.extra_ms / p95.exp());
+            (budget.factor + extra).ln()
+        };
+        let said = |class: Option<usize>, (effect, variance): (f64, f64), felt: bool, most: f64| {
             let error = noise.at_least(class, variance).sqrt();
-            let margin = (budget.ln() - effect) / error;
+            let margin = (most - effect) / error;
             Effect {
                 class: class.map(|i| Class::SHOPPERS[i]),
                 factor: effect.exp(),
@@ -162,13 +177,14 @@ impl Trial {
                 margin: if felt { margin } else { margin.max(CHANCE) },
             }
         };
-        let felt = |i: usize| median(i, &self.work).is_some_and(|(p95, _)| p95.exp() > floor_ms);
+        let felt = |i: usize| median(i, &self.work).is_some_and(|(p95, _)| p95.exp() > budget.floor_ms);
         let any_felt = (0..Class::SHOPPERS.len()).any(felt);
         let classes = 0..Class::SHOPPERS.len();
         let together = weighted(classes.clone().filter_map(|i| self.on(i)));
-        let together = said(None, together?, any_felt);
+        let most = weighted(classes.clone().filter_map(|i| Some((allowed(i), self.on(i)?.1))));
+        let together = said(None, together?, any_felt, most?.0);
         let single = classes.filter_map(|i| {
-            let effect = said(Some(i), self.on(i)?, felt(i));
+            let effect = said(Some(i), self.on(i)?, felt(i), allowed(i));
             Some(Effect {
                 margin: effect.margin + CHANCE,
                 ..effect
@@ -183,6 +199,12 @@ impl Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BUDGET: Budget = Budget {
+        factor: 1.15,
+        extra_ms: 0.0,
+        floor_ms: 3.0,
+    };
 
     fn slice(completed: u64, p95_ms: f64) -> Slice {
         vec![
@@ -205,7 +227,7 @@ mod tests {
             after: slice(500, after),
         };
         trial
-            .effect(&Noise::default(), 1.15, 3.0)
+            .effect(&Noise::default(), &BUDGET)
             .expect("enough requests")
             .margin
     }
@@ -216,6 +238,21 @@ mod tests {
         // Twice as slow as before, and so it stays at rest: a drift.
         assert!(margin(10.0, 15.0, 22.0) > 1.0);
         assert!(margin(10.0, 13.0, 10.0) < -1.0);
+    }
+
+    #[test]
+    fn what_an_operator_lets_shoppers_pay_is_within_the_budget() {
+        let trial = Trial {
+            before: slice(500, 10.0),
+            work: slice(500, 13.0),
+            after: slice(500, 10.0),
+        };
+        let margin = |extra_ms| {
+            let budget = Budget { extra_ms, ..BUDGET };
+            let effect = trial.effect(&Noise::default(), &budget);
+            effect.expect("enough requests").margin
+        };
+        assert!(margin(0.0) < 0.0 && margin(2.0) > 0.0);
     }
 
     #[test]
@@ -235,13 +272,13 @@ mod tests {
         }
         trial.work[0][0].p95_ms = Some(35.0);
         let effect = trial
-            .effect(&Noise::default(), 1.15, 3.0)
+            .effect(&Noise::default(), &BUDGET)
             .expect("enough requests");
         assert_eq!(effect.class, Some(Class::SHOPPERS[0]));
         assert!(effect.margin < 0.0, "{effect:?}");
         trial.work[0][0].p95_ms = Some(12.0);
         let effect = trial
-            .effect(&Noise::default(), 1.15, 3.0)
+            .effect(&Noise::default(), &BUDGET)
             .expect("enough requests");
         assert!(effect.margin > 0.0, "{effect:?}");
     }
@@ -255,7 +292,7 @@ mod tests {
         };
         let mut noise = Noise::default();
         let error = |noise: &Noise| {
-            let effect = trial(10.0, 10.0).effect(noise, 1.15, 3.0);
+            let effect = trial(10.0, 10.0).effect(noise, &BUDGET);
             effect.expect("enough requests").error
         };
         let steady = error(&noise);
@@ -277,6 +314,6 @@ mod tests {
             work: slice(5, 50.0),
             after: slice(5, 10.0),
         };
-        assert_eq!(trial.effect(&Noise::default(), 1.15, 3.0), None);
+        assert_eq!(trial.effect(&Noise::default(), &BUDGET), None);
     }
 }

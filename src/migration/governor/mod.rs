@@ -23,7 +23,7 @@ use crate::config::Pace as Settings;
 use crate::db::gate::GateReading;
 use crate::pressure::latency::{FAST, SLOW};
 use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::trial::{Effect, Noise};
+use crate::pressure::trial::{Budget, Effect, Noise};
 use crate::pressure::{Outlook, Surroundings, Targets, Windows};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
@@ -210,6 +210,8 @@ impl Governor {
         next.causes.extend(excused);
         next.costs = self.slices.costs().to_vec();
         next.causes.extend(self.reserve(&next));
+        next.causes.extend(self.allowed(now));
+        next.budget_ms = self.budget_ms();
         self.pace = next;
         self.pace.clone()
     }
@@ -298,8 +300,12 @@ impl Governor {
             }
         }
         if let Some((trial, duty)) = trial {
-            let floor_ms = self.settings.slow_floor.as_secs_f64() * 1e3;
-            let effect = trial.effect(&self.noise, self.settings.slow_factor, floor_ms);
+            let budget = Budget {
+                factor: self.settings.slow_factor,
+                extra_ms: self.outlook.allowance(now).map_or(0.0, |rule| rule.extra_ms),
+                floor_ms: self.settings.slow_floor.as_secs_f64() * 1e3,
+            };
+            let effect = trial.effect(&self.noise, &budget);
             self.noise.observe(&trial);
             self.trust.tried(&self.settings, effect.as_ref(), duty);
             debug!(?effect, duty, trusted = ?self.trust.duty(), "trial");

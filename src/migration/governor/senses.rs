@@ -47,6 +47,30 @@ impl Governor {
         })
     }
 
+    /// What an operator lets shoppers pay, and why.
+    pub(super) fn allowed(&self, now: Instant) -> Option<Cause> {
+        let rule = self.outlook.allowance(now)?;
+        Some(Cause {
+            source: format!("throttle {}", rule.id),
+            verdict: Verdict::Normal,
+            reason: format!(
+                "{} lets shoppers pay {:.1} ms more until {}: {}",
+                rule.actor,
+                rule.extra_ms,
+                rule.until.format("%Y-%m-%d %H:%M:%S UTC"),
+                rule.reason
+            ),
+        })
+    }
+
+    /// Milliseconds at the 95th percentile that the slowest class may pay, without allowances.
+    pub(super) fn budget_ms(&self) -> Option<f64> {
+        let classes = Class::SHOPPERS.into_iter();
+        let baselines = classes.filter_map(|class| self.targets.baseline_ms(class));
+        let slowest = baselines.max_by(f64::total_cmp)?;
+        Some(slowest * (self.settings.slow_factor - 1.0))
+    }
+
     /// What shoppers of this process feel: their latencies and their waits for connections.
     pub(super) fn feel(
         &mut self,
@@ -65,6 +89,8 @@ impl Governor {
             });
             return signals;
         };
+        let extra_ms = self.outlook.allowance(now).map_or(0.0, |rule| rule.extra_ms);
+        self.targets.allow(extra_ms);
         let read = |class, window| latencies.read(class, window, now);
         signals.extend(Class::SHOPPERS.map(|class| {
             let (fast, slow) = (read(class, FAST), read(class, SLOW));
