@@ -69,6 +69,10 @@ enum Command {
         /// The final sweep covers what that run had done.
         #[arg(long)]
         from_last: bool,
+        /// When it should be done, e.g. 2026-12-01T06:00:00Z. The status says when it will not be,
+        /// and what that would cost shoppers; nothing is hurried unless somebody says `spend`.
+        #[arg(long, value_name = "WHEN")]
+        by: Option<chrono::DateTime<chrono::Utc>>,
     },
     /// Show how far a run is, how fast it goes and what limits it; without a name, all runs.
     Status {
@@ -127,6 +131,8 @@ enum Command {
     },
     /// Cap the pace of one migration or of all, for a time.
     Throttle(super::throttle::Args),
+    /// Let shoppers pay more for a migration than its own budget, for a time.
+    Spend(super::throttle::Spend),
     /// Queue a run and drive it in this process, without a shop.
     Run {
         /// Name of the migration.
@@ -191,15 +197,27 @@ async fn dispatch(
         Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
         Command::List => list(settings, conn).await,
         Command::Plan { name, json } => plan::show(settings, conn, &load(&name)?, json).await,
-        Command::Start { name, from_last } => {
+        Command::Start {
+            name,
+            from_last,
+            by,
+        } => {
             let definition = load(&name)?;
             let run = if from_last {
                 control::start_from_last(conn, &definition, &actor()).await?
             } else {
                 control::start(conn, &definition, &actor()).await?
             };
+            if let Some(by) = by {
+                ledger::set_deadline(conn, run.id, by, &actor()).await?;
+            }
             announce(&run);
             Ok(())
+        }
+        Command::Spend(args) => {
+            // An allowance for a migration that does not exist would allow nothing.
+            load(&args.name)?;
+            Ok(super::throttle::spend(&args, conn, &actor()).await?)
         }
         Command::Undo { name } => {
             announce(&control::undo(conn, &load(&name)?, &actor()).await?);

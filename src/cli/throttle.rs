@@ -74,6 +74,7 @@ pub(super) async fn run(
     let request = Request {
         migration: args.name(),
         duty: args.duty.unwrap_or(0.0),
+        extra_ms: 0.0,
         time: args.time.unwrap_or_default(),
         reason: args.why.as_deref().unwrap_or_default(),
     };
@@ -86,12 +87,54 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// Let shoppers pay more for a migration than its own budget, for a time.
+#[derive(Debug, clap::Args)]
+pub(super) struct Spend {
+    /// Name of the migration.
+    pub(super) name: String,
+    /// Milliseconds at the 95th percentile that shoppers may pay beyond the budget.
+    #[arg(long)]
+    extra_ms: f64,
+    /// For how long, e.g. 6h; it ends by itself.
+    #[arg(long = "for", value_parser = humantime::parse_duration)]
+    time: Duration,
+    /// Why, for whoever wonders about the pace.
+    #[arg(long)]
+    why: String,
+}
+
+/// Grants what was asked for and prints it.
+pub(super) async fn spend(
+    args: &Spend,
+    conn: &mut PgConnection,
+    actor: &str,
+) -> Result<(), ThrottleError> {
+    let request = Request {
+        migration: Some(&args.name),
+        duty: 1.0,
+        extra_ms: args.extra_ms,
+        time: args.time,
+        reason: &args.why,
+    };
+    let granted = throttle::add(conn, &request, actor).await?;
+    println!("{}", line(&granted));
+    println!(
+        "  `evenkeel migrate throttle --remove {}` ends it early",
+        granted.id
+    );
+    Ok(())
+}
+
 fn line(throttle: &Throttle) -> String {
+    let what = if throttle.extra_ms > 0.0 {
+        format!("lets shoppers pay {:.1} ms more", throttle.extra_ms)
+    } else {
+        format!("works {:.0} % of the time at most", throttle.duty * 100.0)
+    };
     format!(
-        "throttle {}: {} works {:.0} % of the time at most until {} ({}: {})",
+        "throttle {}: {} {what} until {} ({}: {})",
         throttle.id,
         throttle.migration.as_deref().unwrap_or("every migration"),
-        throttle.duty * 100.0,
         throttle.until.format("%Y-%m-%d %H:%M:%S UTC"),
         throttle.actor,
         throttle.reason

@@ -32,6 +32,8 @@ impl From<ThrottleError> for ApiError {
     fn from(err: ThrottleError) -> Self {
         match err {
             ThrottleError::Duty(_) => Self::field("duty", err.to_string()),
+            ThrottleError::Both => Self::field("duty", err.to_string()),
+            ThrottleError::Extra(_) => Self::field("extra_ms", err.to_string()),
             ThrottleError::Time => Self::field("for", err.to_string()),
             ThrottleError::Reason => Self::field("why", err.to_string()),
             ThrottleError::Whom => Self::field("migration", err.to_string()),
@@ -63,8 +65,14 @@ struct Add {
     #[garde(length(min = 1, max = 100), custom(one_line))]
     migration: Option<String>,
     /// Share of the time to work at most, from 0 (stand still) to 1.
+    #[serde(default = "unlimited")]
     #[garde(range(min = 0.0, max = 1.0))]
     duty: f64,
+    /// Milliseconds at the 95th percentile that shoppers may pay beyond the pace's own budget; then
+    /// the duty is 1.
+    #[serde(default)]
+    #[garde(range(min = 0.0, max = throttle::MOST_MS))]
+    extra_ms: f64,
     /// For how long, e.g. `30m`.
     #[serde(rename = "for")]
     #[schema(example = "30m")]
@@ -73,6 +81,10 @@ struct Add {
     /// Why, for whoever wonders about the pace.
     #[garde(length(min = 1, max = 500), custom(extract::one_line))]
     why: String,
+}
+
+fn unlimited() -> f64 {
+    1.0
 }
 
 fn one_line(text: &Option<String>, context: &()) -> garde::Result {
@@ -94,6 +106,7 @@ async fn add(
     let request = throttle::Request {
         migration: wanted.migration.as_deref(),
         duty: wanted.duty,
+        extra_ms: wanted.extra_ms,
         time: duration(&wanted.time)?,
         reason: &wanted.why,
     };

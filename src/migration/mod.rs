@@ -17,6 +17,7 @@ pub mod definition;
 pub mod eta;
 pub mod governor;
 pub mod keyset;
+pub mod late;
 pub mod ledger;
 pub mod lint;
 pub mod pace;

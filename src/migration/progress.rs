@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
 use super::eta::{self, Eta};
+use super::late::{self, Late};
 use super::ledger::{self, Phase, Run, SetAside, State, Statement};
 
 /// The rate is taken over this many seconds.
@@ -24,6 +25,8 @@ pub struct Progress {
     pub rows_per_s: Option<f64>,
     /// When the main phase will be done, by the spread of the recent rates.
     pub eta: Option<Eta>,
+    /// Whether it will miss its deadline; absent when it will not, or has none.
+    pub late: Option<Late>,
     /// Whether the lease is held by a process that still renews it.
     pub driven: bool,
     /// Ranges that are set aside, the newest 20.
@@ -66,10 +69,17 @@ impl Progress {
             }
             _ => None,
         };
+        let under_way = run.state == State::Running && run.phase == Phase::Main;
+        let late = run.deadline.filter(|_| under_way && rate.is_some());
+        let late = late.and_then(|deadline| {
+            let left_s = eta.and_then(|eta: Eta| eta.p90_s);
+            late::foresee(deadline, chrono::Utc::now(), left_s, run.pace.as_ref())
+        });
         Ok(Self {
             done: done(&run),
             rows_per_s: rate,
             eta,
+            late,
             driven: driven && run.state == State::Running,
             set_aside,
             statements,

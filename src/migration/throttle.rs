@@ -60,6 +60,9 @@ pub enum ThrottleError {
     /// Nobody may grant so much, or nothing.
     #[error("shoppers may be let pay up to {MOST_MS} ms more, not {0}; a fraction of a millisecond is fine")]
     Extra(f64),
+    /// It limits nothing and grants nothing, or both at once.
+    #[error("say either a duty below 1, or how many milliseconds more shoppers may pay")]
+    Both,
     /// It would never or for ever apply.
     #[error("a throttle lasts between a second and seven days; to stop for longer, pause the run")]
     Time,
@@ -98,6 +101,10 @@ pub async fn add(
     }
     if !(0.0..=MOST_MS).contains(&request.extra_ms) {
         return Err(ThrottleError::Extra(request.extra_ms));
+    }
+    // Either it limits or it grants.
+    if (request.duty < 1.0) == (request.extra_ms > 0.0) {
+        return Err(ThrottleError::Both);
     }
     if request.time < Duration::from_secs(1) || request.time > LONGEST {
         return Err(ThrottleError::Time);

@@ -4,6 +4,7 @@ mod changes;
 mod completeness;
 mod contention;
 mod database;
+mod deadlines;
 mod deaths;
 mod fail_closed;
 mod fixture;

@@ -58,6 +58,7 @@ async fn a_migration_that_stands_still_keeps_no_other_waiting() {
     let request = evenkeel::migration::throttle::Request {
         migration: Some("m"),
         duty: 0.0,
+        extra_ms: 0.0,
         time: hour,
         reason: "not today",
     };

@@ -17,6 +17,7 @@ fn request(duty: f64, time: Duration) -> Request<'static> {
     Request {
         migration: Some("m"),
         duty,
+        extra_ms: 0.0,
         time,
         reason: "the sale",
     }
@@ -104,6 +105,22 @@ async fn a_throttle_is_listed_until_it_is_removed_and_nonsense_is_refused() {
     for time in [Duration::ZERO, throttle::LONGEST * 2, Duration::MAX] {
         let refused = throttle::add(sql, &request(0.5, time), "ana").await;
         assert!(matches!(refused, Err(ThrottleError::Time)), "{time:?}");
+    }
+    for extra_ms in [-1.0, 101.0, f64::NAN] {
+        let greedy = Request {
+            extra_ms,
+            ..request(1.0, hour)
+        };
+        let refused = throttle::add(sql, &greedy, "ana").await;
+        assert!(matches!(refused, Err(ThrottleError::Extra(_))), "{extra_ms}");
+    }
+    let both = Request {
+        extra_ms: 1.0,
+        ..request(0.5, hour)
+    };
+    for neither in [both, request(1.0, hour)] {
+        let refused = throttle::add(sql, &neither, "ana").await;
+        assert!(matches!(refused, Err(ThrottleError::Both)), "{refused:?}");
     }
     let unreasoned = Request {
         reason: " ",

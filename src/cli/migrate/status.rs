@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 
 use super::MigrateError;
 use crate::cli::duration::human;
+use crate::migration::late::Late;
 use crate::migration::ledger::{self, Phase, State, Step};
 use crate::migration::progress::Progress;
 use crate::pressure::cost::Cost;
@@ -71,6 +73,9 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         };
         lines.push(format!("  {rate:.0} rows/s{eta}"));
     }
+    if let (Some(late), Some(deadline)) = (progress.late, progress.run.deadline) {
+        lines.extend(describe_late(&progress.run.migration, late, deadline));
+    }
     if let (State::Running, Some(pace)) = (progress.run.state, &progress.run.pace) {
         let duty = pace["duty"].as_f64().unwrap_or(0.0);
         lines.push(format!("  works {:.0} % of the time", duty * 100.0));
@@ -108,6 +113,25 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// That a run will be late, and what can be done.
+fn describe_late(name: &str, late: Late, deadline: DateTime<Utc>) -> Vec<String> {
+    let deadline = deadline.format("%Y-%m-%d %H:%M UTC");
+    let by = late.by_s.and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let Some(by) = by else {
+        return vec![format!("  whether it will be done by {deadline} cannot be told")];
+    };
+    let mut lines = vec![format!("  will be done {} after its deadline, {deadline}", human(by))];
+    lines.push(match late.extra_ms {
+        Some(extra_ms) => format!(
+            "  to make it, shoppers would have to pay about {extra_ms:.1} ms more at the 95th \
+             percentile: `evenkeel migrate spend {name} --extra-ms {extra_ms:.1} --for 1h --why …` \
+             lets them"
+        ),
+        None => "  it is not held back by what shoppers may pay: see what limits it".to_owned(),
+    });
+    lines
 }
 
 /// What the migration does to a class of shoppers.

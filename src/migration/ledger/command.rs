@@ -83,6 +83,25 @@ pub async fn enqueue_as(
     Ok(run)
 }
 
+/// Says when a run should be done.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_deadline(
+    conn: &mut PgConnection,
+    id: i64,
+    by: DateTime<Utc>,
+    actor: &str,
+) -> Result<(), LedgerError> {
+    sqlx::query("UPDATE evenkeel.runs SET deadline = $2 WHERE id = $1")
+        .bind(id)
+        .bind(by)
+        .execute(&mut *conn)
+        .await?;
+    record(conn, id, actor, "deadline", &by.to_rfc3339()).await?;
+    Ok(())
+}
+
 /// The newest run of `migration`, when it ended before its end and did what `definition` says.
 async fn last_ended(
     conn: &mut PgConnection,

@@ -107,6 +107,8 @@ pub struct Run {
     /// What the holder last said of its pace.
     #[schema(value_type = Option<Object>)]
     pub pace: Option<serde_json::Value>,
+    /// When it should be done.
+    pub deadline: Option<DateTime<Utc>>,
     /// Who queued it.
     pub started_by: String,
     /// Why it failed.
