@@ -49,7 +49,7 @@ const ON: Duration = Duration::from_millis(2_800);
 const OFF_SETTLES: Duration = Duration::from_millis(400);
 const OFF: Duration = Duration::from_millis(1_600);
 /// How long a contestant works before the load step, so that its duty has risen.
-const BEFORE_STEP: Duration = Duration::from_secs(6);
+const BEFORE_STEP: Duration = Duration::from_secs(12);
 const AFTER_STEP: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(4);
 const WATCHED: Duration = Duration::from_secs(12);
@@ -261,8 +261,9 @@ impl Bench {
         let step = Instant::now();
         tokio::time::sleep(AFTER_STEP).await;
         let halved = self.shop.halved_after(step);
-        self.shop.off();
+        // First the load: where the shop is overrun, nobody hears that they are to end.
         load.stop().await;
+        self.shop.off();
         halved
     }
 

@@ -165,8 +165,7 @@ impl Engine {
                     .to_owned(),
             );
         }
-        // Written so that NaN fails too.
-        if !(self.batch_wal_mib > 0.0) {
+        if self.batch_wal_mib.is_nan() || self.batch_wal_mib <= 0.0 {
             return Err("migration.batch_wal_mib must be above zero".to_owned());
         }
         if self.lease < self.statement_timeout * 2 {

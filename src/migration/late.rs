@@ -27,7 +27,7 @@ pub fn foresee(
     left_s: Option<f64>,
     pace: Option<&serde_json::Value>,
 ) -> Option<Late> {
-    let until_s = (deadline - now).as_seconds_f64();
+    let until_s = (deadline - now).num_milliseconds() as f64 / 1e3;
     let Some(left_s) = left_s else {
         return Some(Late {
             by_s: None,
@@ -56,7 +56,12 @@ mod tests {
 
     fn late(left_s: Option<f64>, until_s: i64, pace: serde_json::Value) -> Option<Late> {
         let now = Utc::now();
-        foresee(now + chrono::Duration::seconds(until_s), now, left_s, Some(&pace))
+        foresee(
+            now + chrono::Duration::seconds(until_s),
+            now,
+            left_s,
+            Some(&pace),
+        )
     }
 
     #[test]
@@ -69,7 +74,10 @@ mod tests {
         let pace = json!({"trusted": 0.2, "budget_ms": 0.6});
         let late = late(Some(300.0), 100, pace).expect("it is late");
         assert_eq!(late.by_s.map(f64::round), Some(200.0));
-        assert!((late.extra_ms.expect("a price") - 1.2).abs() < 1e-3, "{late:?}");
+        assert!(
+            (late.extra_ms.expect("a price") - 1.2).abs() < 1e-3,
+            "{late:?}"
+        );
     }
 
     #[test]

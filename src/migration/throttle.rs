@@ -58,7 +58,9 @@ pub enum ThrottleError {
     #[error("a duty is a number from 0 (stand still) to 1 (no limit), not {0}")]
     Duty(f64),
     /// Nobody may grant so much, or nothing.
-    #[error("shoppers may be let pay up to {MOST_MS} ms more, not {0}; a fraction of a millisecond is fine")]
+    #[error(
+        "shoppers may be let pay up to {MOST_MS} ms more, not {0}; a fraction of a millisecond is fine"
+    )]
     Extra(f64),
     /// It limits nothing and grants nothing, or both at once.
     #[error("say either a duty below 1, or how many milliseconds more shoppers may pay")]

@@ -156,6 +156,11 @@ mod tests {
         assert_eq!(granted(&["m", "other"], 5), Some(3));
         assert_eq!(granted(&["m"], 10), None);
         assert_eq!(granted(&[], 0), None);
-        assert!(reading.caps(Some("m"), now).iter().all(|cap| cap.source == "throttle 4"));
+        assert!(
+            reading
+                .caps(Some("m"), now)
+                .iter()
+                .all(|cap| cap.source == "throttle 4")
+        );
     }
 }

@@ -104,7 +104,10 @@ impl Surroundings {
 
     fn names(&self) -> Vec<String> {
         let driven = self.driven.borrow();
-        driven.iter().map(|driven| driven.migration.clone()).collect()
+        driven
+            .iter()
+            .map(|driven| driven.migration.clone())
+            .collect()
     }
 
     /// Says that this process drives a migration.

@@ -177,11 +177,16 @@ impl Trial {
                 margin: if felt { margin } else { margin.max(CHANCE) },
             }
         };
-        let felt = |i: usize| median(i, &self.work).is_some_and(|(p95, _)| p95.exp() > budget.floor_ms);
+        let felt =
+            |i: usize| median(i, &self.work).is_some_and(|(p95, _)| p95.exp() > budget.floor_ms);
         let any_felt = (0..Class::SHOPPERS.len()).any(felt);
         let classes = 0..Class::SHOPPERS.len();
         let together = weighted(classes.clone().filter_map(|i| self.on(i)));
-        let most = weighted(classes.clone().filter_map(|i| Some((allowed(i), self.on(i)?.1))));
+        let most = weighted(
+            classes
+                .clone()
+                .filter_map(|i| Some((allowed(i), self.on(i)?.1))),
+        );
         let together = said(None, together?, any_felt, most?.0);
         let single = classes.filter_map(|i| {
             let effect = said(Some(i), self.on(i)?, felt(i), allowed(i));

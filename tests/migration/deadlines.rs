@@ -48,7 +48,10 @@ async fn a_run_that_will_be_late_says_so_and_hurries_only_when_somebody_pays() {
         .await
         .unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(said.contains("its deadline") || said.contains("cannot be told"), "{said}");
+    assert!(
+        said.contains("its deadline") || said.contains("cannot be told"),
+        "{said}"
+    );
 
     let paid = throttle::Request {
         duty: 1.0,

@@ -30,7 +30,7 @@ mod scenarios;
 mod sessions;
 mod sharing;
 mod shop;
-mod sizes;
 mod signals;
+mod sizes;
 mod throttles;
 mod walks;

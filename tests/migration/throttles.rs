@@ -112,7 +112,10 @@ async fn a_throttle_is_listed_until_it_is_removed_and_nonsense_is_refused() {
             ..request(1.0, hour)
         };
         let refused = throttle::add(sql, &greedy, "ana").await;
-        assert!(matches!(refused, Err(ThrottleError::Extra(_))), "{extra_ms}");
+        assert!(
+            matches!(refused, Err(ThrottleError::Extra(_))),
+            "{extra_ms}"
+        );
     }
     let both = Request {
         extra_ms: 1.0,

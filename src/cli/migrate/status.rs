@@ -120,9 +120,14 @@ fn describe_late(name: &str, late: Late, deadline: DateTime<Utc>) -> Vec<String>
     let deadline = deadline.format("%Y-%m-%d %H:%M UTC");
     let by = late.by_s.and_then(|s| Duration::try_from_secs_f64(s).ok());
     let Some(by) = by else {
-        return vec![format!("  whether it will be done by {deadline} cannot be told")];
+        return vec![format!(
+            "  whether it will be done by {deadline} cannot be told"
+        )];
     };
-    let mut lines = vec![format!("  will be done {} after its deadline, {deadline}", human(by))];
+    let mut lines = vec![format!(
+        "  will be done {} after its deadline, {deadline}",
+        human(by)
+    )];
     lines.push(match late.extra_ms {
         Some(extra_ms) => format!(
             "  to make it, shoppers would have to pay about {extra_ms:.1} ms more at the 95th \

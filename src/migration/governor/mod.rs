@@ -302,7 +302,10 @@ impl Governor {
         if let Some((trial, duty)) = trial {
             let budget = Budget {
                 factor: self.settings.slow_factor,
-                extra_ms: self.outlook.allowance(now).map_or(0.0, |rule| rule.extra_ms),
+                extra_ms: self
+                    .outlook
+                    .allowance(now)
+                    .map_or(0.0, |rule| rule.extra_ms),
                 floor_ms: self.settings.slow_floor.as_secs_f64() * 1e3,
             };
             let effect = trial.effect(&self.noise, &budget);

@@ -89,7 +89,10 @@ impl Governor {
             });
             return signals;
         };
-        let extra_ms = self.outlook.allowance(now).map_or(0.0, |rule| rule.extra_ms);
+        let extra_ms = self
+            .outlook
+            .allowance(now)
+            .map_or(0.0, |rule| rule.extra_ms);
         self.targets.allow(extra_ms);
         let read = |class, window| latencies.read(class, window, now);
         signals.extend(Class::SHOPPERS.map(|class| {

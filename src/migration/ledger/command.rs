@@ -1,5 +1,6 @@
 //! What operators do to runs.
 
+use chrono::{DateTime, Utc};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 

@@ -22,7 +22,7 @@ use super::definition::{Definition, DefinitionError};
 use super::keyset::KeyValue;
 use super::undo::Direction;
 
-pub use command::{Beginning, command, enqueue, enqueue_as, retry};
+pub use command::{Beginning, command, enqueue, enqueue_as, retry, set_deadline};
 pub use lease::{Done, Tries, acquire, begin_phase, commit, find_empty, finish, renew};
 pub use quarantine::{SetAside, quarantine, quarantined, resolve_quarantine, set_aside};
 pub use repair::{end_repair, failed_again, next_to_repair, repaired};

@@ -115,7 +115,13 @@ pub(super) async fn take(
                 sample.place = number;
                 let took = Duration::from_secs_f64(sample.ms / 1e3);
                 if !is_small {
-                    size = next_size(part, took, settings.batch_target, sample.wal_bytes, settings);
+                    size = next_size(
+                        part,
+                        took,
+                        settings.batch_target,
+                        sample.wal_bytes,
+                        settings,
+                    );
                     size = size.min(most);
                 }
                 budget -= sample.rows;
