@@ -87,7 +87,8 @@ async fn a_plan_is_right_about_a_table_whose_beginning_is_unlike_its_end() {
     let wal = plan.wal.unwrap();
     assert!(wal.per_row > 20.0 && wal.per_row < 20_000.0, "{wal:?}");
     let bloat = plan.bloat.unwrap();
-    assert!((5_000.0..15_000.0).contains(&bloat.dead_rows), "{bloat:?}");
+    // 10,000, by some twenty samples of unequal size, each of which finds nothing or all.
+    assert!((2_000.0..18_000.0).contains(&bloat.dead_rows), "{bloat:?}");
     assert!(plan.at_recent_duty.is_none() && plan.by_hour.is_empty());
 
     // Half the rows cost nearly nothing, so a sample of the beginning would be off by far more.

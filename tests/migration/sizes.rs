@@ -18,6 +18,7 @@ async fn largest(wal_mib: f64) -> i64 {
         .await;
     fixture.engine.batch_target = Duration::from_secs(60);
     fixture.engine.batch_first = 50;
+    fixture.engine.batch_max = 10_000;
     fixture.engine.batch_wal_mib = wal_mib;
     let (end, run) = fixture.migrate(&of_t()).await;
     assert_eq!(end, End::Completed, "{run:?}");
