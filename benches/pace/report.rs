@@ -10,8 +10,7 @@ use plotly::{Layout, Plot, Scatter};
 use serde::Serialize;
 
 use super::contest::Period;
-use super::shop::{CONTESTANTS, OURS, UNPACED};
-use super::{CONTROL, LOADS};
+use super::shop::{CONTESTANTS, EVERYBODY, OURS, UNPACED};
 
 /// One contestant's turn: a rest and then its work. The next turn's rest follows.
 pub struct Turn {
@@ -48,13 +47,13 @@ struct Line {
 #[derive(Debug, Serialize)]
 struct AtLoad {
     share_of_capacity: f64,
+    capacity_rps: f64,
     lines: Vec<Line>,
 }
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    capacity_rps: f64,
     loads: Vec<AtLoad>,
     /// For each contestant, milliseconds until the duty was halved after the load step; `null` where
     /// it never was.
@@ -80,17 +79,18 @@ fn spread(mut values: Vec<f64>) -> Spread {
     }
 }
 
-impl Report {
-    pub fn new(capacity_rps: f64) -> Self {
+impl Default for Report {
+    fn default() -> Self {
         let none = |name| (name, Vec::new());
         Self {
-            capacity_rps,
             loads: Vec::new(),
             steps: CONTESTANTS.map(|name| (name, Vec::new())).to_vec(),
             idle: [OURS, UNPACED].map(none).to_vec(),
         }
     }
+}
 
+impl Report {
     pub fn idle(&mut self, name: &str, rows_per_s: f64) {
         let mut lines = self.idle.iter_mut();
         if let Some((_, values)) = lines.find(|(of, _)| *of == name) {
@@ -106,7 +106,14 @@ impl Report {
     }
 
     /// Takes the turns at one load into the report; `end` is the rest after the last of them.
-    pub fn cycles(&mut self, share: f64, turns: &[Turn], end: Period, recording: &Recording) {
+    pub fn cycles(
+        &mut self,
+        share: f64,
+        capacity_rps: f64,
+        turns: &[Turn],
+        end: Period,
+        recording: &Recording,
+    ) {
         let after = turns.iter().skip(1).map(|turn| turn.off).chain([end]);
         let judged: Vec<(&Turn, f64, f64)> = turns
             .iter()
@@ -118,8 +125,7 @@ impl Report {
                 (turn, on, on / off)
             })
             .collect();
-        let mut lines: Vec<Line> = [&[CONTROL], CONTESTANTS.as_slice()]
-            .concat()
+        let mut lines: Vec<Line> = EVERYBODY
             .into_iter()
             .map(|name| {
                 let own: Vec<_> = judged
@@ -151,17 +157,19 @@ impl Report {
         }
         self.loads.push(AtLoad {
             share_of_capacity: share,
+            capacity_rps,
             lines,
         });
     }
 
     /// Prints the tables, writes `pace.json` and `pace.html` into `directory`.
     pub fn publish(&self, directory: &Path) {
-        println!("capacity {:.0} requests per second", self.capacity_rps);
         for at in &self.loads {
             println!(
-                "\n{:.0} % of capacity       p99 with / without       p99 ms    rows/s  failed  on front",
-                at.share_of_capacity * 100.0
+                "\n{:.0} % of {:.0} requests per second\n{:14}  p99 with / without                p99 ms    rows/s  failed  on front",
+                at.share_of_capacity * 100.0,
+                at.capacity_rps,
+                ""
             );
             for line in &at.lines {
                 println!(
@@ -230,9 +238,10 @@ impl Report {
             }
         }
         let title = |i: usize| {
+            let share = self.loads.get(i).map_or(0.0, |at| at.share_of_capacity);
             Title::with_text(format!(
                 "p99 with ÷ without, at {:.0} % of capacity",
-                LOADS[i] * 100.0
+                share * 100.0
             ))
         };
         let ratio = |i: usize| Axis::new().title(title(i)).type_(AxisType::Log);

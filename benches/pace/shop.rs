@@ -31,8 +31,12 @@ pub const ARGUMENT: &str = "--be-the-shop";
 pub const OURS: &str = "evenkeel";
 /// The same batches without any pace; with shoppers this is what peers call target time.
 pub const UNPACED: &str = "target-time";
-/// Everybody who takes part.
+/// Nobody at work: what its ratios scatter by is noise.
+pub const CONTROL: &str = "nobody";
+/// Everybody who works.
 pub const CONTESTANTS: [&str; 6] = [OURS, "fixed", UNPACED, "AIMD", "Vegas", "PI"];
+/// Everybody who takes turns.
+pub const EVERYBODY: [&str; 7] = [CONTROL, OURS, "fixed", UNPACED, "AIMD", "Vegas", "PI"];
 
 /// What all contestants do to the table, over and over: it is never done.
 const MIGRATION: &str = "\
