@@ -1,9 +1,12 @@
 //! The classes of work that compete for the database.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What a piece of work is for. The order of the variants is the order of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Placing orders: what the shop lives from.

@@ -8,6 +8,7 @@
 //! main, cli            the command line
 //! http                 demo, rehearsal
 //! app                  what a running shop is made of: the state that handlers and tasks share
+//! watch                who overloads the database: named, stopped, told
 //! migration            the engine: definition, ledger, batch, pace, runner, sweep
 //! store      pressure  the shop's domain and SQL | what shoppers and the database feel
 //! db                   embedded PostgreSQL, the shared pool, the gate, the schema
@@ -26,3 +27,4 @@ pub mod pressure;
 pub mod rehearsal;
 pub mod shutdown;
 pub mod store;
+pub mod watch;

@@ -11,11 +11,12 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 /// From the bottom up. A module imports modules of lower layers.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["class", "config", "shutdown"],
     &["db"],
     &["store", "pressure"],
     &["migration"],
+    &["watch"],
     &["app"],
     &["http", "demo", "rehearsal"],
     &["cli"],

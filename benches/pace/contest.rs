@@ -119,39 +119,49 @@ impl Shop {
     }
 
     /// How long after `step` the contestant began to work at most half as much as in the second
-    /// before, and went on to for a second: a moment's rest that happens to be due does not count.
-    /// `None` if it never did, or if there was next to nothing to halve.
+    /// before, in every quarter of a second of the next second: a moment's rest that happens to be due
+    /// does not count. `None` if it never did, or if there was next to nothing to halve.
     pub fn halved_after(&self, step: Instant) -> Option<Duration> {
         let duties = self.duties.lock().unwrap();
-        let before = mean(&duties, step.checked_sub(SECOND)?);
+        let before = mean(&duties, step.checked_sub(SECOND)?, SECOND);
         if before <= 0.02 {
             return None;
         }
-        let moments = duties.iter().map(|(at, _)| *at).filter(|at| *at > step);
-        let halved = |from: &Instant| mean(&duties, *from) <= before / 2.0;
+        let changes: Vec<Instant> = duties.iter().map(|(at, _)| *at).collect();
+        let stays_halved = |from: Instant| {
+            // A sliding mean is largest where one of the window's ends meets a change.
+            let ends = changes.iter().filter_map(|at| at.checked_sub(QUARTER));
+            let starts = changes.iter().copied().chain(ends).chain([from]);
+            starts
+                .filter(|at| *at >= from && *at <= from + SECOND - QUARTER)
+                .all(|at| mean(&duties, at, QUARTER) <= before / 2.0)
+        };
+        let moments = changes.iter().copied().filter(|at| *at > step);
         let last = step + AFTER_STEP - SECOND;
         std::iter::once(step)
             .chain(moments)
             .take_while(|at| *at <= last)
-            .find(halved)
+            .find(|at| stays_halved(*at))
             .map(|at| at - step)
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const QUARTER: Duration = Duration::from_millis(250);
 
-/// The mean duty over the second from `from` on.
-fn mean(duties: &[(Instant, f64)], from: Instant) -> f64 {
-    let to = from + SECOND;
+/// The mean duty over `length` from `from` on.
+fn mean(duties: &[(Instant, f64)], from: Instant, length: Duration) -> f64 {
+    let to = from + length;
     let ends = duties.iter().skip(1).map(|(at, _)| *at).chain([to]);
-    duties
+    let worked: f64 = duties
         .iter()
         .zip(ends)
         .map(|((at, duty), end)| {
             let within = end.min(to).saturating_duration_since((*at).max(from));
             duty * within.as_secs_f64()
         })
-        .sum()
+        .sum();
+    worked / length.as_secs_f64()
 }
 
 impl Drop for Shop {

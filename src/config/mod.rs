@@ -8,6 +8,7 @@
 mod budgets;
 mod engine;
 mod pool;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
+pub use watch::{Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
 
@@ -43,6 +45,8 @@ pub struct Settings {
     pub pace: Pace,
     /// How much of the database the engine may use up.
     pub budgets: Budgets,
+    /// Who overloads the database, and what may be done about it.
+    pub watch: Watch,
 }
 
 /// The HTTP service.

@@ -1,0 +1,123 @@
+//! Settings of the watch.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The watch: who overloads the database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// Whether this process watches.
+    pub enabled: bool,
+    /// How the watch connects, if not as the shop does: as a role that may see and end other
+    /// roles' sessions, and that gets in when all ordinary connections are taken.
+    #[serde(skip_serializing)]
+    pub database_url: Option<String>,
+    /// Where incidents are kept beside the database, which may be what is down; without one the
+    /// user's state directory is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<PathBuf>,
+    /// How often the sessions are looked at while all is well.
+    #[serde(with = "humantime_serde")]
+    pub calm: Duration,
+    /// How often they are looked at while shoppers suffer.
+    #[serde(with = "humantime_serde")]
+    pub trouble: Duration,
+    /// How long shoppers have to be well before an incident is over.
+    #[serde(with = "humantime_serde")]
+    pub resolve_after: Duration,
+    /// What the watch may do to sessions.
+    pub breaker: Breaker,
+    /// Jobs that are known, with their owners.
+    pub jobs: Vec<Job>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            database_url: None,
+            journal: None,
+            calm: Duration::from_secs(1),
+            trouble: Duration::from_millis(200),
+            resolve_after: Duration::from_secs(30),
+            breaker: Breaker::default(),
+            jobs: Vec::new(),
+        }
+    }
+}
+
+/// What the watch may do to sessions that it blames. Without any rule it asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// Roles that run maintenance only. Their sessions may be ended.
+    pub maintenance_roles: Vec<String>,
+    /// Rules for roles and applications; the first that fits counts, before the list above.
+    pub rules: Vec<BreakerRule>,
+    /// How sure the watch has to be, from 0 to 1.
+    pub certainty: f64,
+    /// How long a culprit may go on after it was named.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            maintenance_roles: Vec::new(),
+            rules: Vec::new(),
+            certainty: 0.8,
+            grace: Duration::from_millis(300),
+        }
+    }
+}
+
+/// What may be done to sessions of a role or an application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerRule {
+    /// The role; every role if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The application name, or its beginning followed by `*`; every one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// What may be done.
+    pub policy: Policy,
+    /// How long they may go on, if not as long as everybody else.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "humantime_serde::option")]
+    pub grace: Option<Duration>,
+}
+
+/// What may be done to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// Nothing, whatever it does.
+    Never,
+    /// What a person decides.
+    Ask,
+    /// Its statement may be cancelled.
+    Cancel,
+    /// Its connection may be ended.
+    Terminate,
+}
+
+/// A job that somebody answers for. A session is that job when all that is given here fits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Its name; also what a session's SQL comments may call it.
+    pub name: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// The role that it runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// How it calls itself, or the beginning of that followed by `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+}

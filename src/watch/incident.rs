@@ -1,0 +1,141 @@
+//! An incident: the fold of its events.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::event::{Event, Impact, Severity, What};
+use super::finding::{Cause, Finding};
+
+/// How far an incident has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Shoppers suffer.
+    Open,
+    /// They do not any more, and it is waited whether that lasts.
+    Recovered,
+    /// It is over.
+    Resolved,
+}
+
+/// An incident as it stands after its events.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Incident {
+    /// Its identity.
+    pub id: Uuid,
+    /// In a few words.
+    pub title: String,
+    /// How much it hurts.
+    pub severity: Severity,
+    /// Which reports belong to it.
+    pub key: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When it began.
+    pub opened_at: DateTime<Utc>,
+    /// When shoppers were well again.
+    pub recovered_at: Option<DateTime<Utc>>,
+    /// When it was over.
+    pub resolved_at: Option<DateTime<Utc>>,
+    /// Who takes care, and since when.
+    pub acknowledged: Option<(String, DateTime<Utc>)>,
+    /// The level of people that it has come to, counted from 1; 0 before anybody was told.
+    pub level: u32,
+    /// The best finding so far: the surest that names a cause, or else the latest.
+    pub finding: Option<Finding>,
+    /// What it has cost, once it is over.
+    pub impact: Option<Impact>,
+    /// All of it, in order.
+    pub events: Vec<Event>,
+}
+
+impl Incident {
+    /// The incident that `events` make, in whatever order they are given and however often each;
+    /// `None` when its beginning is not among them.
+    pub fn fold(mut events: Vec<Event>) -> Option<Self> {
+        events.sort_by_key(|event| (event.at, event.id));
+        let mut seen = std::collections::HashSet::new();
+        events.retain(|event| seen.insert(event.id));
+        let mut incident = events.iter().find_map(Self::begin)?;
+        for event in &events {
+            incident.take(event);
+        }
+        incident.events = events;
+        Some(incident)
+    }
+
+    /// Whether anybody still has to care.
+    pub fn is_open(&self) -> bool {
+        self.stage != Stage::Resolved
+    }
+
+    fn begin(event: &Event) -> Option<Self> {
+        let What::Opened {
+            title,
+            severity,
+            key,
+        } = &event.what
+        else {
+            return None;
+        };
+        Some(Self {
+            id: event.incident,
+            title: title.clone(),
+            severity: *severity,
+            key: key.clone(),
+            stage: Stage::Open,
+            opened_at: event.at,
+            recovered_at: None,
+            resolved_at: None,
+            acknowledged: None,
+            level: 0,
+            finding: None,
+            impact: None,
+            events: Vec::new(),
+        })
+    }
+
+    fn take(&mut self, event: &Event) {
+        match &event.what {
+            What::Found { finding } => self.found(finding),
+            What::Escalated { level, .. } => self.level = self.level.max(*level),
+            What::Acknowledged { .. } => self.acknowledged = Some((event.by.clone(), event.at)),
+            What::AcknowledgementExpired => self.acknowledged = None,
+            What::Recovered => {
+                self.stage = Stage::Recovered;
+                self.recovered_at = Some(event.at);
+            }
+            What::Relapsed => {
+                self.stage = Stage::Open;
+                self.recovered_at = None;
+            }
+            What::Resolved { impact } => {
+                self.stage = Stage::Resolved;
+                self.resolved_at = Some(event.at);
+                self.impact = Some((**impact).clone());
+            }
+            What::Opened { .. }
+            | What::Felt { .. }
+            | What::Changed { .. }
+            | What::Acted { .. }
+            | What::Asked { .. }
+            | What::Notified { .. }
+            | What::Noted { .. } => {}
+        }
+    }
+
+    /// Later findings may be of the aftermath, so one that names a cause stays until a surer one.
+    fn found(&mut self, finding: &Finding) {
+        let names = |finding: &Finding| {
+            !matches!(finding.cause, Cause::Unknown | Cause::Recovery)
+        };
+        let better = self.finding.as_ref().is_none_or(|before| {
+            (names(finding), finding.certainty) >= (names(before), before.certainty)
+        });
+        if better {
+            self.finding = Some(finding.clone());
+        }
+    }
+}
