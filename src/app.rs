@@ -14,6 +14,11 @@ use crate::migration::sampler::Sampler;
 use crate::pressure::{Latencies, Surroundings};
 use crate::shutdown::Shutdown;
 use crate::store::passwords::Passwords;
+use crate::watch::keeper::Keeper;
+use crate::watch::log::Log;
+
+/// How the shop's sessions call themselves in the database.
+pub const APPLICATION: &str = "evenkeel";
 
 /// Everything that handlers and tasks share. Cheap to clone.
 #[derive(Clone)]
@@ -41,7 +46,7 @@ impl App {
     pub fn new(settings: Settings, options: PgConnectOptions) -> Self {
         let admission = Admission::new(settings.pool.size, settings.pool.shares());
         let gate = Gate::new(admission);
-        let options = options.application_name("evenkeel");
+        let options = options.application_name(APPLICATION);
         let probe = Probe::new(options.clone());
         let surroundings = Surroundings::new(&process_name(), settings.budgets.clone());
         let passwords = Passwords::new(settings.accounts.hashing_concurrency);
@@ -72,6 +77,18 @@ impl App {
             self.pool.clone(),
             self.surroundings.clone(),
             shoppers.then(|| self.latencies.clone()),
+        )
+    }
+
+    /// Watches over this shop and writes to `log` what happens. `options` name the database if the
+    /// watch is to connect in a way of its own.
+    pub fn keeper(&self, log: Log, options: Option<PgConnectOptions>) -> Keeper<Latencies> {
+        Keeper::new(
+            self.settings.watch.clone(),
+            options.unwrap_or_else(|| self.options.clone()),
+            APPLICATION,
+            self.latencies.clone(),
+            log,
         )
     }
 }

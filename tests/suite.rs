@@ -9,3 +9,4 @@ mod demo;
 mod load;
 mod migration;
 mod support;
+mod watch;

@@ -17,8 +17,11 @@ use crate::config::Settings;
 use crate::http;
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
+use crate::pressure::Latencies;
 use crate::shutdown::Shutdown;
 use crate::store::sample::{self, SampleError, SampleSize};
+use crate::watch::keeper::Keeper;
+use crate::watch::log::{Log, LogError, default_journal};
 
 /// Run the shop (this is what happens without a command).
 #[derive(Debug, Default, clap::Args)]
@@ -51,6 +54,12 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The journal of incidents.
+    #[error(transparent)]
+    Journal(#[from] LogError),
+    /// How the watch is to connect.
+    #[error("watch.database_url: {0}; give a postgres:// URL, or leave it out")]
+    WatchUrl(sqlx::Error),
     /// The service ended by itself.
     #[error("the service failed: {0}")]
     Serve(#[from] std::io::Error),
@@ -112,6 +121,11 @@ async fn serve(
         );
         app.shutdown.spawn(async move { runner.run().await });
     }
+    if app.settings.watch.enabled {
+        let keeper = keeper(&app).await?;
+        let stop = app.shutdown.token().clone();
+        app.shutdown.spawn(async move { keeper.run(stop).await });
+    }
     let serving = app.shutdown.spawn(http::serve(app.clone(), listener));
     tokio::pin!(serving);
     let result = tokio::select! {
@@ -126,6 +140,17 @@ async fn serve(
         Some(Err(err)) => Err(std::io::Error::other(err).into()),
         None => Ok(()),
     }
+}
+
+async fn keeper(app: &App) -> Result<Keeper<Latencies>, ServeError> {
+    let settings = &app.settings.watch;
+    let journal = settings.journal.clone().unwrap_or_else(default_journal);
+    let log = Log::open(journal).await?;
+    let options = match &settings.database_url {
+        Some(url) => Some(url.parse().map_err(ServeError::WatchUrl)?),
+        None => None,
+    };
+    Ok(app.keeper(log, options))
 }
 
 /// Completes on Ctrl-C or SIGTERM, and if wanted at the end of the standard input.

@@ -88,7 +88,11 @@ pub struct BreakerRule {
     /// What may be done.
     pub policy: Policy,
     /// How long they may go on, if not as long as everybody else.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "humantime_serde::option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "humantime_serde::option"
+    )]
     pub grace: Option<Duration>,
 }
 

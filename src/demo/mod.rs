@@ -7,6 +7,7 @@
 //! - `scene`: a load at peak, watched and recorded; `screen`: the terminal
 //! - `naive`: act 1; `outage`: when the shop was down
 //! - `guarded`: act 2; `cycles`: what shoppers feel of the migration
+//! - `trouble`: what befalls a database, as people and jobs cause it
 //! - `evidence`: the figures and the claims; `report`: what is written
 
 pub mod cycles;
@@ -21,6 +22,7 @@ mod scene;
 mod screen;
 mod shop;
 mod stage;
+pub mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -128,6 +128,9 @@ pub struct Finding {
     pub culprit: Option<Suspect>,
     /// In a blocked chain, the statement that waits for the root and that everybody waits for.
     pub first_victim: Option<Suspect>,
+    /// Other sessions of the same client that stand in the way as the culprit does.
+    #[serde(default)]
+    pub accomplices: Vec<Suspect>,
     /// How sure this is, from 0 to 1: the share of the shop's trouble that the cause explains.
     pub certainty: f64,
     /// What speaks for it, each a clause with its numbers.
@@ -137,6 +140,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether it says why shoppers suffer, rather than that nothing is known or left.
+    pub fn is_of_a_cause(&self) -> bool {
+        !matches!(self.cause, Cause::Unknown | Cause::Recovery)
+    }
+
     /// All of it in one paragraph.
     pub fn sentence(&self) -> String {
         let mut text = match &self.culprit {

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::event::{Event, Impact, Severity, What};
-use super::finding::{Cause, Finding};
+use super::finding::Finding;
 
 /// How far an incident has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -128,11 +128,9 @@ impl Incident {
 
     /// Later findings may be of the aftermath, so one that names a cause stays until a surer one.
     fn found(&mut self, finding: &Finding) {
-        let names = |finding: &Finding| {
-            !matches!(finding.cause, Cause::Unknown | Cause::Recovery)
-        };
         let better = self.finding.as_ref().is_none_or(|before| {
-            (names(finding), finding.certainty) >= (names(before), before.certainty)
+            (finding.is_of_a_cause(), finding.certainty)
+                >= (before.is_of_a_cause(), before.certainty)
         });
         if better {
             self.finding = Some(finding.clone());

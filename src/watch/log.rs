@@ -17,18 +17,26 @@ use uuid::Uuid;
 
 use super::event::Event;
 use super::incident::Incident;
+use crate::db::embedded::default_data_dir;
 
 /// Why the log of earlier incidents cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The journal's directory.
-    #[error("the journal of incidents in {directory}: {source}; make it a directory that this user may write to, or set watch.journal")]
+    #[error(
+        "the journal of incidents in {directory}: {source}; make it a directory that this user may write to, or set watch.journal"
+    )]
     Journal {
         /// Where it is.
         directory: PathBuf,
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Where the journal is if nothing else is said: beside the embedded server's data.
+pub fn default_journal() -> PathBuf {
+    default_data_dir().with_file_name("evenkeel-incidents")
 }
 
 /// The log, as this process knows it. Cheap to clone.
@@ -61,7 +69,9 @@ impl Log {
             }
             let text = fs::read_to_string(file.path()).await.map_err(journal)?;
             // The last line may be torn: its writer was killed.
-            let whole = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let whole = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
             for event in whole.collect::<Vec<Event>>() {
                 events.entry(event.incident).or_default().push(event);
             }

@@ -3,12 +3,22 @@
 //!
 //! # Layout
 //!
-//! - `sessions`: what the sessions of the database do, as plain data
-//! - `finding`: what the watch says; `event`: what happens in an incident; `incident`: their fold;
-//!   `log`: where they are kept
+//! - `keeper`: the task that looks, judges, writes down and acts
+//! - `sessions`: what the sessions of the database do; `shoppers`: how shoppers are; `statements`: what
+//!   the shop usually sends
+//! - `culprit`: who is to blame, a pure function of these; `finding`: what it says
+//! - `breaker`: what may be done to whom, and doing it
+//! - `desk`: what is an incident and what is written down of it; `event`: what happens in one;
+//!   `incident`: their fold; `log`: where they are kept
 
+pub mod breaker;
+pub mod culprit;
+pub mod desk;
 pub mod event;
 pub mod finding;
 pub mod incident;
+pub mod keeper;
 pub mod log;
 pub mod sessions;
+pub mod shoppers;
+pub mod statements;

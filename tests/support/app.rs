@@ -151,6 +151,11 @@ impl TestApp {
         }
     }
 
+    /// How to connect to the shop's database.
+    pub fn database(&self) -> PgConnectOptions {
+        self.database.clone()
+    }
+
     /// A connection of the test's own to the shop's database.
     pub async fn sql(&self) -> PgConnection {
         self.database.connect().await.unwrap()

@@ -61,7 +61,10 @@ pub fn tags(sql: &str) -> BTreeMap<String, String> {
         let pairs: Vec<(&str, &str)> = match token {
             TokenKind::BlockComment { .. } => {
                 let words = word.trim_start_matches("/*").trim_end_matches("*/");
-                words.split(',').filter_map(|pair| pair.split_once('=')).collect()
+                words
+                    .split(',')
+                    .filter_map(|pair| pair.split_once('='))
+                    .collect()
             }
             TokenKind::LineComment => {
                 let words = word.trim_start_matches('-');
@@ -99,7 +102,8 @@ mod tests {
     #[test]
     fn values_comments_and_the_length_of_lists_make_no_difference() {
         let one = fingerprint("SELECT * FROM orders WHERE id IN (1, 2, 3) AND name = 'Ann' -- hm");
-        let other = fingerprint("select *\n FROM Orders /* x */ WHERE id IN ($1) AND name = 'B''ob';");
+        let other =
+            fingerprint("select *\n FROM Orders /* x */ WHERE id IN ($1) AND name = 'B''ob';");
         assert_eq!(one, other);
         assert_eq!(one, "select * from orders where id in (?) and name = ?");
         assert_eq!(fingerprint("SET a = -5"), fingerprint("SET a = 7"));
@@ -114,7 +118,8 @@ mod tests {
 
     #[test]
     fn comments_say_who_sent_it() {
-        let tags = tags("-- owner: pricing\nUPDATE t SET x = 1 /*job='nightly%20reprice',trace='1'*/");
+        let tags =
+            tags("-- owner: pricing\nUPDATE t SET x = 1 /*job='nightly%20reprice',trace='1'*/");
         assert_eq!(tags["job"], "nightly reprice");
         assert_eq!(tags["owner"], "pricing");
     }

@@ -43,6 +43,8 @@ pub struct Sample {
     pub clients: Vec<Clients>,
     /// Sessions that do something, or hold something that others wait for.
     pub sessions: Vec<Session>,
+    /// What the connections of the shop run or have run last.
+    pub shop_statements: Vec<String>,
 }
 
 /// How many connections somebody has.
@@ -79,7 +81,10 @@ pub enum State {
 pub struct Session {
     /// Its process id on the server.
     pub pid: i32,
-    /// Its role.
+    /// What it is to the server, `client backend` as a rule.
+    #[serde(default)]
+    pub kind: String,
+    /// Its role; empty where it has none.
     pub role: String,
     /// How it calls itself; may be empty.
     pub application: String,

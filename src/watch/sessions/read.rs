@@ -20,11 +20,14 @@ const WAITERS: i32 = 64;
 const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 900; SET LOCAL lock_timeout = 100; \
                      SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// What the database says now.
+/// What the database says now; the shop's connections call themselves `shop`.
 ///
 /// # Errors
 /// What the database says, or that it does not.
-pub(in crate::watch) async fn read(conn: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+pub(in crate::watch) async fn read(
+    conn: &mut PgConnection,
+    shop: &str,
+) -> Result<Snapshot, sqlx::Error> {
     let version = conn.server_version_num().unwrap_or(0);
     let checkpoints = if version >= CHECKPOINTER {
         "pg_stat_get_checkpointer_num_requested()"
@@ -37,6 +40,7 @@ pub(in crate::watch) async fn read(conn: &mut PgConnection) -> Result<Snapshot, 
     let Json(sample): Json<Sample> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(SESSIONS)
         .bind(WAITERS)
+        .bind(shop)
         .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
@@ -50,6 +54,7 @@ pub(in crate::watch) async fn read(conn: &mut PgConnection) -> Result<Snapshot, 
 
 /// - `pg_locks` is read once; who blocks whom is asked only of those who wait.
 /// - What a blocker holds is told by the relations that others wait for, or else by any strong lock.
+/// - Locks and statements are those of this database; connections run out for all of them.
 /// - An idle session holds nothing that anybody could wait for, except in a transaction.
 const SAMPLE: &str = "
 WITH locks AS MATERIALIZED (
@@ -67,7 +72,10 @@ WITH locks AS MATERIALIZED (
     SELECT DISTINCT relation FROM locks WHERE NOT granted AND relation IS NOT NULL
 ), activity AS MATERIALIZED (
     SELECT * FROM pg_stat_activity
-     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+     WHERE (backend_type = 'client backend' OR pid IN (SELECT pid FROM blockers))
+       AND pid <> pg_backend_pid()
+), here AS MATERIALIZED (
+    SELECT * FROM activity WHERE datname = current_database()
 )
 SELECT jsonb_build_object(
     'connections', (SELECT count(*) FROM activity),
@@ -84,9 +92,13 @@ SELECT jsonb_build_object(
           FROM (SELECT application_name AS application, coalesce(usename, '') AS role,
                        count(*) AS connections
                   FROM activity GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 50) AS c),
+    'shop_statements', (
+        SELECT coalesce(jsonb_agg(q), '[]')
+          FROM (SELECT DISTINCT left(query, 1000) AS q FROM here
+                 WHERE application_name = $3 AND query <> '' LIMIT 50) AS q),
     'sessions', (
         SELECT coalesce(jsonb_agg(s), '[]')
-          FROM (SELECT a.pid, coalesce(a.usename, '') AS role, coalesce(a.application_name, '') AS application,
+          FROM (SELECT a.pid, a.backend_type AS kind, coalesce(a.usename, '') AS role, coalesce(a.application_name, '') AS application,
                        host(a.client_addr) AS client, a.state, a.backend_start, a.xact_start,
                        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS xact_s,
                        extract(epoch FROM clock_timestamp() - CASE a.state WHEN 'active' THEN a.query_start
@@ -100,10 +112,10 @@ SELECT jsonb_build_object(
                               AND (l.relation IN (SELECT relation FROM wanted)
                                    OR l.mode IN ('AccessExclusiveLock', 'ExclusiveLock', 'ShareLock'))
                               AND l.relation >= 16384) ELSE '[]' END AS holds
-                  FROM activity a
+                  FROM here a
                   LEFT JOIN edges e ON e.pid = a.pid
                   LEFT JOIN blockers b ON b.pid = a.pid
-                 WHERE b.pid IS NOT NULL OR e.pid IS NOT NULL OR a.state IS DISTINCT FROM 'idle'
+                 WHERE b.pid IS NOT NULL OR e.pid IS NOT NULL OR a.state <> 'idle'
                  ORDER BY b.pid IS NULL, e.pid IS NULL, a.xact_start LIMIT $1) AS s))";
 
 /// What the role of `conn` lacks for the watch to do all that it is for, each as a sentence with

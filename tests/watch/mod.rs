@@ -1,0 +1,4 @@
+//! The watch: who is named, what is done about it, and what is written down.
+
+mod culprits;
+mod stage;
