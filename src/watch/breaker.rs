@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use super::culprit::matches;
@@ -163,17 +164,21 @@ pub async fn act(
         .iter()
         .filter_map(|s| Some((s.pid, s.backend_start?)));
     let (pids, starts): (Vec<i32>, Vec<DateTime<Utc>>) = named.unzip();
-    let sql = match act {
-        Act::Cancel => {
-            "SELECT pid FROM pg_stat_activity JOIN unnest($1, $2) AS s (pid, backend_start) USING (pid, backend_start)
-              WHERE pg_cancel_backend(pid)"
-        }
-        Act::Terminate => {
-            "SELECT pid FROM pg_stat_activity JOIN unnest($1, $2) AS s (pid, backend_start) USING (pid, backend_start)
-              WHERE pg_terminate_backend(pid)"
-        }
+    let function = match act {
+        Act::Cancel => "pg_cancel_backend",
+        Act::Terminate => "pg_terminate_backend",
     };
-    sqlx::query_scalar(sql)
+    // In a WHERE clause the planner may call the function on every session there is, before it
+    // looks at who is meant. What is materialised is what is meant, and nothing else is called on.
+    let sql = format!(
+        "WITH meant AS MATERIALIZED (
+             SELECT a.pid FROM pg_stat_activity AS a
+               JOIN unnest($1, $2) AS s (pid, backend_start)
+                 ON a.pid = s.pid AND a.backend_start = s.backend_start
+         ), told AS MATERIALIZED (SELECT pid, {function}(pid) AS done FROM meant)
+         SELECT pid FROM told WHERE done"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(pids)
         .bind(starts)
         .fetch_all(conn)

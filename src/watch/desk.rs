@@ -77,7 +77,6 @@ impl Desk {
     ) -> Minutes {
         let pains = shoppers.pains();
         let mut minutes = Minutes::default();
-        let mut write = |what| minutes.events.push((what, Duration::ZERO));
         let Some(open) = &mut self.open else {
             let Some(finding) = finding else {
                 self.found_since = None;
@@ -88,11 +87,13 @@ impl Desk {
                 return minutes;
             }
             self.found_since = None;
-            write(What::Opened {
+            let opened = What::Opened {
                 title: title(finding, &pains),
                 severity: severity(finding, &pains),
                 key: key(finding),
-            });
+            };
+            minutes.events.push((opened, now - since));
+            let mut write = |what| minutes.events.push((what, Duration::ZERO));
             write(found(finding));
             write(What::Felt {
                 classes: shoppers.felt(),
@@ -106,6 +107,7 @@ impl Desk {
             });
             return minutes;
         };
+        let mut write = |what| minutes.events.push((what, Duration::ZERO));
         if let Some(finding) = finding
             && differs(&open.told, finding)
         {

@@ -191,6 +191,7 @@ impl<W: Windows> Keeper<W> {
         match answer.await {
             Ok(Ok(snapshot)) => {
                 self.unanswered = 0;
+                self.problem.clear();
                 histogram!("evenkeel_watch_look_seconds").record(snapshot.took.as_secs_f64());
                 if !self.desk.is_open() && self.suffering_since.is_none() {
                     let statements = snapshot.sample.shop_statements.iter();
@@ -199,18 +200,19 @@ impl<W: Windows> Keeper<W> {
                 }
                 self.snapshot = Some(snapshot);
             }
-            Ok(Err(err)) => self.unheard(err.to_string()),
-            Err(_) => self.unheard(format!("no answer within {PATIENCE:?}")),
+            // Whoever refuses a statement answers.
+            Ok(Err(err)) => self.unheard(err.to_string(), !is_refusal(&err)),
+            Err(_) => self.unheard(format!("no answer within {PATIENCE:?}"), true),
         }
     }
 
-    fn unheard(&mut self, problem: String) {
+    fn unheard(&mut self, problem: String, lost: bool) {
         // What is left on it is not known.
         self.conn = None;
-        self.unanswered += 1;
-        if self.unanswered == 1 {
+        if self.problem != problem {
             warn!(%problem, "the watch does not see the database");
         }
+        self.unanswered = if lost { self.unanswered + 1 } else { 0 };
         counter!("evenkeel_watch_unanswered_total").increment(1);
         self.problem = problem;
     }
@@ -290,6 +292,10 @@ impl<W: Windows> Keeper<W> {
             _ => now,
         };
         self.named = Some((culprit.clone(), since));
+        // What is done belongs into an incident.
+        if self.incident.is_none() {
+            return;
+        }
         let decision = breaker::decide(&self.settings.breaker, finding, now - since);
         let (suspect, what) = match &decision {
             Decision::Do { suspect, .. } => (suspect, true),
@@ -361,6 +367,17 @@ fn same(a: &Suspect, b: &Suspect) -> bool {
 
 fn back(at: DateTime<Utc>, ago: Duration) -> DateTime<Utc> {
     at - TimeDelta::from_std(ago).unwrap_or_default()
+}
+
+/// Whether a server that lives says no to what was asked, rather than to being asked. The classes of
+/// SQLSTATE are: 08 connection, 53 resources, 57 the server's operators.
+fn is_refusal(err: &sqlx::Error) -> bool {
+    let code = err.as_database_error().and_then(|err| err.code());
+    code.is_some_and(|code| {
+        !["08", "53", "57"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
 }
 
 async fn connected<'a>(

@@ -67,7 +67,7 @@ WITH locks AS MATERIALIZED (
 ), edges AS MATERIALIZED (
     SELECT pid, since, wants, pg_blocking_pids(pid) AS blocked_by FROM waiting
 ), blockers AS MATERIALIZED (
-    SELECT DISTINCT pid FROM edges, unnest(blocked_by) AS b (pid)
+    SELECT DISTINCT b.pid FROM edges, unnest(blocked_by) AS b (pid)
 ), wanted AS MATERIALIZED (
     SELECT DISTINCT relation FROM locks WHERE NOT granted AND relation IS NOT NULL
 ), activity AS MATERIALIZED (
