@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::watched::WatchFigures;
+
 use crate::class::Class;
 use crate::rehearsal::load::{ClassStats, Recording};
 
@@ -9,6 +11,12 @@ use crate::rehearsal::load::{ClassStats, Recording};
 const TOTAL: f64 = 0.99;
 /// Latest onset of the outage after the script's start, in seconds.
 const ONSET_MAX_S: f64 = 3.0;
+/// Latest that the watch names the script, stops it, and service is normal again, in seconds.
+const NAMED_MAX_S: f64 = 1.0;
+const STOPPED_MAX_S: f64 = 2.0;
+const NORMAL_MAX_S: f64 = 5.0;
+/// Least share of requests to look at products that are answered while orders are locked.
+const BROWSE_MIN: f64 = 0.99;
 /// Most that the guarded migration may raise the 99th percentile, as a factor.
 const RATIO_MAX: f64 = 1.5;
 /// Least cycles that the factor is the median of.
@@ -19,22 +27,25 @@ const CYCLES_MIN: usize = 10;
 pub struct Evidence {
     /// Requests per second that the shop sustains.
     pub capacity_rps: f64,
-    /// Requests per second of the peak that both acts play at.
+    /// Requests per second of the peak that all acts play at.
     pub peak_rps: f64,
-    /// The naive and the guarded act, in this order.
-    pub acts: [Act; 2],
+    /// The naive, the watched and the guarded act, in this order.
+    pub acts: [Act; 3],
 }
 
 /// What was measured in one act.
 #[derive(Clone, Debug, Serialize)]
 pub struct Act {
-    /// `naive` or `guarded`.
+    /// `naive`, `watched` or `guarded`.
     pub name: &'static str,
     /// Every request of the act, by class.
     pub classes: Classes,
     /// The outage, in the naive act.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outage: Option<OutageFigures>,
+    /// How fast the watch was, in the watched act.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchFigures>,
     /// The migration, in the guarded act.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationFigures>,
@@ -184,7 +195,7 @@ impl From<ClassStats> for ClassFigures {
 impl Evidence {
     /// Every claim that the figures do not bear out, as a sentence.
     pub fn broken_claims(&self) -> Vec<String> {
-        let [naive, guarded] = &self.acts;
+        let [naive, watched, guarded] = &self.acts;
         let mut broken = Vec::new();
         let mut claim = |holds: bool, otherwise: String| {
             if !holds {
@@ -204,15 +215,33 @@ impl Evidence {
             onset <= ONSET_MAX_S,
             format!("the outage of act 1 began only {onset:.1} s after the script"),
         );
+        let watch = watched.watch.clone().unwrap_or_default();
+        for (seconds, most, what) in [
+            (watch.named_s, NAMED_MAX_S, "named"),
+            (watch.stopped_s, STOPPED_MAX_S, "stopped"),
+            (watch.normal_s, NORMAL_MAX_S, "over"),
+        ] {
+            claim(
+                seconds <= most,
+                format!(
+                    "the script of act 2 was {what} {seconds:.1} s after its start, not {most} s"
+                ),
+            );
+        }
+        let browse = watch.browse_ok * 100.0;
+        claim(
+            watch.browse_ok >= BROWSE_MIN,
+            format!("only {browse:.1} % of browse was answered in act 2"),
+        );
         for (class, figures) in guarded.classes.iter() {
             let ClassFigures { sent, failed, .. } = *figures;
             claim(
                 sent > 0 && failed == 0,
-                format!("{failed} of {sent} {class} requests failed in act 2"),
+                format!("{failed} of {sent} {class} requests failed in act 3"),
             );
         }
         let Some(migration) = guarded.migration else {
-            claim(false, "act 2 had no migration".to_owned());
+            claim(false, "act 3 had no migration".to_owned());
             return broken;
         };
         let ratio = migration.p99_ratio_median;

@@ -1,4 +1,4 @@
-//! Act 2: the same change at the same peak, as a safe schema step and a background migration.
+//! Act 3: the same change at the same peak, as a safe schema step and a background migration.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use super::cycles::{self, Cycle, Felt, Period, median};
 use super::evidence::{Act, Classes, MigrationFigures};
 use super::scene::{Footage, Scene};
-use super::shop::Shop;
+use super::shop::{Safeguards, Shop};
 use super::{DemoError, Pace, Production};
 use crate::app::App;
 use crate::config::Settings;
@@ -65,11 +65,16 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
         pace,
         ..
     } = *production;
-    screen.heading("Act 2 · The same change, guarded");
+    screen.heading("Act 3 · The same change, guarded");
     screen
         .say("A pool with a bulkhead, and the change as a schema step and a background migration.");
+    let journal = stage.directory().join("guarded");
+    let guard = Safeguards::On {
+        journal: journal.clone(),
+        settings: "",
+    };
     let definition = definition::load(Path::new(DEFINITIONS), MIGRATION)?;
-    let shop = Shop::start(stage, "guarded", true).await?;
+    let shop = Shop::start(stage, "guarded", guard).await?;
     let mut conn = stage.connect("evenkeel demo: operator").await?;
     let mut scene = production.scene(&shop, Some(production.orders)).await?;
     scene.dawn().await;
@@ -155,6 +160,7 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
             name: "guarded",
             classes: Classes::of(&footage.recording),
             outage: None,
+            watch: None,
             migration: Some(figures),
         },
         footage,

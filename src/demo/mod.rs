@@ -6,7 +6,8 @@
 //! - `shop`: the shop as a child process; `observer`: what is seen of it from outside
 //! - `scene`: a load at peak, watched and recorded; `screen`: the terminal
 //! - `naive`: act 1; `outage`: when the shop was down
-//! - `guarded`: act 2; `cycles`: what shoppers feel of the migration
+//! - `watched`: act 2
+//! - `guarded`: act 3; `cycles`: what shoppers feel of the migration
 //! - `trouble`: what befalls a database, as people and jobs cause it
 //! - `evidence`: the figures and the claims; `report`: what is written
 
@@ -23,6 +24,7 @@ mod screen;
 mod shop;
 mod stage;
 pub mod trouble;
+pub mod watched;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ use evidence::Evidence;
 use report::Story;
 use scene::Scene;
 use screen::Screen;
-use shop::Shop;
+use shop::{Safeguards, Shop};
 use stage::Stage;
 
 use crate::config::Database;
@@ -116,7 +118,7 @@ impl Pace {
     }
 }
 
-/// What both acts are played with.
+/// What all acts are played with.
 #[derive(Debug)]
 struct Production<'a> {
     stage: &'a Stage,
@@ -144,7 +146,7 @@ impl<'a> Production<'a> {
     }
 }
 
-/// Plays both acts, writes the report, and removes everything else again, also on Ctrl-C and
+/// Plays the acts, writes the report, and removes everything else again, also on Ctrl-C and
 /// SIGTERM. Returns the claims that did not hold, each as a sentence.
 ///
 /// # Errors
@@ -194,7 +196,7 @@ async fn acts(options: &Options, stage: &Stage, screen: &Screen) -> Result<Vec<S
         ""
     };
     screen.say(&format!(
-        "capacity: {:.0} requests per second; the peak of both acts: {peak:.0}, {:.0} % of \
+        "capacity: {:.0} requests per second; the peak of all acts: {peak:.0}, {:.0} % of \
          it{bounded}",
         capacity.rps,
         peak / capacity.rps * 100.0
@@ -208,15 +210,18 @@ async fn acts(options: &Options, stage: &Stage, screen: &Screen) -> Result<Vec<S
         orders: pace.size.orders.into(),
         seed: options.seed,
     };
+    watched::create_role(&production).await?;
     let naive = naive::play(&production).await?;
+    let watched = watched::play(&production).await?;
     let guarded = guarded::play(&production).await?;
     let story = Story {
         evidence: Evidence {
             capacity_rps: capacity.rps,
             peak_rps: peak,
-            acts: [naive.act.clone(), guarded.act.clone()],
+            acts: [naive.act.clone(), watched.act.clone(), guarded.act.clone()],
         },
         naive,
+        watched,
         guarded,
     };
     report::write(&options.report, &story)?;
@@ -250,7 +255,11 @@ async fn capacity(
     profile: &Profile,
     quick: bool,
 ) -> Result<Capacity, DemoError> {
-    let shop = Shop::start(stage, "capacity", true).await?;
+    let guard = Safeguards::On {
+        journal: stage.directory().join("capacity"),
+        settings: "",
+    };
+    let shop = Shop::start(stage, "capacity", guard).await?;
     let learnt = learn(stage, &shop, profile).await?;
     let spinner = screen.spinner("measuring what the shop sustains");
     let mut limits = CapacityLimits::default();

@@ -9,7 +9,8 @@ use super::cycles::Period;
 use super::evidence::{Act, ByClass, Classes, OutageFigures};
 use super::outage::{self, Outage};
 use super::scene::Footage;
-use super::shop::Shop;
+use super::shop::{Safeguards, Shop};
+use super::watched::ROLE;
 use super::{DemoError, Production};
 
 /// How the script's session calls itself.
@@ -55,12 +56,12 @@ pub async fn play(production: &Production<'_>) -> Result<Naive, DemoError> {
     let Production { stage, screen, .. } = *production;
     screen.heading("Act 1 · June 20: a cron job meets the peak");
     screen.say("The shop as it was then: one pool, no classes, no limits.");
-    let shop = Shop::start(stage, "naive", false).await?;
+    let shop = Shop::start(stage, "naive", Safeguards::Off).await?;
     let mut scene = production.scene(&shop, None).await?;
     scene.dawn().await;
     scene.pass(NORMAL).await;
 
-    let script = stage.connect(SCRIPT).await?;
+    let script = stage.connect_as(ROLE, SCRIPT).await?;
     let mut operator = stage.connect("evenkeel demo: operator").await?;
     let from = scene.now();
     scene.note_at(
@@ -88,13 +89,15 @@ pub async fn play(production: &Production<'_>) -> Result<Naive, DemoError> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ScriptEnd {
+pub(super) enum ScriptEnd {
+    /// By itself.
     Committed,
+    /// Somebody has ended it.
     Terminated,
 }
 
 /// Runs the script to its end, or for as long as `patience` lasts.
-async fn run_or_terminate(
+pub(super) async fn run_or_terminate(
     mut script: PgConnection,
     operator: &mut PgConnection,
     patience: Duration,
@@ -109,15 +112,26 @@ async fn run_or_terminate(
         Ok::<_, sqlx::Error>(())
     };
     if let Ok(ended) = tokio::time::timeout(patience, work).await {
-        ended?;
-        script.close().await?;
-        return Ok(ScriptEnd::Committed);
+        return match ended {
+            Ok(()) => {
+                script.close().await?;
+                Ok(ScriptEnd::Committed)
+            }
+            Err(err) if was_terminated(&err) => Ok(ScriptEnd::Terminated),
+            Err(err) => Err(err.into()),
+        };
     }
     sqlx::query("SELECT pg_terminate_backend($1)")
         .bind(pid)
         .execute(operator)
         .await?;
     Ok(ScriptEnd::Terminated)
+}
+
+/// Whether somebody has ended the session: SQLSTATE 57P01, admin_shutdown.
+fn was_terminated(err: &sqlx::Error) -> bool {
+    let code = err.as_database_error().and_then(|err| err.code());
+    code.is_some_and(|code| code == "57P01")
 }
 
 /// Waits until every class has been served without a failure for [`NORMAL`].
@@ -173,6 +187,7 @@ fn judge(footage: Footage, script: Period, ended: ScriptEnd, deadline: Duration)
         name: "naive",
         classes: Classes::of(&footage.recording),
         outage: Some(figures.unwrap_or_default()),
+        watch: None,
         migration: None,
     };
     Naive {

@@ -36,6 +36,20 @@ pub struct Shop {
     pages: Pages,
 }
 
+/// Whether the shop has what it lacked on June 20.
+#[derive(Clone, Debug)]
+pub enum Safeguards {
+    /// One pool without classes, and nobody who watches.
+    Off,
+    /// A bulkhead and a watch.
+    On {
+        /// Where the watch writes down what happens.
+        journal: PathBuf,
+        /// Settings in TOML.
+        settings: &'static str,
+    },
+}
+
 /// Reads the shop's pages for operators. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pages {
@@ -49,7 +63,11 @@ impl Shop {
     ///
     /// # Errors
     /// [`DemoError::Shop`] with the end of its log.
-    pub async fn start(stage: &Stage, name: &str, safeguards: bool) -> Result<Self, DemoError> {
+    pub async fn start(
+        stage: &Stage,
+        name: &str,
+        safeguards: Safeguards,
+    ) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(DemoError::file("find", "this program"))?;
         let address =
             free_address().map_err(DemoError::file("find a free port of", "127.0.0.1"))?;
@@ -64,6 +82,14 @@ impl Shop {
                 command.env_remove(name);
             }
         }
+        let on = matches!(safeguards, Safeguards::On { .. });
+        if let Safeguards::On { journal, settings } = safeguards {
+            let file = stage.log(&format!("{name}.toml"));
+            std::fs::write(&file, settings).map_err(DemoError::file("write", &file))?;
+            command
+                .env("EVENKEEL_CONFIG", file)
+                .env("EVENKEEL_WATCH__JOURNAL", journal);
+        }
         let child = command
             .args(["serve", "--die-with-stdin", "--listen"])
             .arg(address.to_string())
@@ -71,7 +97,8 @@ impl Shop {
             .env("DATABASE_URL", stage.url())
             .env("EVENKEEL_DATABASE__APPLY_SCHEMA", "false")
             .env("EVENKEEL_DATABASE__SAMPLE_SHOP", "false")
-            .env("EVENKEEL_POOL__SAFEGUARDS", safeguards.to_string())
+            .env("EVENKEEL_POOL__SAFEGUARDS", on.to_string())
+            .env("EVENKEEL_WATCH__ENABLED", on.to_string())
             .env("EVENKEEL_LOG", "info,evenkeel::http=off")
             .stdin(Stdio::piped())
             .stdout(output)

@@ -70,6 +70,19 @@ impl Stage {
         self.options().application_name(application).connect().await
     }
 
+    /// The same as another role.
+    ///
+    /// # Errors
+    /// When the server does not answer or does not know the role.
+    pub async fn connect_as(
+        &self,
+        role: &str,
+        application: &str,
+    ) -> Result<PgConnection, sqlx::Error> {
+        let options = self.options().username(role);
+        options.application_name(application).connect().await
+    }
+
     /// How to connect to the shop's database.
     pub fn options(&self) -> PgConnectOptions {
         self.cluster.connect_options(DATABASE)

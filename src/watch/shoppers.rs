@@ -13,7 +13,7 @@ const RATES: Duration = Duration::from_secs(1);
 /// What is usual is what has been so in calm, the past counting less and less: a third after this.
 const MEMORY_S: f64 = 300.0;
 /// Calm that has to be seen before anything is called usual.
-const LEARNT_S: f64 = 10.0;
+const LEARNT_S: f64 = 5.0;
 /// A request that is under way for longer is stuck, however slow the shop usually is.
 const STUCK_MS: f64 = 250.0;
 /// A 95th percentile below this is no suffering.

@@ -3,6 +3,7 @@
 use evenkeel::demo::evidence::{
     Act, ByClass, ClassFigures, Evidence, MigrationFigures, OutageFigures,
 };
+use evenkeel::demo::watched::WatchFigures;
 use serde_json::json;
 
 /// Figures as a demo that went well has them.
@@ -29,12 +30,30 @@ fn evidence() -> Evidence {
                     script_terminated: false,
                     script_s: 18.0,
                 }),
+                watch: None,
+                migration: None,
+            },
+            Act {
+                name: "watched",
+                classes,
+                outage: None,
+                watch: Some(WatchFigures {
+                    named_s: 0.6,
+                    stopped_s: 0.9,
+                    normal_s: 1.5,
+                    culprit: "`cron: nightly_report.sh`".to_owned(),
+                    verdict: "script".to_owned(),
+                    failed: 3,
+                    sent: 3_000,
+                    browse_ok: 1.0,
+                }),
                 migration: None,
             },
             Act {
                 name: "guarded",
                 classes,
                 outage: None,
+                watch: None,
                 migration: Some(MigrationFigures {
                     rows_total: 100,
                     rows_changed: 100,
@@ -64,18 +83,24 @@ fn broken(change: fn(&mut Evidence)) -> String {
 }
 
 fn migration(evidence: &mut Evidence) -> &mut MigrationFigures {
-    evidence.acts[1].migration.as_mut().unwrap()
+    evidence.acts[2].migration.as_mut().unwrap()
 }
 
 #[test]
 fn the_json_has_the_keys_that_others_read() {
     let written = serde_json::to_value(evidence()).unwrap();
     assert_eq!(written["peak_rps"], 3_000.0);
-    let [naive, guarded] = written["acts"].as_array().unwrap().as_slice() else {
-        panic!("two acts: {written}");
+    let [naive, watched, guarded] = written["acts"].as_array().unwrap().as_slice() else {
+        panic!("three acts: {written}");
     };
     assert_eq!(naive["name"], "naive");
     assert_eq!(guarded["name"], "guarded");
+    assert_eq!(watched["name"], "watched");
+    assert_eq!(watched["verdict"], "script");
+    for key in ["named_s", "stopped_s", "normal_s", "failed", "sent"] {
+        assert!(watched[key].is_number(), "{key}");
+    }
+    assert!(watched["culprit"].is_string());
     let browse = json!({"sent": 1_000, "ok": 1_000, "failed": 0, "p50_ms": 1.0, "p99_ms": 5.0});
     assert_eq!(guarded["classes"]["browse"], browse);
     assert_eq!(naive["outage"]["failed_share"]["checkout"], 1.0);
@@ -109,9 +134,15 @@ fn every_claim_that_does_not_hold_is_said_in_a_sentence() {
     assert!(broken(outage).contains("98.0 % of browse failed"));
     let late = |e: &mut Evidence| e.acts[0].outage.as_mut().unwrap().onset_s = 3.1;
     assert!(broken(late).contains("3.1 s after the script"));
-    let failed = |e: &mut Evidence| e.acts[1].classes.checkout.failed = 1;
+    let watch = |e: &mut Evidence| e.acts[1].watch.as_mut().unwrap().named_s = 1.1;
+    assert!(broken(watch).contains("named 1.1 s after"));
+    let never = |e: &mut Evidence| e.acts[1].watch.as_mut().unwrap().stopped_s = f64::NAN;
+    assert!(broken(never).contains("stopped NaN s after"));
+    let browse = |e: &mut Evidence| e.acts[1].watch.as_mut().unwrap().browse_ok = 0.98;
+    assert!(broken(browse).contains("98.0 % of browse"));
+    let failed = |e: &mut Evidence| e.acts[2].classes.checkout.failed = 1;
     assert!(broken(failed).contains("1 of 1000 checkout requests failed"));
-    assert!(broken(|e| e.acts[1].classes.account.sent = 0).contains("0 of 0 account"));
+    assert!(broken(|e| e.acts[2].classes.account.sent = 0).contains("0 of 0 account"));
     assert!(broken(|e| migration(e).p99_ratio_median = 1.51).contains("1.51 times"));
     assert!(broken(|e| migration(e).p99_ratio_median = f64::NAN).contains("NaN times"));
     assert!(broken(|e| migration(e).cycles = 9).contains("only 9 cycles"));

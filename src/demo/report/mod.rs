@@ -3,6 +3,7 @@
 mod charts;
 mod page;
 mod postmortem;
+mod watched;
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +13,7 @@ use super::evidence::Evidence;
 use super::guarded::Guarded;
 use super::naive::Naive;
 use super::screen::Screen;
+use super::watched::Watched;
 
 /// Everything that is reported.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Story {
     /// Act 1.
     pub naive: Naive,
     /// Act 2.
+    pub watched: Watched,
+    /// Act 3.
     pub guarded: Guarded,
 }
 
@@ -50,18 +54,25 @@ fn json(evidence: &Evidence) -> String {
 
 /// Prints what came out.
 pub fn summary(screen: &Screen, directory: &Path, evidence: &Evidence) {
-    let [naive, guarded] = &evidence.acts;
+    let [naive, watched, guarded] = &evidence.acts;
     screen.heading("What came out");
     screen.say(&format!(
-        "{:10}{:>28}{:>28}",
-        "", "June 20: sent, failed", "guarded: sent, failed"
+        "{:10}{:>28}{:>28}{:>28}",
+        "", "June 20: sent, failed", "watched: sent, failed", "guarded: sent, failed"
     ));
-    for ((class, before), (_, after)) in naive.classes.iter().zip(guarded.classes.iter()) {
+    let acts = naive
+        .classes
+        .iter()
+        .zip(watched.classes.iter())
+        .zip(guarded.classes.iter());
+    for (((class, before), (_, seen)), (_, after)) in acts {
         screen.say(&format!(
-            "{:10}{:>18}{:>10}{:>18}{:>10}",
+            "{:10}{:>18}{:>10}{:>18}{:>10}{:>18}{:>10}",
             class.name(),
             before.sent,
             before.failed,
+            seen.sent,
+            seen.failed,
             after.sent,
             after.failed
         ));
@@ -76,6 +87,18 @@ pub fn summary(screen: &Screen, directory: &Path, evidence: &Evidence) {
             share.browse * 100.0,
             share.account * 100.0,
             share.checkout * 100.0
+        ));
+    }
+    if let Some(watch) = &watched.watch {
+        screen.say(&format!(
+            "watch: {} is named after {:.1} s ({}), stopped after {:.1} s, and service is normal \
+             after {:.1} s; {:.1} % of browse was answered throughout",
+            watch.culprit,
+            watch.named_s,
+            watch.verdict,
+            watch.stopped_s,
+            watch.normal_s,
+            watch.browse_ok * 100.0
         ));
     }
     if let Some(migration) = guarded.migration {

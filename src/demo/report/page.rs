@@ -7,7 +7,7 @@ use plotly::Plot;
 
 use super::Story;
 use super::charts::{self, Band};
-use super::postmortem;
+use super::{postmortem, watched};
 use crate::demo::evidence::Classes;
 use crate::demo::guarded::Guarded;
 
@@ -40,7 +40,7 @@ fn write_page(page: &mut String, story: &Story) -> std::fmt::Result {
         page,
         "<h1>The outage of June 20, and the same change without one</h1>\n\
          <p class=\"lead\">One shop, one database, the same peak of {:.0} requests per second \
-         ({:.0} % of the {:.0} that it sustains), played twice on {}. Requests arrive at random \
+         ({:.0} % of the {:.0} that it sustains), played three times on {}. Requests arrive at random \
          whether or not the shop answers, and every one counts from the moment when it was due. The charts \
          run in seconds since the beginning of the act.</p>",
         evidence.peak_rps,
@@ -50,6 +50,7 @@ fn write_page(page: &mut String, story: &Story) -> std::fmt::Result {
     )?;
     write_tiles(page, story)?;
     write_naive(page, story)?;
+    watched::write(page, &story.watched)?;
     write_guarded(page, story)?;
     writeln!(page, "</main>\n</body>\n</html>")
 }
@@ -81,6 +82,19 @@ fn write_tiles(page: &mut String, story: &Story) -> std::fmt::Result {
         format!("{failed}"),
         format!("of {sent} requests failed in the guarded act, at the same peak"),
     )?;
+    if let Some(watch) = &story.watched.act.watch {
+        tile(
+            "good",
+            format!("{:.1} s", watch.stopped_s),
+            format!(
+                "until the watch has ended the same script: named after {:.1} s, normal service after {:.1} s, \
+                 {:.1} % of browse answered throughout",
+                watch.named_s,
+                watch.normal_s,
+                watch.browse_ok * 100.0
+            ),
+        )?;
+    }
     if let Some(migration) = guarded.migration {
         tile(
             "good",
@@ -147,7 +161,7 @@ fn write_guarded(page: &mut String, story: &Story) -> std::fmt::Result {
     let guarded = &story.guarded;
     writeln!(
         page,
-        "<h2>Act 2: guarded</h2>\n<p>The same peak. The column is added by a schema step that takes \
+        "<h2>Act 3: guarded</h2>\n<p>The same peak. The column is added by a schema step that takes \
          its lock for milliseconds and gives up rather than queue; the rows are filled by the engine \
          in short batches, at a pace set by what shoppers feel. The migration is switched on (green) \
          and off in turns, because only neighbours in time can be compared on a machine that \
@@ -250,7 +264,7 @@ fn write_costs(page: &mut String, guarded: &Guarded) -> std::fmt::Result {
     writeln!(page, "</table>")
 }
 
-fn write_classes(page: &mut String, classes: &Classes) -> std::fmt::Result {
+pub(super) fn write_classes(page: &mut String, classes: &Classes) -> std::fmt::Result {
     writeln!(
         page,
         "<table><tr><th>class</th><th>sent</th><th>answered</th><th>failed</th><th>p50, ms</th>\
@@ -266,7 +280,7 @@ fn write_classes(page: &mut String, classes: &Classes) -> std::fmt::Result {
     writeln!(page, "</table>")
 }
 
-fn write_timeline(page: &mut String, rows: Vec<(Duration, String)>) -> std::fmt::Result {
+pub(super) fn write_timeline(page: &mut String, rows: Vec<(Duration, String)>) -> std::fmt::Result {
     let open = if rows.len() <= SHORT { " open" } else { "" };
     writeln!(
         page,
@@ -284,7 +298,7 @@ fn write_timeline(page: &mut String, rows: Vec<(Duration, String)>) -> std::fmt:
     writeln!(page, "</table></details>")
 }
 
-fn chart(page: &mut String, id: &str, title: &str, plot: &Plot) -> std::fmt::Result {
+pub(super) fn chart(page: &mut String, id: &str, title: &str, plot: &Plot) -> std::fmt::Result {
     writeln!(
         page,
         "<figure><figcaption>{title}</figcaption>{}</figure>",
@@ -293,7 +307,7 @@ fn chart(page: &mut String, id: &str, title: &str, plot: &Plot) -> std::fmt::Res
 }
 
 /// Names of sessions come from the database.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
