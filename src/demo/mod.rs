@@ -8,9 +8,11 @@
 //! - `naive`: act 1; `outage`: when the shop was down
 //! - `watched`: act 2
 //! - `guarded`: act 3; `cycles`: what shoppers feel of the migration
+//! - `cases`: incidents of known causes, and what the watch says
 //! - `trouble`: what befalls a database, as people and jobs cause it
 //! - `evidence`: the figures and the claims; `report`: what is written
 
+pub mod cases;
 pub mod cycles;
 mod error;
 pub mod evidence;

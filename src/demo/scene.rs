@@ -12,7 +12,7 @@ use super::observer::{Observer, Sample};
 use super::screen::{Board, Interval, Screen};
 use super::shop::Pages;
 use crate::class::Class;
-use crate::rehearsal::load::{LiveCounters, Load, Profile, Recording, Shop as Learnt};
+use crate::rehearsal::load::{LiveCounters, Load, Profile, Rate, Recording, Shop as Learnt};
 
 /// The share of the peak that an act begins with, and how it rises from there.
 const DAWN: f64 = 0.1;
@@ -93,6 +93,11 @@ impl<'a> Scene<'a> {
             self.load.set_rate(self.peak * share);
         }
         self.note("peak traffic, normal service");
+    }
+
+    /// The rate of its load, and what it is at peak.
+    pub fn rate(&self) -> (Rate, f64) {
+        (self.load.rate(), self.peak)
     }
 
     /// The time since the beginning.

@@ -25,7 +25,7 @@ pub use error::LoadError;
 pub use learn::{Credentials, Sessions};
 pub use profile::{Action, Mix, Profile};
 pub use record::{Lag, LiveClass, LiveCounters, Outcome, Record, Recording};
-pub use sender::Load;
+pub use sender::{Load, Rate};
 pub use shop::Shop;
 pub use stats::ClassStats;
 pub use target::Target;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -23,6 +23,25 @@ pub struct Load {
     shared: Arc<Shared>,
     requests: TaskTracker,
     sender: Option<JoinHandle<Lag>>,
+}
+
+/// The rate of a load, to be changed from elsewhere. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    shared: Arc<Shared>,
+    sender: Option<Thread>,
+}
+
+impl Rate {
+    /// Changes it to so many requests per second from now on.
+    pub fn set(&self, rate: f64) {
+        self.shared
+            .rate
+            .store(sane(rate).to_bits(), Ordering::Relaxed);
+        if let Some(sender) = &self.sender {
+            sender.unpark();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,6 +109,14 @@ impl Load {
             .rate
             .store(sane(rate).to_bits(), Ordering::Relaxed);
         self.wake();
+    }
+
+    /// A handle to its rate, for whoever does not own the load.
+    pub fn rate(&self) -> Rate {
+        Rate {
+            shared: Arc::clone(&self.shared),
+            sender: self.sender.as_ref().map(|sender| sender.thread().clone()),
+        }
     }
 
     /// When the load began: offset zero of the recording.
