@@ -22,9 +22,7 @@ const LATEST_REPORT: TimeDelta = TimeDelta::days(30);
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// What was changed.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Kind {
@@ -55,7 +53,10 @@ impl Kind {
     /// The kind of a change that says only in words what it is.
     pub fn of_words(summary: &str) -> Self {
         const WORDS: [(Kind, &[&str]); 4] = [
-            (Kind::Deploy, &["deploy", "release", "rollout", "rolled out", "build"]),
+            (
+                Kind::Deploy,
+                &["deploy", "release", "rollout", "rolled out", "build"],
+            ),
             (Kind::Migration, &["migration", "migrate", "schema"]),
             (Kind::Job, &["cron", "job", "schedule"]),
             (Kind::Config, &["config", "setting", "feature flag"]),
@@ -115,7 +116,8 @@ pub async fn add(
     change: &Change,
     now: DateTime<Utc>,
 ) -> Result<(), ChangeError> {
-    let is_line = |text: &str, most| text.chars().count() <= most && !text.contains(char::is_control);
+    let is_line =
+        |text: &str, most| text.chars().count() <= most && !text.contains(char::is_control);
     if change.summary.trim().is_empty() || !is_line(&change.summary, LONGEST_SUMMARY) {
         return Err(ChangeError::Summary);
     }

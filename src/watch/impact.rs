@@ -72,13 +72,11 @@ pub fn felt(events: &[Event], end: DateTime<Utc>) -> Vec<Requests> {
             *failed += felt.failed_per_s * seconds;
         }
     }
-    let requests = sums
-        .into_iter()
-        .map(|(class, (arrived, failed))| Requests {
-            class,
-            arrived: arrived.round() as u64,
-            failed: failed.round() as u64,
-        });
+    let requests = sums.into_iter().map(|(class, (arrived, failed))| Requests {
+        class,
+        arrived: arrived.round() as u64,
+        failed: failed.round() as u64,
+    });
     requests.collect()
 }
 

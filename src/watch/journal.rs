@@ -144,7 +144,9 @@ impl Files {
         for file in fs::read_dir(&self.directory)? {
             let path = file?.path();
             let name = path.file_stem().and_then(|name| name.to_str());
-            if path.extension().is_some_and(|extension| extension == EVENTS)
+            if path
+                .extension()
+                .is_some_and(|extension| extension == EVENTS)
                 && let Some(incident) = name.and_then(|name| name.parse().ok())
             {
                 incidents.push(incident);

@@ -74,7 +74,12 @@ impl Memory {
     fn fold(&self, incident: Uuid, wanted: impl Fn(&What) -> bool) -> Option<Incident> {
         let places = self.of_incident.get(&incident)?.iter();
         let events = places.filter_map(|place| self.events.get(*place));
-        Incident::fold(events.filter(|event| wanted(&event.what)).cloned().collect())
+        Incident::fold(
+            events
+                .filter(|event| wanted(&event.what))
+                .cloned()
+                .collect(),
+        )
     }
 }
 
@@ -104,6 +109,16 @@ impl Log {
             error!(%err, incident = %event.incident, "an incident's journal cannot be written");
         }
         self.take(event);
+    }
+
+    /// Appends an event only if it can be kept: for what a person will be told that it was.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the event does not count then.
+    pub async fn write(&self, event: Event) -> std::io::Result<()> {
+        self.journal.append(&event).await?;
+        self.take(event);
+        Ok(())
     }
 
     /// Takes an event that was written elsewhere, unless it is known.

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use sqlx::Connection;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -54,10 +54,12 @@ pub async fn store(conn: &mut PgConnection, events: &[Event]) -> Result<(), sqlx
     let mut tx = conn.begin_with(BEGIN).await?;
     // One after another, so that each sees the events of the one before when it derives the list.
     for incident in &moved {
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('evenkeel incident ' || $1, 0))")
-            .bind(incident.to_string())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "SELECT pg_advisory_xact_lock(hashtextextended('evenkeel incident ' || $1, 0))",
+        )
+        .bind(incident.to_string())
+        .execute(&mut *tx)
+        .await?;
     }
     insert(&mut tx, events).await?;
     if !moved.is_empty() {
@@ -170,10 +172,11 @@ pub async fn list(conn: &mut PgConnection, limit: i64) -> Result<Vec<Summary>, s
 /// # Errors
 /// [`FindError::Unknown`].
 pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Incident, FindError> {
-    let bodies = sqlx::query_scalar("SELECT body FROM evenkeel.incident_events WHERE incident = $1")
-        .bind(id)
-        .fetch_all(conn)
-        .await?;
+    let bodies =
+        sqlx::query_scalar("SELECT body FROM evenkeel.incident_events WHERE incident = $1")
+            .bind(id)
+            .fetch_all(conn)
+            .await?;
     Incident::fold(read(bodies)).ok_or_else(|| FindError::Unknown(id.to_string()))
 }
 

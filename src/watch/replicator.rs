@@ -245,7 +245,11 @@ impl Session {
             }
         }
         let old = |at: &Instant| at.elapsed() > OVERTAKING;
-        let settled = self.seen.iter().filter(|(_, at)| old(at)).map(|seen| seen.0);
+        let settled = self
+            .seen
+            .iter()
+            .filter(|(_, at)| old(at))
+            .map(|seen| seen.0);
         if let Some(settled) = settled.max() {
             self.settled = self.settled.max(settled);
             self.seen.retain(|(position, _)| *position > self.settled);
@@ -258,5 +262,9 @@ impl Session {
 /// the program.
 fn is_about_data(err: &sqlx::Error) -> bool {
     let code = err.as_database_error().and_then(|err| err.code());
-    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+    code.is_some_and(|code| {
+        ["22", "23", "54"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
 }

@@ -37,11 +37,21 @@ pub fn document(incident: &Incident) -> String {
 
 fn summary(incident: &Incident, reached: &Milestones) -> String {
     let found = match &incident.finding {
-        Some(finding) => format!("{}, {:.0} % sure", finding.cause.name().replace('_', " "), finding.certainty * 100.0),
+        Some(finding) => format!(
+            "{}, {:.0} % sure",
+            finding.cause.name().replace('_', " "),
+            finding.certainty * 100.0
+        ),
         None => "none was found".to_owned(),
     };
-    let after = |at| reached.after(at).map_or("never".to_owned(), |after| format!("after {}", length(after)));
-    let end = reached.normal.map_or(String::new(), |end| format!(" to {}", moment(end, Some(incident.opened_at))));
+    let after = |at| {
+        reached.after(at).map_or("never".to_owned(), |after| {
+            format!("after {}", length(after))
+        })
+    };
+    let end = reached.normal.map_or(String::new(), |end| {
+        format!(" to {}", moment(end, Some(incident.opened_at)))
+    });
     format!(
         "| | |\n|---|---|\n\
          | incident | {} ({}, {}) |\n\
@@ -91,7 +101,13 @@ fn impact(incident: &Incident) -> String {
     );
     let (mut all_arrived, mut all_failed) = (0, 0);
     for class in Class::ALL {
-        let of = |counts: &[(Class, u64)]| counts.iter().filter(|c| c.0 == class).map(|c| c.1).sum::<u64>();
+        let of = |counts: &[(Class, u64)]| {
+            counts
+                .iter()
+                .filter(|c| c.0 == class)
+                .map(|c| c.1)
+                .sum::<u64>()
+        };
         let (arrived, failed) = (of(&impact.arrived), of(&impact.failed));
         if arrived + failed > 0 {
             let _ = writeln!(text, "{}", impact_row(class.name(), arrived, failed));
@@ -140,7 +156,13 @@ fn cause(incident: &Incident) -> String {
         finding.at.format("%H:%M:%S"),
         finding.certainty * 100.0
     );
-    for (role, suspect) in [("", &finding.culprit), ("The first that waited behind it was ", &finding.first_victim)] {
+    for (role, suspect) in [
+        ("", &finding.culprit),
+        (
+            "The first that waited behind it was ",
+            &finding.first_victim,
+        ),
+    ] {
         let Some(suspect) = suspect else { continue };
         if !role.is_empty() {
             let _ = write!(text, "\n\n{role}{}.", line(&suspect.describe()));
@@ -149,7 +171,11 @@ fn cause(incident: &Incident) -> String {
             let _ = write!(text, " It held {}.", line(&suspect.holds.join(", ")));
         }
         if !suspect.statement.trim().is_empty() {
-            let _ = write!(text, " Its statement, without literals:\n\n{}", code("sql", &suspect.statement));
+            let _ = write!(
+                text,
+                " Its statement, without literals:\n\n{}",
+                code("sql", &suspect.statement)
+            );
         }
     }
     list(&mut text, "Evidence", &finding.evidence);
@@ -159,13 +185,16 @@ fn cause(incident: &Incident) -> String {
 
 fn list(text: &mut String, heading: &str, items: &[String]) {
     if !items.is_empty() {
-        let items: Vec<_> = items.iter().map(|item| format!("- {}", line(item))).collect();
+        let items: Vec<_> = items
+            .iter()
+            .map(|item| format!("- {}", line(item)))
+            .collect();
         let _ = write!(text, "\n\n{heading}:\n\n{}", items.join("\n"));
     }
 }
 
 fn timeline_table(incident: &Incident) -> String {
-    let rows = timeline::rows(incident);
+    let rows = timeline::rows(incident, &timeline::MARKDOWN);
     let days = |at: DateTime<Utc>| at.date_naive();
     let with_day = rows
         .last()
@@ -176,7 +205,13 @@ fn timeline_table(incident: &Incident) -> String {
         incident.opened_at.format("%-d %B %Y")
     );
     for row in rows {
-        let _ = writeln!(text, "| {} | {} | {} |", row.time(with_day), row.by, row.what);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} |",
+            row.time(with_day),
+            row.by,
+            row.what
+        );
     }
     text
 }
@@ -190,7 +225,11 @@ fn resolution(incident: &Incident, reached: &Milestones) -> String {
         .collect();
     for event in stopped.iter().take(5) {
         if let What::Acted {
-            act, suspect, policy, undo, ..
+            act,
+            suspect,
+            policy,
+            undo,
+            ..
         } = &event.what
         {
             let done = match act {
@@ -208,13 +247,19 @@ fn resolution(incident: &Incident, reached: &Milestones) -> String {
         }
     }
     if stopped.len() > 5 {
-        sentences.push(format!("{} more sessions were stopped likewise.", stopped.len() - 5));
+        sentences.push(format!(
+            "{} more sessions were stopped likewise.",
+            stopped.len() - 5
+        ));
     }
     if stopped.is_empty() {
         sentences.push("The watch has stopped no session.".to_owned());
     }
     sentences.push(match reached.after(reached.normal) {
-        Some(after) => format!("Shoppers were well again {} after the beginning.", length(after)),
+        Some(after) => format!(
+            "Shoppers were well again {} after the beginning.",
+            length(after)
+        ),
         None => "Shoppers are not well yet.".to_owned(),
     });
     let resolved = incident.events.iter().rev();
@@ -230,15 +275,18 @@ fn resolution(incident: &Incident, reached: &Milestones) -> String {
 }
 
 fn notes(incident: &Incident) -> String {
-    let notes = incident.events.iter().filter_map(|event| match &event.what {
-        What::Noted { text } => Some(format!(
-            "{}, {}:\n\n{}",
-            line(&event.by),
-            moment(event.at, Some(incident.opened_at)),
-            quote(text)
-        )),
-        _ => None,
-    });
+    let notes = incident
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Noted { text } => Some(format!(
+                "{}, {}:\n\n{}",
+                line(&event.by),
+                moment(event.at, Some(incident.opened_at)),
+                quote(text)
+            )),
+            _ => None,
+        });
     let notes: Vec<_> = notes.collect();
     if notes.is_empty() {
         return "Nobody has left a note. `evenkeel incident note` adds one.".to_owned();
@@ -249,6 +297,10 @@ fn notes(incident: &Incident) -> String {
 /// A moment, with its day unless that is the day of `beside`.
 fn moment(at: DateTime<Utc>, beside: Option<DateTime<Utc>>) -> String {
     let same = beside.is_some_and(|beside| beside.date_naive() == at.date_naive());
-    let format = if same { "%H:%M:%S" } else { "%-d %B %Y %H:%M:%S" };
+    let format = if same {
+        "%H:%M:%S"
+    } else {
+        "%-d %B %Y %H:%M:%S"
+    };
     at.format(format).to_string()
 }

@@ -9,14 +9,23 @@ use crate::watch::incident::Incident;
 
 /// What happened that day, in minutes after its beginning at 10:00 UTC.
 const MINUTES: [(i64, &str); 11] = [
-    (0, "automated monitoring reports high database response times"),
+    (
+        0,
+        "automated monitoring reports high database response times",
+    ),
     (5, "operations begin to look at database performance"),
     (15, "first guess: a DDoS attack"),
     (30, "traffic shows no attack; the look turns inwards"),
     (45, "false trail: a recent application deployment"),
     (60, "escalated to the database administrators"),
-    (75, "database logs show a heavy data migration script running"),
-    (90, "the cron job is named as the culprit; the script is terminated"),
+    (
+        75,
+        "database logs show a heavy data migration script running",
+    ),
+    (
+        90,
+        "the cron job is named as the culprit; the script is terminated",
+    ),
     (105, "the database begins to stabilise"),
     (120, "services come back one by one"),
     (135, "full function confirmed, outage over"),
@@ -50,7 +59,10 @@ pub(super) fn comparison(incident: &Incident, reached: &Milestones) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "| {what} | {june} | {here} |");
     }
-    let _ = writeln!(text, "| false trails | traffic (DDoS), deployment | {trails} |");
+    let _ = writeln!(
+        text,
+        "| false trails | traffic (DDoS), deployment | {trails} |"
+    );
     text.push_str("\n| minute | on 20 June 2024 | in this incident by then |\n|---|---|---|\n");
     for (minutes, june) in MINUTES {
         let here = by_then(incident, reached, TimeDelta::minutes(minutes));
@@ -62,7 +74,10 @@ pub(super) fn comparison(incident: &Incident, reached: &Milestones) -> String {
 /// How far the incident had come `after` its beginning.
 fn by_then(incident: &Incident, reached: &Milestones, after: TimeDelta) -> String {
     let done = |at| reached.after(at).is_some_and(|reached| reached <= after);
-    if let Some(normal) = reached.after(reached.normal).filter(|normal| *normal <= after) {
+    if let Some(normal) = reached
+        .after(reached.normal)
+        .filter(|normal| *normal <= after)
+    {
         return format!("normal since {}", length(after - normal));
     }
     let steps = [

@@ -26,12 +26,17 @@ pub(super) fn line(text: &str) -> String {
         }
     }
     // No address becomes a link that nobody has looked at.
-    escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
+    escaped
+        .replace("://", "&#58;//")
+        .replace("www.", "www&#46;")
 }
 
 /// `text` as a quotation of several lines.
 pub(super) fn quote(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(|text| format!("> {}", line(text))).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(|text| format!("> {}", line(text)))
+        .collect();
     lines.join("\n")
 }
 

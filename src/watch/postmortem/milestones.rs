@@ -53,15 +53,11 @@ impl Milestones {
 
 /// Whether `finding` names the cause that the incident is about.
 pub(super) fn is_named(incident: &Incident, finding: &Finding) -> bool {
-    names(finding.cause)
+    finding.is_of_a_cause()
         && incident
             .finding
             .as_ref()
             .is_some_and(|best| best.cause == finding.cause)
-}
-
-fn names(cause: Cause) -> bool {
-    !matches!(cause, Cause::Unknown | Cause::Recovery)
 }
 
 /// Only what came before the cause: what is found afterwards is of the aftermath.
@@ -74,7 +70,7 @@ fn false_trails(incident: &Incident) -> Vec<Cause> {
         if is_named(incident, finding) {
             break;
         }
-        if names(finding.cause) && !trails.contains(&finding.cause) {
+        if finding.is_of_a_cause() && !trails.contains(&finding.cause) {
             trails.push(finding.cause);
         }
     }
@@ -105,7 +101,14 @@ mod tests {
         let said = said.map(|ms| length(TimeDelta::milliseconds(ms)));
         assert_eq!(
             said,
-            ["0.4 s", "12 s", "4 min 10 s", "1 h 30 min", "2 h 15 min", "2 h"]
+            [
+                "0.4 s",
+                "12 s",
+                "4 min 10 s",
+                "1 h 30 min",
+                "2 h 15 min",
+                "2 h"
+            ]
         );
     }
 }

@@ -6,11 +6,12 @@
 //! - `document`: the whole text; `markdown`: other people's words in it
 //! - `milestones`: when what was reached; `june`: the same on 20 June 2024
 //! - `timeline`: every event in a row; `tasks`: what is left for people
-//! - `picture`: the timeline drawn; `readings`: what shoppers felt, as curves
+//! - `picture`: the timeline drawn; `markers`: its labels; `readings`: its curves
 
 mod document;
 mod june;
 mod markdown;
+mod markers;
 mod milestones;
 mod picture;
 mod readings;
@@ -23,6 +24,7 @@ use super::incident::Incident;
 
 pub use document::document;
 pub use picture::picture;
+pub use timeline::{Row, timeline};
 
 /// Name of the document.
 pub const DOCUMENT: &str = "postmortem.md";

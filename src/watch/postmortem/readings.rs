@@ -18,13 +18,20 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn of(at: DateTime<Utc>, classes: &[Felt]) -> Self {
         let sum = |of: fn(&Felt) -> f64| -> f64 { classes.iter().map(of).sum() };
-        let (arrived, failed) = (sum(|felt| felt.arrivals_per_s), sum(|felt| felt.failed_per_s));
+        let (arrived, failed) = (
+            sum(|felt| felt.arrivals_per_s),
+            sum(|felt| felt.failed_per_s),
+        );
         // What fails may have arrived before, so that more fail than arrive.
         let share = failed / arrived.max(failed);
         let p95 = classes.iter().filter_map(|felt| felt.p95_ms);
         Self {
             at,
-            failed: if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 },
+            failed: if share.is_finite() {
+                share.clamp(0.0, 1.0)
+            } else {
+                0.0
+            },
             p95_ms: p95.filter(|ms| ms.is_finite()).reduce(f64::max),
         }
     }
@@ -32,10 +39,13 @@ impl Reading {
 
 /// All readings of `incident`, in order of time.
 pub(super) fn all(incident: &Incident) -> Vec<Reading> {
-    let readings = incident.events.iter().filter_map(|event| match &event.what {
-        What::Felt { classes } => Some(Reading::of(event.at, classes)),
-        _ => None,
-    });
+    let readings = incident
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Felt { classes } => Some(Reading::of(event.at, classes)),
+            _ => None,
+        });
     readings.collect()
 }
 

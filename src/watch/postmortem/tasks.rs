@@ -38,15 +38,19 @@ pub(super) fn tasks(incident: &Incident) -> Vec<String> {
                 line(channel),
                 line(problem)
             )),
-            What::AcknowledgementExpired => add(
-                "Look at why it still went on after it had been acknowledged.".to_owned(),
-            ),
+            What::AcknowledgementExpired => {
+                add("Look at why it still went on after it had been acknowledged.".to_owned())
+            }
             What::Relapsed => add("Find out why it came back.".to_owned()),
             _ => {}
         }
     }
     let acknowledged = |what: &What| matches!(what, What::Acknowledged { .. });
-    if !incident.events.iter().any(|event| acknowledged(&event.what)) {
+    if !incident
+        .events
+        .iter()
+        .any(|event| acknowledged(&event.what))
+    {
         add("Nobody has acknowledged it: check who is told, and how.".to_owned());
     }
     tasks
@@ -54,11 +58,16 @@ pub(super) fn tasks(incident: &Incident) -> Vec<String> {
 
 fn of_cause(finding: &Finding) -> Vec<String> {
     let who = finding.culprit.as_ref().map_or("it".to_owned(), |culprit| {
-        let name = culprit.job.as_ref().map_or(&culprit.application, |job| &job.name);
+        let name = culprit
+            .job
+            .as_ref()
+            .map_or(&culprit.application, |job| &job.name);
         line(if name.is_empty() { &culprit.role } else { name })
     });
     let owner = finding.culprit.as_ref().and_then(|c| c.job.as_ref());
-    let owner = owner.map_or(String::new(), |job| format!(" (owner: {})", line(&job.owner)));
+    let owner = owner.map_or(String::new(), |job| {
+        format!(" (owner: {})", line(&job.owner))
+    });
     let tasks: &[&str] = match finding.cause {
         Cause::Script => &[
             "Make the change of {who} a background migration (`evenkeel migrate new`), or move it off \

@@ -3,27 +3,58 @@
 
 use chrono::{DateTime, Utc};
 
-use super::markdown::line;
+use super::markdown;
 use super::milestones::length;
 use super::readings::{self, Reading};
 use crate::watch::event::{Act, Event, What};
 use crate::watch::incident::Incident;
 
 /// A row of the timeline.
-pub(super) struct Row {
-    pub(super) from: DateTime<Utc>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// When.
+    pub from: DateTime<Utc>,
     /// Later than `from` where several readings share the row.
-    pub(super) to: DateTime<Utc>,
-    /// In Markdown.
-    pub(super) by: String,
-    /// In Markdown.
-    pub(super) what: String,
+    pub to: DateTime<Utc>,
+    /// Who.
+    pub by: String,
+    /// What happened.
+    pub what: String,
+}
+
+/// How rows are written.
+pub(super) struct Style {
+    /// Makes other people's words harmless.
+    pub(super) words: fn(&str) -> String,
+    /// Around what matters most.
+    pub(super) strong: &'static str,
+}
+
+/// For a document.
+pub(super) const MARKDOWN: Style = Style {
+    words: markdown::line,
+    strong: "**",
+};
+/// For a terminal, whose owner makes it harmless.
+const PLAIN: Style = Style {
+    words: str::to_owned,
+    strong: "",
+};
+
+/// Every event of `incident` in order of time, as plain text. Readings of what shoppers felt that
+/// follow each other share a row.
+pub fn timeline(incident: &Incident) -> Vec<Row> {
+    rows(incident, &PLAIN)
 }
 
 impl Row {
     /// The time of day, to the second; with the day where the incident goes over midnight.
-    pub(super) fn time(&self, with_day: bool) -> String {
-        let format = if with_day { "%-d %b %H:%M:%S" } else { "%H:%M:%S" };
+    pub fn time(&self, with_day: bool) -> String {
+        let format = if with_day {
+            "%-d %b %H:%M:%S"
+        } else {
+            "%H:%M:%S"
+        };
         let (from, to) = (self.from.format(format), self.to.format(format));
         if from.to_string() == to.to_string() {
             from.to_string()
@@ -34,7 +65,7 @@ impl Row {
 }
 
 /// The rows, in order of time.
-pub(super) fn rows(incident: &Incident) -> Vec<Row> {
+pub(super) fn rows(incident: &Incident, style: &Style) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut felt: Vec<Reading> = Vec::new();
     for event in &incident.events {
@@ -46,8 +77,8 @@ pub(super) fn rows(incident: &Incident) -> Vec<Row> {
         rows.push(Row {
             from: event.at,
             to: event.at,
-            by: line(&event.by),
-            what: describe(event),
+            by: (style.words)(&event.by),
+            what: describe(event, style),
         });
     }
     rows.extend(readings_row(&felt));
@@ -64,8 +95,9 @@ fn readings_row(felt: &[Reading]) -> Option<Row> {
     })
 }
 
-/// What happened, in Markdown.
-fn describe(event: &Event) -> String {
+/// What happened.
+fn describe(event: &Event, style: &Style) -> String {
+    let (line, strong) = (style.words, style.strong);
     let act = |act: &Act| match act {
         Act::Cancel => ("cancelled the statement of", "cancel the statement of"),
         Act::Terminate => ("ended the connection of", "end the connection of"),
@@ -73,10 +105,14 @@ fn describe(event: &Event) -> String {
     match &event.what {
         What::Opened {
             title, severity, ..
-        } => format!("**opened** ({}): {}", severity.name(), line(title)),
+        } => format!(
+            "{strong}opened{strong} ({}): {}",
+            severity.name(),
+            line(title)
+        ),
         What::Found { finding } => {
             format!(
-                "**found** {}, {:.0} % sure: {}",
+                "{strong}found{strong} {}, {:.0} % sure: {}",
                 finding.cause.name().replace('_', " "),
                 finding.certainty * 100.0,
                 line(&finding.sentence())
@@ -96,14 +132,18 @@ fn describe(event: &Event) -> String {
             let who = line(&suspect.describe());
             match problem {
                 None => format!(
-                    "**{}** {who}, pid {}. Policy: {}. To undo: {}",
+                    "{strong}{}{strong} {who}, pid {}. Policy: {}. To undo: {}",
                     act(done).0,
                     suspect.pid,
                     line(policy),
                     line(undo)
                 ),
                 Some(problem) => {
-                    format!("**could not {}** {who}: {}", act(done).1, line(problem))
+                    format!(
+                        "{strong}could not {}{strong} {who}: {}",
+                        act(done).1,
+                        line(problem)
+                    )
                 }
             }
         }
@@ -118,7 +158,10 @@ fn describe(event: &Event) -> String {
             line(policy)
         ),
         What::Escalated { level, reason } => {
-            format!("**escalated** to level {level}: {}", line(reason))
+            format!(
+                "{strong}escalated{strong} to level {level}: {}",
+                line(reason)
+            )
         }
         What::Notified {
             level,
@@ -134,12 +177,12 @@ fn describe(event: &Event) -> String {
             line(channel),
             line(problem)
         ),
-        What::Acknowledged { via } => format!("**acknowledged** (by {})", line(via)),
+        What::Acknowledged { via } => format!("{strong}acknowledged{strong} (by {})", line(via)),
         What::AcknowledgementExpired => "the acknowledgement expired: it still goes on".to_owned(),
         What::Noted { text } => format!("note: {}", line(text)),
-        What::Recovered => "**recovered**: shoppers are well again".to_owned(),
-        What::Relapsed => "**relapsed**".to_owned(),
-        What::Resolved { .. } => "**resolved**".to_owned(),
+        What::Recovered => format!("{strong}recovered{strong}: shoppers are well again"),
+        What::Relapsed => format!("{strong}relapsed{strong}"),
+        What::Resolved { .. } => format!("{strong}resolved{strong}"),
     }
 }
 
