@@ -16,6 +16,7 @@ use crate::shutdown::Shutdown;
 use crate::store::passwords::Passwords;
 use crate::watch::keeper::Keeper;
 use crate::watch::log::Log;
+use crate::watch::replicator::Replicator;
 
 /// How the shop's sessions call themselves in the database.
 pub const APPLICATION: &str = "evenkeel";
@@ -37,6 +38,8 @@ pub struct App {
     pub latencies: Latencies,
     /// What the database and the other processes feel, once a [`Sampler`] runs.
     pub surroundings: Surroundings,
+    /// The record of incidents, where this process keeps one.
+    pub incidents: Option<Log>,
     /// Ends every task in order.
     pub shutdown: Shutdown,
 }
@@ -65,6 +68,7 @@ impl App {
             passwords,
             latencies: Latencies::new(Instant::now()),
             surroundings,
+            incidents: None,
             shutdown: Shutdown::new(),
         }
     }
@@ -78,6 +82,11 @@ impl App {
             self.surroundings.clone(),
             shoppers.then(|| self.latencies.clone()),
         )
+    }
+
+    /// Keeps `log` and the record in the database alike.
+    pub fn replicator(&self, log: Log) -> Replicator {
+        Replicator::new(self.options.clone(), log)
     }
 
     /// Watches over this shop and writes to `log` what happens. `options` name the database if the

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use evenkeel::cli::database::Database;
-use evenkeel::cli::{catalog, demo, load, migrate, serve};
+use evenkeel::cli::{catalog, demo, incident, load, migrate, serve};
 use evenkeel::config::Settings;
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +35,7 @@ enum Command {
     Migrate(migrate::Args),
     Catalog(catalog::Args),
     Load(load::Args),
+    Incident(incident::Args),
     /// Print the settings that are in force, as a settings file.
     Config,
 }
@@ -74,6 +75,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(args) => return Ok(demo::run(args, settings).await?),
         Command::Migrate(args) => migrate::run(args, settings).await?,
         Command::Load(args) => load::run(args).await?,
+        Command::Incident(args) => incident::run(args, &settings).await?,
         Command::Config => print!("{}", toml::to_string(&settings)?),
         Command::Catalog(args) => {
             let database = Database::shared(&settings).await?;

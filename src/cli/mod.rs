@@ -5,6 +5,7 @@ pub mod database;
 pub mod demo;
 mod duration;
 pub mod elsewhere;
+pub mod incident;
 pub mod lint;
 pub mod load;
 pub mod migrate;

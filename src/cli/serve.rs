@@ -20,8 +20,9 @@ use crate::migration::runner::Runner;
 use crate::pressure::Latencies;
 use crate::shutdown::Shutdown;
 use crate::store::sample::{self, SampleError, SampleSize};
+use crate::watch::journal;
 use crate::watch::keeper::Keeper;
-use crate::watch::log::{Log, LogError, default_journal};
+use crate::watch::log::{Log, LogError};
 
 /// Run the shop (this is what happens without a command).
 #[derive(Debug, Default, clap::Args)]
@@ -100,7 +101,7 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
 }
 
 async fn serve(
-    app: App,
+    mut app: App,
     listener: TcpListener,
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -122,8 +123,11 @@ async fn serve(
         app.shutdown.spawn(async move { runner.run().await });
     }
     if app.settings.watch.enabled {
-        let keeper = keeper(&app).await?;
+        let log = Log::open(journal::directory(&app.settings)).await?;
+        let (keeper, replicator) = (keeper(&app, log.clone())?, app.replicator(log.clone()));
+        app.incidents = Some(log);
         let stop = app.shutdown.token().clone();
+        app.shutdown.spawn(replicator.run(stop.clone()));
         app.shutdown.spawn(async move { keeper.run(stop).await });
     }
     let serving = app.shutdown.spawn(http::serve(app.clone(), listener));
@@ -142,11 +146,8 @@ async fn serve(
     }
 }
 
-async fn keeper(app: &App) -> Result<Keeper<Latencies>, ServeError> {
-    let settings = &app.settings.watch;
-    let journal = settings.journal.clone().unwrap_or_else(default_journal);
-    let log = Log::open(journal).await?;
-    let options = match &settings.database_url {
+fn keeper(app: &App, log: Log) -> Result<Keeper<Latencies>, ServeError> {
+    let options = match &app.settings.watch.database_url {
         Some(url) => Some(url.parse().map_err(ServeError::WatchUrl)?),
         None => None,
     };

@@ -1,10 +1,12 @@
 //! The HTTP interface: extract, make one domain call, respond.
 
 mod accounts;
+mod changes;
 mod docs;
 pub mod error;
 pub mod extract;
 mod health;
+mod incidents;
 mod measure;
 mod metrics;
 mod ops;
@@ -59,6 +61,8 @@ pub fn router(app: App) -> Router {
         .merge(metrics::router())
         .merge(ops::router())
         .merge(throttles::router())
+        .merge(incidents::router())
+        .merge(changes::router())
         .split_for_parts();
     let time_limit = from_fn_with_state(app.settings.http.request_timeout, time_limit);
     routes

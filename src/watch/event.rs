@@ -40,14 +40,36 @@ impl Event {
 
 /// How much an incident hurts.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Severity {
     /// Worth a look during the day.
     Warning,
     /// Shoppers suffer; somebody is to be woken.
     Critical,
+}
+
+impl Severity {
+    /// Its name in JSON and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// What happened.
@@ -139,6 +161,36 @@ pub enum What {
         /// What it has cost.
         impact: Box<Impact>,
     },
+}
+
+impl What {
+    /// Its name in JSON and in the database.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::Found { .. } => "found",
+            Self::Felt { .. } => "felt",
+            Self::Changed { .. } => "changed",
+            Self::Acted { .. } => "acted",
+            Self::Asked { .. } => "asked",
+            Self::Escalated { .. } => "escalated",
+            Self::Notified { .. } => "notified",
+            Self::Acknowledged { .. } => "acknowledged",
+            Self::AcknowledgementExpired => "acknowledgement_expired",
+            Self::Noted { .. } => "noted",
+            Self::Recovered => "recovered",
+            Self::Relapsed => "relapsed",
+            Self::Resolved { .. } => "resolved",
+        }
+    }
+
+    /// Whether it decides how far an incident has come. These are few, however long it lasts.
+    pub fn moves(&self) -> bool {
+        matches!(
+            self,
+            Self::Opened { .. } | Self::Recovered | Self::Relapsed | Self::Resolved { .. }
+        )
+    }
 }
 
 /// How a class of shoppers is.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -9,8 +10,9 @@ use super::event::{Event, Impact, Severity, What};
 use super::finding::Finding;
 
 /// How far an incident has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Stage {
     /// Shoppers suffer.
     Open,
@@ -18,6 +20,34 @@ pub enum Stage {
     Recovered,
     /// It is over.
     Resolved,
+}
+
+impl Stage {
+    /// Its name in JSON and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Recovered => "recovered",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// An incident in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromRow, ToSchema)]
+pub struct Summary {
+    /// Its identity.
+    pub id: Uuid,
+    /// When it began.
+    pub opened_at: DateTime<Utc>,
+    /// In a few words.
+    pub title: String,
+    /// How much it hurts.
+    pub severity: Severity,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Which reports belong to it.
+    pub key: String,
 }
 
 /// An incident as it stands after its events.
@@ -66,6 +96,18 @@ impl Incident {
         Some(incident)
     }
 
+    /// The incident as lists show it.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            id: self.id,
+            opened_at: self.opened_at,
+            title: self.title.clone(),
+            severity: self.severity,
+            stage: self.stage,
+            key: self.key.clone(),
+        }
+    }
+
     /// Whether anybody still has to care.
     pub fn is_open(&self) -> bool {
         self.stage != Stage::Resolved
@@ -103,6 +145,8 @@ impl Incident {
             What::Escalated { level, .. } => self.level = self.level.max(*level),
             What::Acknowledged { .. } => self.acknowledged = Some((event.by.clone(), event.at)),
             What::AcknowledgementExpired => self.acknowledged = None,
+            // What is over stays over, whatever a slower process still reports.
+            What::Recovered if self.stage == Stage::Resolved => {}
             What::Recovered => {
                 self.stage = Stage::Recovered;
                 self.recovered_at = Some(event.at);
@@ -110,6 +154,8 @@ impl Incident {
             What::Relapsed => {
                 self.stage = Stage::Open;
                 self.recovered_at = None;
+                self.resolved_at = None;
+                self.impact = None;
             }
             What::Resolved { impact } => {
                 self.stage = Stage::Resolved;

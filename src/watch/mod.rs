@@ -10,15 +10,27 @@
 //! - `breaker`: what may be done to whom, and doing it
 //! - `desk`: what is an incident and what is written down of it; `event`: what happens in one;
 //!   `incident`: their fold; `log`: where they are kept
+//! - `journal`: the log's files on this machine; `record`: its tables; `replicator`: keeps both alike;
+//!   `register`: what a process knows of them
+//! - `response`: what people do to incidents; `changes`: what somebody changed; `impact`: what an
+//!   incident has cost; `postmortem`: what is written of it
 
 pub mod breaker;
+pub mod changes;
 pub mod culprit;
 pub mod desk;
 pub mod event;
 pub mod finding;
+pub mod impact;
 pub mod incident;
+pub mod journal;
 pub mod keeper;
 pub mod log;
+pub mod postmortem;
+pub mod record;
+pub mod register;
+pub mod replicator;
+pub mod response;
 pub mod sessions;
 pub mod shoppers;
 pub mod statements;

@@ -85,6 +85,16 @@ pub fn default_cache_dir() -> PathBuf {
     default_dir("/var/cache", "XDG_CACHE_HOME", ".cache")
 }
 
+/// Where a process keeps what must outlive it, beside a server that is not its own:
+/// `/var/lib/evenkeel-state` for root, else `evenkeel` in `$XDG_STATE_HOME` or `~/.local/state`.
+pub fn default_state_dir() -> PathBuf {
+    if geteuid().is_root() {
+        // Not below the data directory, which has to be empty or a cluster's.
+        return PathBuf::from("/var/lib/evenkeel-state");
+    }
+    default_dir("/var/lib", "XDG_STATE_HOME", ".local/state")
+}
+
 fn default_dir(of_root: &str, variable: &str, below_home: &str) -> PathBuf {
     let parent = if geteuid().is_root() {
         PathBuf::from(of_root)

@@ -1,0 +1,215 @@
+//! What happened when, as labels above the curves: which there are and where each has room.
+
+use chrono::{DateTime, Utc};
+
+use super::milestones;
+use crate::watch::event::{Act, Event, What};
+use crate::watch::incident::Incident;
+
+/// Characters of a label; more would not fit beside others.
+const LONGEST: usize = 44;
+
+/// Something on the timeline.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Marker {
+    pub(super) at: DateTime<Utc>,
+    pub(super) label: String,
+    pub(super) color: (u8, u8, u8),
+}
+
+/// Where a marker's label goes, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Place {
+    /// Of its line.
+    pub(super) x: i32,
+    /// Counted from the curves upwards.
+    pub(super) lane: usize,
+    /// The label is on the left of its line.
+    pub(super) flipped: bool,
+    width: i32,
+}
+
+impl Place {
+    fn covers(&self, x: i32) -> bool {
+        let (left, right) = self.extent();
+        left <= x && x <= right
+    }
+
+    fn extent(&self) -> (i32, i32) {
+        if self.flipped {
+            (self.x - self.width, self.x)
+        } else {
+            (self.x, self.x + self.width)
+        }
+    }
+}
+
+/// The markers of `incident`, in order of time. Those that say the same within a moment are one.
+pub(super) fn markers(incident: &Incident) -> Vec<Marker> {
+    let mut markers: Vec<(Marker, u32)> = Vec::new();
+    let mut named = false;
+    for event in &incident.events {
+        let Some((what, color)) = what(incident, event, &mut named) else {
+            continue;
+        };
+        let same = markers.iter_mut().rev().find(|(marker, _)| {
+            marker.label == what && (event.at - marker.at).num_milliseconds() < 1000
+        });
+        if let Some((_, count)) = same {
+            *count += 1;
+            continue;
+        }
+        let (at, label) = (event.at, what);
+        markers.push((Marker { at, label, color }, 1));
+    }
+    let markers = markers.into_iter().map(|(mut marker, count)| {
+        let times = if count > 1 {
+            format!(" × {count}")
+        } else {
+            String::new()
+        };
+        let what = short(&marker.label);
+        marker.label = format!("{} {what}{times}", marker.at.format("%H:%M:%S"));
+        marker
+    });
+    markers.collect()
+}
+
+fn what(incident: &Incident, event: &Event, named: &mut bool) -> Option<(String, (u8, u8, u8))> {
+    const RED: (u8, u8, u8) = (185, 28, 28);
+    const VIOLET: (u8, u8, u8) = (109, 40, 217);
+    const GREEN: (u8, u8, u8) = (4, 120, 87);
+    const BLUE: (u8, u8, u8) = (29, 78, 216);
+    const BROWN: (u8, u8, u8) = (146, 64, 14);
+    const GREY: (u8, u8, u8) = (75, 85, 99);
+    let marker = match &event.what {
+        What::Opened { .. } => ("opened".to_owned(), RED),
+        What::Found { finding } if !*named && milestones::is_named(incident, finding) => {
+            *named = true;
+            let culprit = finding.culprit.as_ref().map(|culprit| {
+                let job = culprit.job.as_ref().map(|job| job.name.clone());
+                job.unwrap_or_else(|| culprit.application.clone())
+            });
+            let name = culprit.filter(|name| !name.is_empty());
+            let name = name.unwrap_or_else(|| finding.cause.name().replace('_', " "));
+            (format!("named: {name}"), VIOLET)
+        }
+        What::Acted { act, problem, .. } => {
+            let act = match (act, problem) {
+                (Act::Cancel, None) => "statement cancelled",
+                (Act::Terminate, None) => "connection ended",
+                (_, Some(_)) => "could not be stopped",
+            };
+            (act.to_owned(), GREEN)
+        }
+        What::Asked { .. } => ("asks whether to stop it".to_owned(), BROWN),
+        What::Changed { summary, .. } => (format!("change: {summary}"), GREY),
+        What::Escalated { level, .. } => (format!("escalated to level {level}"), BROWN),
+        What::Acknowledged { .. } => (format!("acknowledged by {}", event.by), BLUE),
+        What::AcknowledgementExpired => ("acknowledgement expired".to_owned(), BROWN),
+        What::Recovered => ("recovered".to_owned(), GREEN),
+        What::Relapsed => ("relapsed".to_owned(), RED),
+        What::Resolved { .. } => ("resolved".to_owned(), GREY),
+        What::Found { .. } | What::Felt { .. } | What::Notified { .. } | What::Noted { .. } => {
+            return None;
+        }
+    };
+    Some(marker)
+}
+
+/// On one line, without what XML cannot hold, and not too long.
+fn short(text: &str) -> String {
+    let text: Vec<_> = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .collect();
+    let text = text.join(" ");
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    let short: String = text.chars().take(LONGEST - 1).collect();
+    format!("{}…", short.trim_end())
+}
+
+/// Places labels of `widths` whose lines are at `xs`, ascending, so that none runs over another or
+/// beyond `right`, and no line runs through a label.
+pub(super) fn arrange(xs: &[i32], widths: &[i32], right: i32) -> Vec<Place> {
+    let mut placed: Vec<Place> = Vec::new();
+    for (x, width) in xs.iter().zip(widths).rev() {
+        let lanes = 0..=xs.len();
+        let both = lanes.flat_map(|lane| [(lane, false), (lane, true)]);
+        let places = both.map(|(lane, flipped)| Place {
+            x: *x,
+            lane,
+            flipped,
+            width: *width,
+        });
+        let (mut best, mut least) = (None, usize::MAX);
+        for place in places {
+            let (left, end) = place.extent();
+            if end > right || left < 0 {
+                continue;
+            }
+            let clashes = placed.iter().filter(|other| clash(&place, other)).count();
+            if clashes < least {
+                (best, least) = (Some(place), clashes);
+            }
+            if clashes == 0 {
+                break;
+            }
+        }
+        // Wider than the picture.
+        placed.push(best.unwrap_or(Place {
+            x: *x,
+            lane: xs.len(),
+            flipped: false,
+            width: *width,
+        }));
+    }
+    placed.reverse();
+    placed
+}
+
+/// Whether the labels overlap, or one's line runs through the other.
+fn clash(a: &Place, b: &Place) -> bool {
+    let ((a_left, a_right), (b_left, b_right)) = (a.extent(), b.extent());
+    match a.lane.cmp(&b.lane) {
+        std::cmp::Ordering::Equal => a_left <= b_right && b_left <= a_right,
+        std::cmp::Ordering::Greater => b.covers(a.x),
+        std::cmp::Ordering::Less => a.covers(b.x),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_have_room_and_no_line_through_them() {
+        for xs in [
+            vec![60, 61, 62, 63, 300, 310, 700, 1100, 1150],
+            vec![1100; 5],
+            vec![70, 400, 1160],
+        ] {
+            let widths = vec![230; xs.len()];
+            let places = arrange(&xs, &widths, 1190);
+            for (i, a) in places.iter().enumerate() {
+                let (left, right) = a.extent();
+                assert!(left >= 0 && right <= 1190, "{xs:?}: {places:?}");
+                for b in &places[i + 1..] {
+                    // Markers of one moment share a line.
+                    if a.x != b.x {
+                        assert!(!clash(a, b), "{xs:?}: {a:?} {b:?}");
+                    } else {
+                        assert_ne!(a.lane, b.lane, "{xs:?}: {a:?} {b:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_label_is_one_short_line() {
+        assert_eq!(short("a\nb\u{0}c"), "a b c");
+        assert_eq!(short(&"x".repeat(100)).chars().count(), LONGEST);
+    }
+}
