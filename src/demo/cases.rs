@@ -2,7 +2,6 @@
 //! does it say?
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -13,6 +12,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::trouble::{Actor, AtWork, Decoy, Trouble};
+use crate::app::APPLICATION;
 use crate::rehearsal::load::Rate;
 use crate::watch::event::What;
 use crate::watch::finding::Cause;
@@ -66,11 +66,11 @@ pub struct Roles {
 
 /// Where cases are played.
 #[derive(Clone, Debug)]
-pub struct Place<'a> {
+pub struct Place {
     /// The shop's database.
     pub options: PgConnectOptions,
-    /// The journal of its watch.
-    pub journal: &'a Path,
+    /// What its watch writes down.
+    pub log: Log,
     /// The load on it.
     pub rate: Rate,
     /// Its rate without a surge.
@@ -117,7 +117,7 @@ impl Case {
             roles.person
         };
         let by = actor(random, role);
-        let befalls = match random.random_range(0..10) {
+        let befalls = match random.random_range(0..13) {
             0..=2 => Befalls::Trouble(Trouble::Alter(vec![table(random)])),
             3 => Befalls::Trouble(Trouble::Alter(vec![
                 "orders".to_owned(),
@@ -129,6 +129,11 @@ impl Case {
                 table: table(random),
                 by: actor(random, roles.maintenance),
             }),
+            9 | 10 => Befalls::Trouble(Trouble::BadDeploy {
+                shop: APPLICATION.to_owned(),
+                sessions: random.random_range(8..16),
+            }),
+            11 => Befalls::Trouble(Trouble::Storm),
             _ => Befalls::Surge(random.random_range(3.0..5.0)),
         };
         let decoys = [Decoy::Job, Decoy::Analyst, Decoy::IdleTransaction];
@@ -155,7 +160,7 @@ impl Case {
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn play(&self, place: &Place<'_>, roles: Roles) -> Result<Told, sqlx::Error> {
+    pub async fn play(&self, place: &Place, roles: Roles) -> Result<Told, sqlx::Error> {
         let mut conn = place
             .options
             .clone()
@@ -254,9 +259,8 @@ impl Case {
     }
 }
 
-async fn incidents(place: &Place<'_>) -> Vec<Incident> {
-    match Log::open(place.journal.to_owned()).await {
-        Ok(log) => log.incidents(),
-        Err(_) => Vec::new(),
-    }
+async fn incidents(place: &Place) -> Vec<Incident> {
+    // What cannot be read now can be in a moment.
+    let _ = place.log.reread().await;
+    place.log.incidents()
 }

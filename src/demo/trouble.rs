@@ -168,10 +168,7 @@ impl Decoy {
                 at_work.repeat(actor, report, pause).await?;
             }
             Self::IdleTransaction => {
-                let script = [
-                    "BEGIN".to_owned(),
-                    "SELECT count(*) FROM products".to_owned(),
-                ];
+                let script = ["BEGIN".to_owned(), "SELECT pg_current_xact_id()".to_owned()];
                 at_work.send(actor, script.to_vec()).await?;
             }
         }

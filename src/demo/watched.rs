@@ -1,7 +1,7 @@
 //! Act 2: the same script at the same peak, and the shop has its safeguards and a watch.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -147,10 +147,13 @@ async fn follow(
 ) -> Option<Incident> {
     let mut told = HashSet::new();
     let mut incident = None;
+    let log = Log::open(journal.to_owned()).await.ok()?;
     let begun = scene.now();
     while scene.now() - begun < PATIENCE {
         scene.pass(POLL).await;
-        incident = newest(journal.to_owned()).await;
+        // What cannot be read now can be in a moment.
+        let _ = log.reread().await;
+        incident = log.incidents().pop();
         let Some(incident) = &incident else {
             continue;
         };
@@ -167,11 +170,6 @@ async fn follow(
         }
     }
     incident
-}
-
-/// The newest incident in a journal.
-pub(super) async fn newest(journal: PathBuf) -> Option<Incident> {
-    Log::open(journal).await.ok()?.incidents().pop()
 }
 
 /// What happened, in a clause; `None` for what fills a chart rather than a timeline.

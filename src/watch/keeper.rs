@@ -15,16 +15,20 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::breaker::{self, Decision};
-use super::culprit::{self, Change, Database, Evidence, Shop};
+use super::changes::{self, Change};
+use super::culprit::{self, Database, Evidence, Shop};
 use super::desk::{Desk, Minutes};
 use super::event::{Event, Impact, What};
 use super::finding::{Finding, Suspect};
+use super::impact::{self, Requests, orders};
 use super::log::Log;
 use super::sessions::{self, Snapshot};
 use super::shoppers::{Gauge, Shoppers};
 use super::statements::Statements;
+use crate::class::Class;
 use crate::config::Watch as Settings;
 use crate::pressure::Windows;
+use crate::pressure::latency::Totals;
 
 /// How often shoppers are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -40,6 +44,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 const CHEAP: u32 = 100;
 /// The same while shoppers suffer, which is rare.
 const URGENT: u32 = 10;
+/// How often is read what was changed, and how far back.
+const CHANGES_EVERY: Duration = Duration::from_secs(5);
+const CHANGES_SINCE: TimeDelta = TimeDelta::hours(12);
 /// Who writes.
 const WATCH: &str = "watch";
 
@@ -66,7 +73,12 @@ pub struct Keeper<W> {
     named: Option<(Suspect, Instant)>,
     /// Who was acted on or asked about last, and when.
     handled: Option<(Suspect, Instant)>,
+    /// What was changed lately, and when that was read.
     changes: Vec<Change>,
+    changes_at: Option<Instant>,
+    /// Requests before the incident that is open, and at its recovery.
+    before: Option<[Totals; 3]>,
+    after: Option<[Totals; 3]>,
 }
 
 impl<W: Windows> Keeper<W> {
@@ -101,6 +113,9 @@ impl<W: Windows> Keeper<W> {
             named: None,
             handled: None,
             changes: Vec::new(),
+            changes_at: None,
+            before: None,
+            after: None,
         }
     }
 
@@ -199,10 +214,28 @@ impl<W: Windows> Keeper<W> {
                         .learn(statements.map(String::as_str), snapshot.wall);
                 }
                 self.snapshot = Some(snapshot);
+                self.read_changes(now).await;
             }
             // Whoever refuses a statement answers.
             Ok(Err(err)) => self.unheard(err.to_string(), !is_refusal(&err)),
             Err(_) => self.unheard(format!("no answer within {PATIENCE:?}"), true),
+        }
+    }
+
+    /// Reads what was changed lately. A deploy that is reported while shoppers suffer because of it
+    /// counts, too.
+    async fn read_changes(&mut self, now: Instant) {
+        let due = self.changes_at.is_none_or(|at| now - at >= CHANGES_EVERY);
+        let Some(conn) = self.conn.as_mut().filter(|_| due) else {
+            return;
+        };
+        self.changes_at = Some(now);
+        match tokio::time::timeout(PATIENCE, changes::since(conn, Utc::now() - CHANGES_SINCE)).await
+        {
+            Ok(Ok(changes)) => self.changes = changes,
+            Ok(Err(err)) => warn!(%err, "the watch cannot read what was changed"),
+            // The answer may still come: the connection is not to be used again.
+            Err(_) => self.conn = None,
         }
     }
 
@@ -259,19 +292,50 @@ impl<W: Windows> Keeper<W> {
             .note(finding, shoppers, self.settings.resolve_after, now);
         if opens {
             self.incident = Some(Uuid::now_v7());
+            self.before = self.gauge.totals_before();
         }
         for (what, ago) in events {
             if let What::Found { finding } = &what {
                 info!(cause = %finding.cause, "{}", finding.sentence());
             }
+            if matches!(what, What::Recovered) {
+                self.after = Some(self.gauge.totals(&self.windows));
+            }
             self.append(what, ago).await;
         }
         if resolves {
-            let impact = Box::new(Impact::default());
+            let impact = Box::new(self.impact().await);
             self.append(What::Resolved { impact }, Duration::ZERO).await;
             (self.incident, self.blamed, self.handled) = (None, None, None);
         }
         gauge!("evenkeel_watch_incident_open").set(f64::from(u8::from(self.desk.is_open())));
+    }
+
+    /// What the incident that is open has cost until shoppers were well again.
+    async fn impact(&mut self) -> Impact {
+        let incident = self.incident.and_then(|id| self.log.incident(id));
+        let Some(incident) = incident else {
+            return Impact::default();
+        };
+        let to = incident.recovered_at.unwrap_or_else(Utc::now);
+        let requests = match (self.before.take(), self.after.take()) {
+            (Some(before), Some(after)) => counted(&before, &after),
+            // It began in another process.
+            _ => impact::felt(&incident.events, to),
+        };
+        let trade = tokio::time::timeout(PATIENCE, async {
+            let conn = connected(&mut self.conn, &self.options).await?;
+            orders::trade(conn, incident.opened_at, to).await
+        });
+        let trade = match trade.await {
+            Ok(Ok(trade)) => trade,
+            other => {
+                warn!(?other, "what the incident has cost in orders is not known");
+                self.conn = None;
+                None
+            }
+        };
+        impact::impact(&requests, trade.as_ref())
     }
 
     async fn append(&self, what: What, ago: Duration) {
@@ -358,6 +422,17 @@ impl<W: Windows> Keeper<W> {
             Decision::Leave(_) | Decision::Wait => {}
         }
     }
+}
+
+fn counted(before: &[Totals; 3], after: &[Totals; 3]) -> Vec<Requests> {
+    let classes = Class::SHOPPERS.into_iter().zip(before.iter().zip(after));
+    classes
+        .map(|(class, (before, after))| Requests {
+            class,
+            arrived: after.completed.saturating_sub(before.completed),
+            failed: after.failed.saturating_sub(before.failed),
+        })
+        .collect()
 }
 
 /// The same session, not only the same process id.

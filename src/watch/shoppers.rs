@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::event::Felt;
 use crate::class::Class;
 use crate::pressure::Windows;
-use crate::pressure::latency::SLOW;
+use crate::pressure::latency::{SLOW, Totals};
 
 /// Rates are taken over this time.
 const RATES: Duration = Duration::from_secs(1);
@@ -197,6 +197,22 @@ impl Gauge {
             self.learn(&shoppers.now, elapsed);
         }
         shoppers
+    }
+
+    /// Requests that had ended a second before the last sample, by class.
+    pub fn totals_before(&self) -> Option<[Totals; 3]> {
+        let first = self.counts.front()?;
+        let totals = first.completed.iter().zip(first.failed);
+        let totals = totals.map(|(completed, failed)| Totals {
+            completed: *completed,
+            failed,
+        });
+        totals.collect::<Vec<_>>().try_into().ok()
+    }
+
+    /// Requests that have ended by now, by class.
+    pub fn totals(&self, windows: &dyn Windows) -> [Totals; 3] {
+        Class::SHOPPERS.map(|class| windows.totals(class))
     }
 
     fn learn(&mut self, now: &[ClassNow; 3], elapsed_s: f64) {

@@ -17,22 +17,12 @@ use chrono::{DateTime, Utc};
 
 pub use who::{Shop, matches};
 
+use super::changes::Change;
 use super::finding::{Cause, Finding};
 use super::sessions::Sample;
 use super::shoppers::{Pain, Shoppers};
 use super::statements::Statements;
 use crate::config::Job;
-
-/// A change that somebody has reported.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Whether it is a deploy of the shop.
-    pub is_deploy: bool,
-    /// In a few words.
-    pub summary: String,
-}
 
 /// What the database is to the watch.
 #[derive(Clone, Copy, Debug)]

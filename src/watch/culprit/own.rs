@@ -2,6 +2,7 @@
 
 use super::who::Side;
 use super::{Evidence, load, reasons};
+use crate::watch::changes::Kind;
 use crate::watch::finding::{Cause, Finding};
 use crate::watch::sessions::{Sample, Session};
 use crate::watch::shoppers::Pain;
@@ -107,7 +108,10 @@ fn no_deploy(evidence: &Evidence<'_>) -> Option<String> {
 
 /// The last deploy and how long ago it was, in seconds.
 fn last_deploy<'a>(evidence: &Evidence<'a>) -> Option<(&'a str, f64)> {
-    let deploys = evidence.changes.iter().filter(|change| change.is_deploy);
+    let deploys = evidence
+        .changes
+        .iter()
+        .filter(|change| change.kind == Kind::Deploy);
     let last = deploys.max_by_key(|change| change.at)?;
     let ago_s = (evidence.now - last.at).as_seconds_f64().max(0.0);
     Some((last.summary.as_str(), ago_s))

@@ -1,0 +1,123 @@
+//! Whether the watch names the right cause: incidents of known causes, with harmless company, one
+//! after another against a shop that serves shoppers all the while.
+//!
+//! `cargo bench --bench watch` plays 200, `-- --cases 20 --seed 7` others. It prints how many were
+//! named rightly and how fast, and every one that was not; `docs/benchmarks.md` says how to read it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on ends here"
+)]
+
+mod stage;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel::demo::cases::{Case, Place, Roles, Told};
+use evenkeel::demo::cycles::median;
+use evenkeel::rehearsal::load::{
+    CapacityLimits, Load, Profile, Sessions, Shop, Target, measure_capacity,
+};
+use evenkeel::watch::log::Log;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use stage::{MAINTENANCE, PERSON, Stage};
+
+/// The load, as a share of the capacity: little enough to be well, so much that a surge is felt.
+const SHARE: f64 = 0.4;
+const CASES: u64 = 200;
+/// The watch learns meanwhile what is usual.
+const FIRST: Duration = Duration::from_secs(25);
+const BETWEEN: Duration = Duration::from_millis(500);
+const ROLES: Roles = Roles {
+    maintenance: MAINTENANCE,
+    person: PERSON,
+};
+
+fn argument(name: &str, otherwise: u64) -> u64 {
+    let mut arguments = std::env::args()
+        .skip_while(|argument| argument != name)
+        .skip(1);
+    arguments
+        .next()
+        .map_or(otherwise, |value| value.parse().unwrap())
+}
+
+#[tokio::main]
+async fn main() {
+    let cases = argument("--cases", CASES);
+    let mut random = StdRng::seed_from_u64(argument("--seed", 1));
+    let stage = Stage::open().await;
+    let profile = Profile::default();
+    let sessions = Sessions::LogIn(stage.shoppers().await);
+    let target = Target::new(stage.address()).unwrap();
+    let shop = Arc::new(Shop::learn(target, &profile, sessions).await.unwrap());
+    let limits = CapacityLimits::default();
+    let capacity = measure_capacity(&shop, &profile, &limits)
+        .await
+        .unwrap()
+        .rps;
+    let peak = capacity * SHARE;
+    eprintln!("capacity {capacity:.0} requests per second, load {peak:.0}");
+    let load = Load::start(&shop, &profile, peak).unwrap();
+    let place = Place {
+        options: stage.options(),
+        log: Log::open(stage.journal()).await.unwrap(),
+        rate: load.rate(),
+        peak,
+    };
+    tokio::time::sleep(FIRST).await;
+    let mut all = Vec::new();
+    for number in 1..=cases {
+        let case = Case::draw(&mut random, ROLES);
+        let told = case.play(&place, ROLES).await.unwrap();
+        let right = if told.is_right() { "right" } else { "WRONG" };
+        eprintln!(
+            "{number:4} {right} {} as {} after {:.1} s: {:?} by `{}`, beside {:?}",
+            told.cause,
+            told.verdict,
+            told.named_s,
+            case.befalls,
+            case.actor.application,
+            case.decoys
+        );
+        if !told.is_right() {
+            eprintln!("     {}", told.sentence);
+        }
+        all.push(told);
+        tokio::time::sleep(BETWEEN).await;
+    }
+    load.stop().await;
+    print(&all);
+    stage.close().await;
+}
+
+fn print(all: &[Told]) {
+    let mut kinds: BTreeMap<&str, Vec<&Told>> = BTreeMap::new();
+    for told in all {
+        kinds.entry(told.cause).or_default().push(told);
+        kinds.entry("all").or_default().push(told);
+    }
+    println!(
+        "{:18} {:>7} {:>7} {:>16} {:>10}",
+        "cause", "played", "right", "median, s", "slowest"
+    );
+    for (cause, told) in kinds {
+        let right: Vec<f64> = told
+            .iter()
+            .filter(|t| t.is_right())
+            .map(|t| t.named_s)
+            .collect();
+        println!(
+            "{cause:18} {:7} {:7} {:16.2} {:10.2}",
+            told.len(),
+            right.len(),
+            median(right.iter().copied()),
+            right.iter().copied().fold(f64::NAN, f64::max)
+        );
+    }
+    let innocents: i64 = all.iter().map(|told| told.innocents_ended).sum();
+    println!("innocent sessions ended: {innocents}");
+}
