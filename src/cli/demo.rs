@@ -18,9 +18,22 @@ pub struct Args {
     /// Directory for report.html, postmortem.md and demo.json.
     #[arg(long, value_name = "DIR", default_value = "demo-report")]
     report: PathBuf,
+    /// What is played: the script of June 20 alone, or other causes as well, to see whether the watch
+    /// tells them apart.
+    #[arg(long, value_enum, default_value_t = Play::June)]
+    story: Play,
     /// The same seed sends the same requests at the same times.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// What a demo plays.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Play {
+    /// June 20.
+    June,
+    /// That, and a surge of traffic, a bad deploy, a reader that blocks an ALTER, and forgotten connections.
+    All,
 }
 
 /// Runs the command.
@@ -30,6 +43,7 @@ pub struct Args {
 pub async fn run(args: Args, settings: Settings) -> Result<ExitCode, DemoError> {
     let options = Options {
         quick: args.quick,
+        stories: matches!(args.story, Play::All),
         report: args.report,
         seed: args.seed,
     };

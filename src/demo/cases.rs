@@ -132,6 +132,7 @@ impl Case {
             9 | 10 => Befalls::Trouble(Trouble::BadDeploy {
                 shop: APPLICATION.to_owned(),
                 sessions: random.random_range(8..16),
+                version: random.random(),
             }),
             11 => Befalls::Trouble(Trouble::Storm),
             _ => Befalls::Surge(random.random_range(3.0..5.0)),

@@ -10,6 +10,8 @@ use crate::migration::ledger::LedgerError;
 use crate::migration::sweep::VerifyError;
 use crate::rehearsal::load::LoadError;
 use crate::store::sample::SampleError;
+use crate::watch::changes::ChangeError;
+use crate::watch::log::LogError;
 
 /// Why the demo could not be played to its end. A claim that did not hold is not an error: see
 /// [`Evidence::broken_claims`](super::evidence::Evidence::broken_claims).
@@ -74,6 +76,12 @@ pub enum DemoError {
     /// The final check.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// The journal of the watch.
+    #[error(transparent)]
+    Journal(#[from] LogError),
+    /// The change that a story reports.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The demo's own connections.
     #[error("the demo's database: {0}")]
     Database(#[from] sqlx::Error),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::cases::Told;
 use super::watched::WatchFigures;
 
 use crate::class::Class;
@@ -31,6 +32,9 @@ pub struct Evidence {
     pub peak_rps: f64,
     /// The naive, the watched and the guarded act, in this order.
     pub acts: [Act; 3],
+    /// What the watch said of other causes, if they were played.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stories: Option<Vec<Told>>,
 }
 
 /// What was measured in one act.
@@ -233,6 +237,12 @@ impl Evidence {
             watch.browse_ok >= BROWSE_MIN,
             format!("only {browse:.1} % of browse was answered in act 2"),
         );
+        for story in self.stories.iter().flatten() {
+            claim(
+                story.is_right() && story.innocents_ended == 0,
+                format!("a {} was called {}", story.cause, story.verdict),
+            );
+        }
         for (class, figures) in guarded.classes.iter() {
             let ClassFigures { sent, failed, .. } = *figures;
             claim(

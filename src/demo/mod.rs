@@ -8,7 +8,7 @@
 //! - `naive`: act 1; `outage`: when the shop was down
 //! - `watched`: act 2
 //! - `guarded`: act 3; `cycles`: what shoppers feel of the migration
-//! - `cases`: incidents of known causes, and what the watch says
+//! - `stories`: other causes than the script; `cases`: incidents of known causes, and what the watch says
 //! - `trouble`: what befalls a database, as people and jobs cause it
 //! - `evidence`: the figures and the claims; `report`: what is written
 
@@ -25,6 +25,7 @@ mod scene;
 mod screen;
 mod shop;
 mod stage;
+mod stories;
 pub mod trouble;
 pub mod watched;
 
@@ -69,6 +70,8 @@ pub struct Options {
     pub quick: bool,
     /// Where the report goes.
     pub report: PathBuf,
+    /// Whether other causes than the script are played, too.
+    pub stories: bool,
     /// Draws arrivals, requests and the order of the cycles.
     pub seed: u64,
 }
@@ -212,15 +215,20 @@ async fn acts(options: &Options, stage: &Stage, screen: &Screen) -> Result<Vec<S
         orders: pace.size.orders.into(),
         seed: options.seed,
     };
-    watched::create_role(&production).await?;
+    watched::create_roles(&production).await?;
     let naive = naive::play(&production).await?;
     let watched = watched::play(&production).await?;
     let guarded = guarded::play(&production).await?;
+    let stories = match options.stories {
+        true => Some(stories::play(&production).await?),
+        false => None,
+    };
     let story = Story {
         evidence: Evidence {
             capacity_rps: capacity.rps,
             peak_rps: peak,
             acts: [naive.act.clone(), watched.act.clone(), guarded.act.clone()],
+            stories,
         },
         naive,
         watched,

@@ -44,6 +44,8 @@ pub enum Trouble {
         shop: String,
         /// How many sessions.
         sessions: usize,
+        /// Which version: each has a statement of its own.
+        version: u32,
     },
     /// Clients open connections and forget them, until none is left.
     Storm,
@@ -117,15 +119,21 @@ impl Trouble {
                 let alter = format!("ALTER TABLE {table} ADD COLUMN evenkeel_trouble date");
                 at_work.send(by, vec![alter]).await?;
             }
-            Self::BadDeploy { shop, sessions } => {
+            Self::BadDeploy {
+                shop,
+                sessions,
+                version,
+            } => {
                 let actor = Actor {
                     role: actor.role.clone(),
                     application: shop.clone(),
                 };
-                let slow = "SELECT count(*) FROM products AS p, products AS q \
-                             WHERE md5(p.title || q.title) LIKE '%related%'";
+                let slow = format!(
+                    "SELECT count(*) AS related_{version} FROM products AS p, products AS q \
+                      WHERE md5(p.title || q.title) LIKE '%related%'"
+                );
                 for _ in 0..*sessions {
-                    at_work.repeat(&actor, slow, Duration::ZERO).await?;
+                    at_work.repeat(&actor, &slow, Duration::ZERO).await?;
                 }
             }
             Self::Storm => loop {
@@ -237,12 +245,13 @@ impl AtWork {
     async fn repeat(
         &mut self,
         actor: &Actor,
-        statement: &'static str,
+        statement: &str,
         pause: Duration,
     ) -> Result<(), sqlx::Error> {
         let mut conn = self.open(actor).await?;
+        let statement = statement.to_owned();
         let work = async move {
-            while conn.execute(statement).await.is_ok() {
+            while conn.execute(AssertSqlSafe(statement.clone())).await.is_ok() {
                 tokio::time::sleep(pause).await;
             }
         };

@@ -14,6 +14,7 @@ use super::naive::{self, SCRIPT, ScriptEnd};
 use super::outage::BUCKET;
 use super::scene::{Footage, Scene};
 use super::shop::{Safeguards, Shop};
+use super::stories::PERSON;
 use super::{DemoError, Production};
 use crate::rehearsal::load::Record;
 use crate::watch::event::What;
@@ -23,7 +24,7 @@ use crate::watch::log::Log;
 /// The role that cron jobs have.
 pub const ROLE: &str = "cron";
 /// What the settings of the shop say of the script: whose it is, and that its role may be ended.
-const SETTINGS: &str = r#"
+pub const SETTINGS: &str = r#"
 [watch]
 resolve_after = "4s"
 
@@ -124,17 +125,19 @@ pub(super) async fn play(production: &Production<'_>) -> Result<Watched, DemoErr
     Ok(judge(footage, script, started, incident))
 }
 
-/// Makes the role that cron jobs have. As a member of the owner it may alter the tables.
+/// Makes the roles of cron jobs and of people. As members of the owner they may alter the tables.
 ///
 /// # Errors
 /// What the database says.
-pub(super) async fn create_role(production: &Production<'_>) -> Result<(), DemoError> {
+pub(super) async fn create_roles(production: &Production<'_>) -> Result<(), DemoError> {
     let mut conn = production.stage.connect("evenkeel demo: operator").await?;
-    let sql = format!(
-        "CREATE ROLE {ROLE} LOGIN;
-         DO $$ BEGIN EXECUTE format('GRANT %I TO {ROLE}', current_user); END $$"
-    );
-    conn.execute(AssertSqlSafe(sql)).await?;
+    for role in [ROLE, PERSON] {
+        let sql = format!(
+            "CREATE ROLE {role} LOGIN;
+             DO $$ BEGIN EXECUTE format('GRANT %I TO {role}', current_user); END $$"
+        );
+        conn.execute(AssertSqlSafe(sql)).await?;
+    }
     Ok(())
 }
 

@@ -172,6 +172,10 @@ impl<W: Windows> Keeper<W> {
         let suffer = !shoppers.pains().is_empty();
         let begins = suffer && self.suffering_since.is_none();
         self.suffering_since = suffer.then(|| self.suffering_since.unwrap_or(now));
+        if begins {
+            // A deploy a moment ago is worth knowing of.
+            self.changes_at = None;
+        }
         if begins || self.is_due(now) {
             self.look(now).await;
         }

@@ -19,6 +19,7 @@ fn evidence() -> Evidence {
     Evidence {
         capacity_rps: 5_000.0,
         peak_rps: 3_000.0,
+        stories: None,
         acts: [
             Act {
                 name: "naive",

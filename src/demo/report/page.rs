@@ -52,6 +52,9 @@ fn write_page(page: &mut String, story: &Story) -> std::fmt::Result {
     write_naive(page, story)?;
     watched::write(page, &story.watched)?;
     write_guarded(page, story)?;
+    if let Some(stories) = &evidence.stories {
+        watched::write_stories(page, stories)?;
+    }
     writeln!(page, "</main>\n</body>\n</html>")
 }
 

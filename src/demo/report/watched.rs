@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::charts::{self, Band};
 use super::page::{chart, escaped, write_classes, write_timeline};
+use crate::demo::cases::Told;
 use crate::demo::watched::Watched;
 
 const SCRIPT_BAND: &str = "rgba(220, 38, 38, 0.12)";
@@ -64,6 +65,27 @@ pub(super) fn write(page: &mut String, watched: &Watched) -> std::fmt::Result {
         page,
         events.map(|event| (event.at, event.what.clone())).collect(),
     )
+}
+
+/// Writes what the watch said of other causes.
+pub(super) fn write_stories(page: &mut String, stories: &[Told]) -> std::fmt::Result {
+    writeln!(
+        page,
+        "<h2>Other stories</h2>\n<p>What else makes a shop suffer, beside a job and an analyst who harm \
+         nobody, and what the watch said.</p>\n<table><tr><th>cause</th><th>verdict</th>\
+         <th>seconds</th><th>in its words</th></tr>"
+    )?;
+    for told in stories {
+        writeln!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td></tr>",
+            told.cause,
+            told.verdict,
+            told.named_s,
+            escaped(&told.sentence)
+        )?;
+    }
+    writeln!(page, "</table>")
 }
 
 /// What June 20 and this act have in common, one by the minute and the other by the second.

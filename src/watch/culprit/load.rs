@@ -14,6 +14,8 @@ const FULL: f64 = 0.9;
 const CROWD: f64 = 0.5;
 /// Sessions of a stranger that are at work and that can be what a server suffers by, as a share of all at work.
 const HEAVY: f64 = 0.3;
+/// Of fewer sessions at work a share says nothing.
+const ENOUGH: usize = 4;
 /// How long before shoppers began to suffer a statement may have begun to be the reason, in seconds.
 const BEFORE_S: f64 = 5.0;
 /// What a stranger who was there long before counts.
@@ -86,7 +88,7 @@ pub(super) fn stranger(
         }
     }
     let score = |group: &[&Session]| {
-        let share = group.len() as f64 / working.len().max(1) as f64;
+        let share = group.len() as f64 / working.len().max(ENOUGH) as f64;
         let is_new = |session: &&Session| {
             session
                 .statement_s
@@ -131,6 +133,27 @@ pub(super) fn stranger(
         evidence: std::iter::once(said).chain(reasons(pains)).collect(),
         exclusions: own::exclusions(evidence),
     })
+}
+
+/// Who else is at work, for whoever has to find out what nobody could tell.
+pub(super) fn bystanders(evidence: &Evidence<'_>, sample: &Sample) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let mut strangers: Vec<&Session> = sample
+        .sessions
+        .iter()
+        .filter(|s| s.is_working() && evidence.shop.side(s) == Side::Stranger)
+        .collect();
+    strangers.sort_by(|a, b| {
+        let s = |session: &Session| session.statement_s.unwrap_or(0.0);
+        s(b).total_cmp(&s(a))
+    });
+    let shown = strangers.into_iter().take(SHOWN);
+    shown
+        .map(|session| {
+            let who = who::suspect(session, evidence.jobs).describe();
+            format!("at work, and not blamed: {who}")
+        })
+        .collect()
 }
 
 /// That it is nobody else's statements, if it is not.

@@ -122,7 +122,10 @@ fn aftermath(evidence: &Evidence<'_>, sample: &Sample, pains: &[Pain]) -> Option
             let said = format!("the cause ({}) is gone for {ago_s:.1} s", before.cause);
             Some(finding(Cause::Recovery, 0.9, vec![said]))
         }
-        _ if suffering_s >= LASTS_S => Some(finding(Cause::Unknown, 0.0, Vec::new())),
+        _ if suffering_s >= LASTS_S => {
+            let bystanders = load::bystanders(evidence, sample);
+            Some(finding(Cause::Unknown, 0.0, bystanders))
+        }
         _ => None,
     }
 }
