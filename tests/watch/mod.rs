@@ -1,4 +1,5 @@
 //! The watch: who is named, what is done about it, and what is written down.
 
 mod culprits;
+mod judgements;
 mod stage;
