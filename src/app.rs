@@ -95,7 +95,7 @@ impl App {
         Keeper::new(
             self.settings.watch.clone(),
             options.unwrap_or_else(|| self.options.clone()),
-            APPLICATION,
+            (APPLICATION, self.surroundings.process()),
             self.latencies.clone(),
             log,
         )

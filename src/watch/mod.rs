@@ -25,6 +25,7 @@ pub mod impact;
 pub mod incident;
 pub mod journal;
 pub mod keeper;
+mod lease;
 pub mod log;
 pub mod postmortem;
 pub mod record;

@@ -18,6 +18,8 @@ const LEARNT_S: f64 = 5.0;
 const STUCK_MS: f64 = 250.0;
 /// A 95th percentile below this is no suffering.
 const SLOW_MS: f64 = 100.0;
+/// The same while it is not known what is usual: a shop that has just started is slow.
+const UNUSUAL_MS: f64 = 500.0;
 /// Suffering is so many times what is usual.
 const TIMES: f64 = 5.0;
 /// Failing requests of a second that are no accident.
@@ -73,12 +75,12 @@ impl Shoppers {
         let classes = Class::SHOPPERS.iter().zip(&self.now).zip(&self.usual);
         classes
             .filter_map(|((class, now), usual)| {
-                let usual_ms = if usual.learnt_s >= LEARNT_S {
-                    usual.p95_ms
+                let usual_ms = usual.p95_ms;
+                let slow_ms = if usual.learnt_s >= LEARNT_S {
+                    (TIMES * usual_ms).max(SLOW_MS)
                 } else {
-                    0.0
+                    UNUSUAL_MS
                 };
-                let slow_ms = (TIMES * usual_ms).max(SLOW_MS);
                 let p95_ms = now.p95_ms.unwrap_or(0.0);
                 let reason = if now.failed_per_s >= FAILURES {
                     format!(

@@ -92,7 +92,10 @@ impl Scene {
         let now = Utc::now();
         for minutes in [30, 20, 1] {
             let at = now - TimeDelta::minutes(minutes);
-            statements.learn(["SELECT 1", "INSERT INTO orders VALUES (1)"].into_iter(), at);
+            statements.learn(
+                ["SELECT 1", "INSERT INTO orders VALUES (1)"].into_iter(),
+                at,
+            );
         }
         Self {
             sample: Some(sample),
@@ -112,7 +115,7 @@ impl Scene {
                 None => Database::Lost("connection refused"),
             },
             shoppers: &self.shoppers,
-            suffering_s: suffer.then_some(2.0),
+            suffering_s: suffer.then_some(6.0),
             statements: &self.statements,
             changes: &self.changes,
             before: self.before.as_ref().map(|finding| (finding, 1.0)),
@@ -136,7 +139,10 @@ impl Scene {
 #[test]
 fn whoever_holds_the_lock_is_named_with_evidence_and_exclusions() {
     let analyst = session(7, "notebook");
-    let found = Scene::suffering(sample(queue(10..20, 1).into_iter().chain([script(1), analyst]))).found();
+    let found = Scene::suffering(sample(
+        queue(10..20, 1).into_iter().chain([script(1), analyst]),
+    ))
+    .found();
     assert_eq!((found.cause, found.certainty), (Cause::Script, 1.0));
     let said = found.sentence();
     for part in [
@@ -199,7 +205,13 @@ fn more_arrivals_are_a_surge_and_a_new_statement_is_a_deploy() {
     surge.shoppers = shoppers(20.0, 3.0);
     let found = surge.found();
     assert_eq!(found.cause, Cause::TrafficSurge);
-    assert!(found.sentence().contains("900 requests arrive per second, usually 300"), "{}", found.sentence());
+    assert!(
+        found
+            .sentence()
+            .contains("900 requests arrive per second, usually 300"),
+        "{}",
+        found.sentence()
+    );
 
     let mut deploy = Scene::suffering(busy("SELECT related FROM products"));
     let undeclared = deploy.found();
@@ -211,17 +223,35 @@ fn more_arrivals_are_a_surge_and_a_new_statement_is_a_deploy() {
         body: serde_json::Value::Null,
     }];
     let declared = deploy.found();
-    assert_eq!((undeclared.cause, declared.cause), (Cause::BadDeploy, Cause::BadDeploy));
+    assert_eq!(
+        (undeclared.cause, declared.cause),
+        (Cause::BadDeploy, Cause::BadDeploy)
+    );
     assert!(declared.certainty > undeclared.certainty);
-    assert!(declared.sentence().contains("shop 2.14.0 was deployed 1m 30s ago"), "{}", declared.sentence());
+    assert!(
+        declared
+            .sentence()
+            .contains("shop 2.14.0 was deployed 1m 30s ago"),
+        "{}",
+        declared.sentence()
+    );
 }
 
 #[test]
 fn one_analyst_at_work_is_a_bystander() {
     let analyst = session(7, "notebook");
     let found = Scene::suffering(sample([analyst])).found();
-    assert_eq!((found.cause, found.culprit.as_ref()), (Cause::Unknown, None));
-    assert!(found.sentence().contains("at work, and not blamed: `notebook`"), "{}", found.sentence());
+    assert_eq!(
+        (found.cause, found.culprit.as_ref()),
+        (Cause::Unknown, None)
+    );
+    assert!(
+        found
+            .sentence()
+            .contains("at work, and not blamed: `notebook`"),
+        "{}",
+        found.sentence()
+    );
 }
 
 #[test]
@@ -239,7 +269,11 @@ fn connections_that_run_out_are_a_storm_of_whoever_has_most_of_them() {
     scene.shoppers = shoppers(0.0, 1.0);
     let found = scene.found();
     assert_eq!(found.cause, Cause::ConnectionStorm);
-    assert!(found.sentence().contains("77 of them are its"), "{}", found.sentence());
+    assert!(
+        found.sentence().contains("77 of them are its"),
+        "{}",
+        found.sentence()
+    );
 }
 
 #[test]
@@ -300,8 +334,17 @@ fn the_breaker_ends_whom_a_rule_allows_when_it_is_certain_and_the_grace_is_over(
     let decide = |finding: &Finding, named| breaker::decide(&settings(), finding, named);
     let certain = finding(Cause::Script, 1.0);
     assert_eq!(decide(&certain, soon), Decision::Wait);
-    assert!(matches!(decide(&certain, late), Decision::Do { act: Act::Terminate, .. }));
-    assert!(matches!(decide(&finding(Cause::Script, 0.5), late), Decision::Ask { .. }));
+    assert!(matches!(
+        decide(&certain, late),
+        Decision::Do {
+            act: Act::Terminate,
+            ..
+        }
+    ));
+    assert!(matches!(
+        decide(&finding(Cause::Script, 0.5), late),
+        Decision::Ask { .. }
+    ));
     // Everything else is not ended by ending a session.
     for cause in Cause::ALL {
         let acts = matches!(cause, Cause::Script | Cause::BlockedChain);
@@ -317,7 +360,10 @@ fn without_a_rule_it_asks_and_who_is_precious_is_left() {
     let asks = breaker::decide(&Breaker::default(), &found, late);
     assert!(matches!(asks, Decision::Ask { .. }), "{asks:?}");
     found.culprit = Some(suspect(1, "cron", "precious-import"));
-    assert!(matches!(breaker::decide(&settings(), &found, late), Decision::Leave(_)));
+    assert!(matches!(
+        breaker::decide(&settings(), &found, late),
+        Decision::Leave(_)
+    ));
 }
 
 #[test]

@@ -101,8 +101,8 @@ fn lost(evidence: &Evidence<'_>, pains: &[Pain], problem: &str) -> Finding {
 fn aftermath(evidence: &Evidence<'_>, sample: &Sample, pains: &[Pain]) -> Option<Finding> {
     /// What queued up behind a cause is gone a minute after it.
     const AFTERMATH_S: f64 = 60.0;
-    /// Suffering of an unknown cause is no accident when it lasts so long.
-    const LASTS_S: f64 = 1.0;
+    /// Suffering of an unknown cause is no accident, such as a checkpoint, when it lasts so long.
+    const LASTS_S: f64 = 5.0;
     let suffering_s = evidence.suffering_s?;
     let finding = |cause, certainty, said: Vec<String>| Finding {
         at: evidence.now,

@@ -1,0 +1,231 @@
+//! What the watch sees of the database: over a connection of its own, at its own times.
+
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use metrics::{counter, histogram};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tracing::warn;
+
+use crate::config::Watch as Settings;
+use crate::watch::changes::{self, Change};
+use crate::watch::culprit::Database;
+use crate::watch::lease::Lease;
+use crate::watch::sessions::{self, Snapshot};
+
+/// How long the database may take to say what it is at; the connection is given up after that.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// Looks in a row without an answer, after which the database counts as lost.
+const LOST: u32 = 2;
+/// A snapshot that is older says nothing about now.
+const STALE: Duration = Duration::from_secs(2);
+/// Looking may take a hundredth of the time while all is well.
+const CHEAP: u32 = 100;
+/// A tenth while shoppers suffer, which is rare.
+const URGENT: u32 = 10;
+/// How often is read what was changed, and how far back.
+const CHANGES_EVERY: Duration = Duration::from_secs(5);
+const CHANGES_SINCE: TimeDelta = TimeDelta::hours(12);
+
+/// Looks at the database.
+pub(super) struct Eyes {
+    options: PgConnectOptions,
+    conn: Option<PgConnection>,
+    shop: String,
+    lease: Lease,
+    snapshot: Option<Snapshot>,
+    looked_at: Option<Instant>,
+    unanswered: u32,
+    problem: String,
+    changes: Vec<Change>,
+    changes_at: Option<Instant>,
+}
+
+impl Eyes {
+    /// Looks by `options` for a shop whose sessions call themselves `shop`.
+    pub(super) fn new(options: PgConnectOptions, shop: &str, process: &str, now: Instant) -> Self {
+        Self {
+            options: options.application_name("evenkeel watch"),
+            conn: None,
+            shop: shop.to_owned(),
+            lease: Lease::new(process.to_owned(), now),
+            snapshot: None,
+            looked_at: None,
+            unanswered: 0,
+            problem: String::new(),
+            changes: Vec::new(),
+            changes_at: None,
+        }
+    }
+
+    /// Runs `work` on the connection. One on which it does not end in time or fails is not used again.
+    pub(super) async fn ask<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Unheard> {
+        let answer = tokio::time::timeout(PATIENCE, async {
+            let conn = match &mut self.conn {
+                Some(conn) => conn,
+                None => self.conn.insert(self.options.connect().await?),
+            };
+            work(conn).await
+        });
+        let answer = match answer.await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(err)) => Unheard {
+                // Whoever refuses a statement answers.
+                lost: !is_refusal(&err),
+                problem: err.to_string(),
+            },
+            Err(_) => Unheard {
+                lost: true,
+                problem: format!("no answer within {PATIENCE:?}"),
+            },
+        };
+        self.conn = None;
+        Err(answer)
+    }
+
+    /// Says what the role lacks: at the start, rather than when it matters.
+    pub(super) async fn tell_rights(&mut self) {
+        match self.ask(async |conn| sessions::rights(conn).await).await {
+            Ok(lacking) => {
+                for lack in lacking {
+                    warn!("the watch is not whole: {lack}");
+                }
+            }
+            Err(Unheard { problem, .. }) => warn!(%problem, "the watch does not see the database"),
+        }
+    }
+
+    /// Whether this process is the one that watches; asks for it when it is time.
+    pub(super) async fn leads(&mut self, now: Instant) -> bool {
+        if self.lease.is_due(now) {
+            let mut lease = std::mem::replace(&mut self.lease, Lease::new(String::new(), now));
+            let asked = self.ask(async |conn| lease.ask(conn, now).await).await;
+            self.lease = lease;
+            if let Err(unheard) = asked {
+                self.unheard(unheard);
+            }
+        }
+        self.lease.is_held(now)
+    }
+
+    /// Lets another process watch.
+    pub(super) async fn leave(&mut self) {
+        let mut lease =
+            std::mem::replace(&mut self.lease, Lease::new(String::new(), Instant::now()));
+        // It ends by itself, too.
+        let _ = self.ask(async |conn| lease.give_back(conn).await).await;
+    }
+
+    /// Looks, when it is time: the more rarely, the longer a look takes. Whether it did and saw.
+    pub(super) async fn look(&mut self, settings: &Settings, trouble: bool, now: Instant) -> bool {
+        let took = self.snapshot.as_ref().map_or(Duration::ZERO, |s| s.took);
+        let every = if trouble || self.unanswered > 0 {
+            settings.trouble.max(took * URGENT)
+        } else {
+            settings.calm.max(took * CHEAP)
+        };
+        if self.looked_at.is_some_and(|at| now - at < every) {
+            return false;
+        }
+        self.looked_at = Some(now);
+        let shop = self.shop.clone();
+        match self
+            .ask(async |conn| sessions::read(conn, &shop).await)
+            .await
+        {
+            Ok(snapshot) => {
+                self.unanswered = 0;
+                self.problem.clear();
+                histogram!("evenkeel_watch_look_seconds").record(snapshot.took.as_secs_f64());
+                self.snapshot = Some(snapshot);
+                self.read_changes(now).await;
+                true
+            }
+            Err(unheard) => {
+                self.unheard(unheard);
+                false
+            }
+        }
+    }
+
+    /// Makes the next look due at once.
+    pub(super) fn look_again(&mut self) {
+        self.looked_at = None;
+    }
+
+    /// Makes the next look read what was changed, too.
+    pub(super) fn read_changes_again(&mut self) {
+        self.changes_at = None;
+    }
+
+    /// The last snapshot, however old it is.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// What was changed lately.
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// What the database is to the watch.
+    pub(super) fn database(&self, now: Instant) -> Database<'_> {
+        if self.unanswered >= LOST {
+            return Database::Lost(&self.problem);
+        }
+        match self.snapshot.as_ref().filter(|s| now - s.at <= STALE) {
+            Some(snapshot) => Database::Answers(&snapshot.sample),
+            None => Database::Unheard,
+        }
+    }
+
+    async fn read_changes(&mut self, now: Instant) {
+        if self.changes_at.is_some_and(|at| now - at < CHANGES_EVERY) {
+            return;
+        }
+        self.changes_at = Some(now);
+        let since = Utc::now() - CHANGES_SINCE;
+        match self
+            .ask(async |conn| changes::since(conn, since).await)
+            .await
+        {
+            Ok(changes) => self.changes = changes,
+            Err(Unheard { problem, .. }) => {
+                warn!(%problem, "the watch cannot read what was changed")
+            }
+        }
+    }
+
+    fn unheard(&mut self, Unheard { problem, lost }: Unheard) {
+        if self.problem != problem {
+            warn!(%problem, "the watch does not see the database");
+        }
+        self.unanswered = if lost { self.unanswered + 1 } else { 0 };
+        counter!("evenkeel_watch_unanswered_total").increment(1);
+        self.problem = problem;
+    }
+}
+
+/// No answer, and why.
+#[derive(Debug)]
+pub(super) struct Unheard {
+    /// In words.
+    pub(super) problem: String,
+    /// Whether the server may be gone.
+    pub(super) lost: bool,
+}
+
+/// Whether a server that lives says no to what was asked, rather than to being asked. The classes of
+/// SQLSTATE are: 08 connection, 53 resources, 57 the server's operators.
+fn is_refusal(err: &sqlx::Error) -> bool {
+    let code = err.as_database_error().and_then(|err| err.code());
+    code.is_some_and(|code| {
+        !["08", "53", "57"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}

@@ -1,0 +1,106 @@
+//! What the watch does to sessions, once each.
+
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+
+use super::eyes::{Eyes, Unheard};
+use crate::config::Breaker;
+use crate::watch::breaker::{self, Decision};
+use crate::watch::event::What;
+use crate::watch::finding::{Finding, Suspect};
+
+/// A session that is still there so long after it was acted on is acted on again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Who is named and who has been dealt with.
+#[derive(Debug, Default)]
+pub(super) struct Hands {
+    /// Who is named now, and since when.
+    named: Option<(Suspect, Instant)>,
+    /// Who was acted on or asked about last, and when.
+    handled: Option<(Suspect, Instant)>,
+}
+
+impl Hands {
+    /// Nobody is named any more.
+    pub(super) fn rest(&mut self) {
+        self.named = None;
+    }
+
+    /// Does what the breaker decides about `finding`, if there is anything to do; says what was done.
+    /// While `waits`, because no incident is open yet in which that could be written down, nothing is.
+    pub(super) async fn act(
+        &mut self,
+        eyes: &mut Eyes,
+        settings: &Breaker,
+        finding: &Finding,
+        waits: bool,
+        now: Instant,
+    ) -> Option<What> {
+        let culprit = finding.culprit.as_ref()?;
+        let since = match &self.named {
+            Some((named, since)) if same(named, culprit) => *since,
+            _ => now,
+        };
+        self.named = Some((culprit.clone(), since));
+        if waits {
+            return None;
+        }
+        let decision = breaker::decide(settings, finding, now - since);
+        let again = matches!(decision, Decision::Do { .. }).then_some(AGAIN);
+        match decision {
+            Decision::Leave(_) | Decision::Wait => None,
+            Decision::Ask { act, suspect, why } => {
+                self.is_new(&suspect, again, now).then_some(What::Asked {
+                    act,
+                    suspect,
+                    policy: why,
+                })
+            }
+            Decision::Do { act, suspect, why } => {
+                if !self.is_new(&suspect, again, now) {
+                    return None;
+                }
+                let accomplices = finding.accomplices.iter();
+                let all: Vec<&Suspect> = std::iter::once(&*suspect).chain(accomplices).collect();
+                let told = eyes
+                    .ask(async |conn| breaker::act(conn, act, &all).await)
+                    .await;
+                let problem = match told {
+                    Ok(pids) if pids.contains(&suspect.pid) => None,
+                    Ok(_) => Some("it had ended by itself".to_owned()),
+                    Err(Unheard { problem, .. }) => Some(problem),
+                };
+                // Whether it helped is to be seen at once.
+                eyes.look_again();
+                counter!("evenkeel_watch_acts_total").increment(1);
+                let undo = breaker::undo(act, &suspect);
+                Some(What::Acted {
+                    act,
+                    suspect,
+                    policy: why,
+                    problem,
+                    undo,
+                })
+            }
+        }
+    }
+
+    /// Whether the suspect has not been dealt with, or so long ago that it is to be `again`; from
+    /// now on it has.
+    fn is_new(&mut self, suspect: &Suspect, again: Option<Duration>, now: Instant) -> bool {
+        let handled = self.handled.as_ref().is_some_and(|(before, at)| {
+            same(before, suspect) && again.is_none_or(|again| now - *at < again)
+        });
+        if !handled {
+            self.handled = Some((suspect.clone(), now));
+        }
+        !handled
+    }
+}
+
+/// The same session, not only the same process id.
+fn same(a: &Suspect, b: &Suspect) -> bool {
+    (a.pid, a.backend_start) == (b.pid, b.backend_start)
+}

@@ -1,0 +1,260 @@
+//! The task that watches: looks, judges, writes down, acts.
+//!
+//! On a connection of its own, never from the pool, which is full when it matters. Shoppers are
+//! looked at ten times a second, which costs nothing; the database once a second, at once when
+//! shoppers begin to suffer, and five times a second while they do.
+//!
+//! - `eyes`: the database as the watch sees it; `hands`: what it does to sessions
+
+mod eyes;
+mod hands;
+
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use metrics::gauge;
+use sqlx::postgres::PgConnectOptions;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use self::eyes::{Eyes, Unheard};
+use self::hands::Hands;
+use super::culprit::{self, Evidence, Shop};
+use super::desk::{Desk, Minutes};
+use super::event::{Event, Impact, What};
+use super::finding::Finding;
+use super::impact::{self, Requests, orders};
+use super::log::Log;
+use super::shoppers::{Gauge, Shoppers};
+use super::statements::Statements;
+use crate::class::Class;
+use crate::config::Watch as Settings;
+use crate::pressure::Windows;
+use crate::pressure::latency::Totals;
+
+/// How often shoppers are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Who writes.
+const WATCH: &str = "watch";
+
+/// Watches one shop.
+pub struct Keeper<W> {
+    settings: Settings,
+    windows: W,
+    log: Log,
+    shop: Shop,
+    eyes: Eyes,
+    hands: Hands,
+    gauge: Gauge,
+    statements: Statements,
+    desk: Desk,
+    incident: Option<Uuid>,
+    leads: bool,
+    suffering_since: Option<Instant>,
+    /// What was last blamed, and when it was last seen.
+    blamed: Option<(Finding, Instant)>,
+    /// Requests before the incident that is open, and at its recovery.
+    before: Option<[Totals; 3]>,
+    after: Option<[Totals; 3]>,
+}
+
+impl<W: Windows> Keeper<W> {
+    /// Watches the shop on the database of `options`, whose sessions call themselves `shop`, in the
+    /// process that calls itself `process`. What shoppers feel is read from `windows`, and what happens is
+    /// written to `log`.
+    pub fn new(
+        settings: Settings,
+        options: PgConnectOptions,
+        (shop, process): (&str, &str),
+        windows: W,
+        log: Log,
+    ) -> Self {
+        Self {
+            settings,
+            windows,
+            log,
+            shop: Shop {
+                application: shop.to_owned(),
+            },
+            eyes: Eyes::new(options, shop, process, Instant::now()),
+            hands: Hands::default(),
+            gauge: Gauge::default(),
+            statements: Statements::default(),
+            desk: Desk::default(),
+            incident: None,
+            leads: false,
+            suffering_since: None,
+            blamed: None,
+            before: None,
+            after: None,
+        }
+    }
+
+    /// Watches until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.eyes.tell_rights().await;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                _ = ticks.tick() => self.tick().await,
+                () = stop.cancelled() => {}
+            }
+        }
+        self.eyes.leave().await;
+    }
+
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        let shoppers = self.gauge.sample(&self.windows, !self.desk.is_open(), now);
+        let suffer = !shoppers.pains().is_empty();
+        if suffer && self.suffering_since.is_none() {
+            // A deploy a moment ago is worth knowing of, and what the database does now.
+            self.eyes.read_changes_again();
+            self.eyes.look_again();
+        }
+        self.suffering_since = suffer.then(|| self.suffering_since.unwrap_or(now));
+        let led = std::mem::replace(&mut self.leads, self.eyes.leads(now).await);
+        if !self.leads {
+            return;
+        }
+        if !led {
+            self.take_up(now);
+        }
+        self.look(now).await;
+        let finding = self.judge(&shoppers, now);
+        self.write_down(finding.as_ref(), &shoppers, now).await;
+        let Some(finding) = finding else {
+            return self.hands.rest();
+        };
+        let breaker = &self.settings.breaker;
+        let waits = self.incident.is_none();
+        let done = self
+            .hands
+            .act(&mut self.eyes, breaker, &finding, waits, now);
+        if let Some(what) = done.await {
+            self.append(what, Duration::ZERO).await;
+        }
+    }
+
+    /// Goes on with what another process, or an earlier one, has left open.
+    fn take_up(&mut self, now: Instant) {
+        let incidents = self.log.incidents();
+        let open = incidents.into_iter().rfind(|incident| incident.is_open());
+        if let Some(incident) = open
+            && let Some(finding) = incident.finding
+        {
+            self.desk.take_up(finding, now);
+            self.incident = Some(incident.id);
+        }
+    }
+
+    async fn look(&mut self, now: Instant) {
+        let trouble = self.desk.is_alert() || self.suffering_since.is_some();
+        if self.eyes.look(&self.settings, trouble, now).await
+            && !trouble
+            && let Some(snapshot) = self.eyes.snapshot()
+        {
+            let statements = snapshot.sample.shop_statements.iter();
+            self.statements
+                .learn(statements.map(String::as_str), snapshot.wall);
+        }
+    }
+
+    fn judge(&mut self, shoppers: &Shoppers, now: Instant) -> Option<Finding> {
+        let seconds = |since: Instant| (now - since).as_secs_f64();
+        let before = self.blamed.as_ref();
+        let finding = culprit::judge(&Evidence {
+            now: Utc::now(),
+            database: self.eyes.database(now),
+            shoppers,
+            suffering_s: self.suffering_since.map(seconds),
+            statements: &self.statements,
+            changes: self.eyes.changes(),
+            before: before.map(|(finding, at)| (finding, seconds(*at))),
+            jobs: &self.settings.jobs,
+            shop: &self.shop,
+        });
+        if let Some(finding) = &finding
+            && finding.is_of_a_cause()
+        {
+            self.blamed = Some((finding.clone(), now));
+        }
+        finding
+    }
+
+    async fn write_down(&mut self, finding: Option<&Finding>, shoppers: &Shoppers, now: Instant) {
+        let Minutes {
+            opens,
+            events,
+            resolves,
+        } = self
+            .desk
+            .note(finding, shoppers, self.settings.resolve_after, now);
+        if opens {
+            self.incident = Some(Uuid::now_v7());
+            self.before = self.gauge.totals_before();
+        }
+        for (what, ago) in events {
+            match &what {
+                What::Found { finding } => info!(cause = %finding.cause, "{}", finding.sentence()),
+                What::Recovered => self.after = Some(self.gauge.totals(&self.windows)),
+                _ => {}
+            }
+            self.append(what, ago).await;
+        }
+        if resolves {
+            let impact = Box::new(self.impact().await);
+            self.append(What::Resolved { impact }, Duration::ZERO).await;
+            (self.incident, self.blamed) = (None, None);
+        }
+        gauge!("evenkeel_watch_incident_open").set(f64::from(u8::from(self.desk.is_open())));
+    }
+
+    /// What the incident that is open has cost until shoppers were well again.
+    async fn impact(&mut self) -> Impact {
+        let incident = self.incident.and_then(|id| self.log.incident(id));
+        let Some(incident) = incident else {
+            return Impact::default();
+        };
+        let (from, to) = (
+            incident.opened_at,
+            incident.recovered_at.unwrap_or_else(Utc::now),
+        );
+        let requests = match (self.before.take(), self.after.take()) {
+            (Some(before), Some(after)) => counted(&before, &after),
+            // It began in another process.
+            _ => impact::felt(&incident.events, to),
+        };
+        let trade = self
+            .eyes
+            .ask(async |conn| orders::trade(conn, from, to).await)
+            .await;
+        let trade = trade.unwrap_or_else(|Unheard { problem, .. }| {
+            warn!(%problem, "what the incident has cost in orders is not known");
+            None
+        });
+        impact::impact(&requests, trade.as_ref())
+    }
+
+    async fn append(&self, what: What, ago: Duration) {
+        let Some(incident) = self.incident else {
+            return;
+        };
+        let mut event = Event::now(incident, WATCH, what);
+        event.at -= TimeDelta::from_std(ago).unwrap_or_default();
+        self.log.append(event).await;
+    }
+}
+
+fn counted(before: &[Totals; 3], after: &[Totals; 3]) -> Vec<Requests> {
+    let classes = Class::SHOPPERS.into_iter().zip(before.iter().zip(after));
+    classes
+        .map(|(class, (before, after))| Requests {
+            class,
+            arrived: after.completed.saturating_sub(before.completed),
+            failed: after.failed.saturating_sub(before.failed),
+        })
+        .collect()
+}
