@@ -153,28 +153,25 @@ impl Session {
     /// Compares both sides and takes what the log lacks.
     async fn begin(mut conn: PgConnection, log: &Log) -> Result<Self, sqlx::Error> {
         let mut tx = conn.begin_with(record::BEGIN).await?;
-        let end = record::end(&mut tx).await?;
-        let holds = record::holds(&mut tx, &log.ids(), Utc::now()).await?;
-        let lacking: Vec<Uuid> = holds
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|id| !log.knows(*id))
-            .collect();
+        let settled = (record::end(&mut tx).await? - MARGIN).max(0);
+        let (seen, now) = (
+            record::visible_behind(&mut tx, settled).await?,
+            Instant::now(),
+        );
+        // After the positions, so that what becomes visible in between is at worst read twice.
+        let held = record::holds(&mut tx, &log.ids(), Utc::now()).await?;
+        let lacking = held.iter().filter(|id| !log.knows(**id));
+        let lacking: Vec<Uuid> = lacking.copied().collect();
         for ids in lacking.chunks(CHUNK) {
             log.take_all(record::fetch(&mut tx, ids).await?);
         }
         tx.commit().await?;
-        let (settled, now) = ((end - MARGIN).max(0), Instant::now());
-        let seen = holds.iter().map(|(_, position)| *position);
         Ok(Self {
             conn,
             pushed: 0,
-            seen: seen
-                .filter(|position| *position > settled)
-                .map(|position| (position, now))
-                .collect(),
-            held: holds.into_iter().map(|(id, _)| id).collect(),
+            held,
             settled,
+            seen: seen.into_iter().map(|position| (position, now)).collect(),
         })
     }
 

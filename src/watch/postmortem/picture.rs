@@ -36,6 +36,8 @@ const GAP: TimeDelta = TimeDelta::seconds(15);
 const INK: RGBColor = RGBColor(31, 41, 55);
 const GRID: RGBColor = RGBColor(229, 231, 235);
 const RED: RGBColor = RGBColor(220, 38, 38);
+/// Of the class that is worst off.
+const WORST: RGBColor = RGBColor(127, 29, 29);
 const BLUE: RGBColor = RGBColor(37, 99, 235);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -132,7 +134,8 @@ fn draw(incident: &Incident, svg: &mut String) -> Result<(), Box<dyn std::error:
     let width = |marker: &Marker| (marker.label.chars().count() as f64 * CHARACTER) as i32 + 12;
     let widths: Vec<i32> = markers.iter().map(width).collect();
     let places = arrange(&xs, &widths, WIDTH as i32 - 4);
-    let lanes = places.iter().map(|place| place.lane + 1).max().unwrap_or(0) as u32;
+    let lanes = places.iter().map(|place| place.lane + 1).max();
+    let lanes = lanes.unwrap_or(0);
     let top = TITLE + lanes * LANE + 6;
     let height = top + FAILED + LATENCY;
 
@@ -206,21 +209,28 @@ fn draw_failed(
         .light_line_style(TRANSPARENT)
         .axis_style(GRID)
         .x_labels(0)
+        .y_labels(6)
         .y_label_style(font(12.0, INK))
         .y_label_formatter(&|y| format!("{y:.0} %"))
         .draw()?;
     for stretch in stretches(readings) {
-        let points = stretch
-            .iter()
-            .map(|r| (axis.offset(r.at), r.failed * 100.0));
-        let area = AreaSeries::new(points, 0.0, RED.mix(0.3));
-        chart.draw_series(area.border_style(RED.stroke_width(2)))?;
+        let curve = |share: fn(&Reading) -> f64| {
+            stretch
+                .iter()
+                .map(move |r| (axis.offset(r.at), share(r) * 100.0))
+        };
+        let all = AreaSeries::new(curve(|reading| reading.failed), 0.0, RED.mix(0.3));
+        chart.draw_series(all.border_style(RED.stroke_width(2)))?;
+        let worst = curve(|reading| reading.worst);
+        chart.draw_series(LineSeries::new(worst, WORST.stroke_width(1)))?;
     }
+    let (left, top) = (LEFT as i32 + 8, 16);
     area.draw_text(
         "failed requests, all classes",
         &bold(12.0, RED),
-        (LEFT as i32 + 8, 16),
+        (left, top),
     )?;
+    area.draw_text("the worst class", &bold(12.0, WORST), (left, top + 16))?;
     Ok(())
 }
 
@@ -252,7 +262,7 @@ fn draw_latency(
         chart.draw_series(LineSeries::new(points, BLUE.stroke_width(2)))?;
     }
     area.draw_text(
-        "latency, 95th percentile of the slowest class",
+        "95th percentile of the slowest class",
         &bold(12.0, BLUE),
         (LEFT as i32 + 8, 24),
     )?;
