@@ -22,8 +22,10 @@ const LEFT: u32 = 64;
 const RIGHT: u32 = 24;
 const TITLE: u32 = 44;
 const LANE: u32 = 22;
-const FAILED: u32 = 210;
-const LATENCY: u32 = 200;
+/// Above each panel.
+const CAPTION: u32 = 22;
+const FAILED: u32 = 220;
+const LATENCY: u32 = 216;
 /// Of the times, below the curves.
 const BOTTOM: u32 = 34;
 const FONT: &str = "system-ui, 'Helvetica Neue', Arial, sans-serif";
@@ -202,7 +204,8 @@ fn draw_failed(
     let mut chart = ChartBuilder::on(area)
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .margin_right(RIGHT)
-        .build_cartesian_2d(axis, 0.0..105.0)?;
+        .margin_top(CAPTION)
+        .build_cartesian_2d(axis, 0.0..102.0)?;
     chart
         .configure_mesh()
         .bold_line_style(GRID)
@@ -224,13 +227,9 @@ fn draw_failed(
         let worst = curve(|reading| reading.worst);
         chart.draw_series(LineSeries::new(worst, WORST.stroke_width(1)))?;
     }
-    let (left, top) = (LEFT as i32 + 8, 16);
-    area.draw_text(
-        "failed requests, all classes",
-        &bold(12.0, RED),
-        (left, top),
-    )?;
-    area.draw_text("the worst class", &bold(12.0, WORST), (left, top + 16))?;
+    let left = LEFT as i32;
+    area.draw_text("failed requests, all classes", &bold(12.0, RED), (left, 4))?;
+    area.draw_text("the worst class", &bold(12.0, WORST), (left + 200, 4))?;
     Ok(())
 }
 
@@ -243,7 +242,7 @@ fn draw_latency(
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
         .margin_right(RIGHT)
-        .margin_top(14)
+        .margin_top(CAPTION)
         .build_cartesian_2d(axis, latencies(readings).log_scale())?;
     chart
         .configure_mesh()
@@ -262,9 +261,9 @@ fn draw_latency(
         chart.draw_series(LineSeries::new(points, BLUE.stroke_width(2)))?;
     }
     area.draw_text(
-        "95th percentile of the slowest class",
+        "latency, 95th percentile of the slowest class",
         &bold(12.0, BLUE),
-        (LEFT as i32 + 8, 24),
+        (LEFT as i32, 6),
     )?;
     Ok(())
 }
