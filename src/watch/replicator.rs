@@ -85,19 +85,34 @@ impl Replicator {
                 None => CALM,
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = self.reread_for(pause) => {}
                 () = rush(&mut appended), if healthy => {}
                 () = stop.cancelled() => {}
             }
         }
     }
 
-    /// Exchanges once. Why it could not.
-    async fn exchange_in_time(&self, session: &mut Option<Session>) -> Option<String> {
-        // Beside the database: the command line writes here when it is down.
+    /// Listens to the journal for as long as `pause`: the command line writes there when the
+    /// database is down.
+    async fn reread_for(&self, pause: Duration) {
+        let until = tokio::time::Instant::now() + pause;
+        while tokio::time::Instant::now() < until {
+            self.reread().await;
+            let next = tokio::time::Instant::now() + OPEN;
+            tokio::time::sleep_until(next.min(until)).await;
+        }
+    }
+
+    async fn reread(&self) {
         if let Err(err) = self.log.reread().await {
             error!(%err, "the journal of incidents cannot be read");
         }
+    }
+
+    /// Exchanges once. Why it could not.
+    async fn exchange_in_time(&self, session: &mut Option<Session>) -> Option<String> {
+        // What is noted as stored is as much of the journal as was read.
+        self.reread().await;
         let problem = match tokio::time::timeout(PATIENCE, self.exchange(session)).await {
             Ok(Ok(())) => return None,
             Ok(Err(err)) => err.to_string(),

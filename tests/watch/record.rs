@@ -370,7 +370,12 @@ async fn a_journal_is_kept_until_a_week_after_all_of_it_was_stored() {
     };
     let reopen = async || Log::open(directory.path().to_owned()).await.unwrap();
     assert!(path(over.id, "stored").exists() && !path(open.id, "stored").exists());
+    // It does not begin anew with every connection.
+    let noted = || fs::metadata(path(over.id, "stored")).unwrap().modified();
     age(6);
+    let before = noted().unwrap();
+    Process::on(&database, directory.path()).await.stop().await;
+    assert_eq!(noted().unwrap(), before);
     assert!(reopen().await.incident(over.id).is_some());
     // A note that came after it was stored.
     let mut file = OpenOptions::new()
