@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::cli::database::{Database, DatabaseError};
 use crate::config::Settings;
+use crate::db::embedded::EmbeddedError;
 use crate::watch::event::{Event, Impact};
 use crate::watch::impact;
 use crate::watch::incident::{Incident, Summary};
@@ -180,6 +181,10 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
 fn absence(err: DatabaseError) -> Result<String, DatabaseError> {
     match err {
         DatabaseError::Connect(err) => Ok(err.to_string()),
+        // By a shop whose server was just tried in vain.
+        DatabaseError::Embedded(EmbeddedError::InUse { .. }) => {
+            Ok("the server of the shop that runs here is down".to_owned())
+        }
         DatabaseError::Embedded(err) => Ok(err.to_string()),
         other => Err(other),
     }
