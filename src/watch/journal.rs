@@ -115,10 +115,14 @@ impl Journal {
     pub(super) async fn mark_stored(&self, incident: Uuid) -> io::Result<()> {
         self.blocking(move |files| {
             let read = files.read.lock().get(&incident).copied();
-            match read {
-                Some(read) => fs::write(files.path(incident, STORED), read.to_string()),
-                None => Ok(()),
+            let (Some(read), path) = (read, files.path(incident, STORED)) else {
+                return Ok(());
+            };
+            // The note's age is that of the last news.
+            if fs::read_to_string(&path).is_ok_and(|noted| noted == read.to_string()) {
+                return Ok(());
             }
+            fs::write(path, read.to_string())
         })
         .await
     }
@@ -241,5 +245,35 @@ fn parse(line: &[u8], path: &Path) -> Option<Event> {
             warn!(%err, path = %path.display(), "a line of the journal is no event: torn, or of a newer version");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_database_has_a_journal_of_its_own_that_tells_no_secret() {
+        let mut settings = Settings::default();
+        let mut of = |url: &str| {
+            settings.database.url = Some(url.to_owned());
+            directory(&settings)
+        };
+        let one = of("postgres://ana:secret@db.example.org/shop");
+        assert_eq!(one.file_name().unwrap(), "db.example.org-5432-shop");
+        assert_ne!(one, of("postgres://ana:secret@db.example.org:5433/shop"));
+        assert_ne!(one, of("postgres://ana:secret@db.example.org/other"));
+        let odd = of("postgres://ana@localhost/%2e%2e%2fx?host=/run/postgresql");
+        assert_eq!(odd.parent(), one.parent());
+        assert!(!odd.ends_with(".."), "{odd:?}");
+    }
+
+    #[test]
+    fn an_embedded_server_has_it_beside_its_data() {
+        let mut settings = Settings::default();
+        settings.database.data_dir = Some("/data".into());
+        assert_eq!(directory(&settings), Path::new("/data/incidents"));
+        settings.watch.journal = Some("/elsewhere".into());
+        assert_eq!(directory(&settings), Path::new("/elsewhere"));
     }
 }

@@ -1,5 +1,7 @@
 //! The record of incidents in PostgreSQL: `evenkeel.incident_events`, and `evenkeel.incidents` for lists.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::Connection;
@@ -231,21 +233,33 @@ pub(super) async fn end(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
         .await
 }
 
+/// The positions behind `position` that are visible.
+pub(super) async fn visible_behind(
+    conn: &mut PgConnection,
+    position: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT position FROM evenkeel.incident_events WHERE position > $1")
+        .bind(position)
+        .fetch_all(conn)
+        .await
+}
+
 /// Which events the database has of the `incidents`, of those that are not over and of recent ones.
 pub(super) async fn holds(
     conn: &mut PgConnection,
     incidents: &[Uuid],
     now: DateTime<Utc>,
-) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT id, position FROM evenkeel.incident_events
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM evenkeel.incident_events
           WHERE incident = ANY ($1) OR at >= $2
              OR incident IN (SELECT id FROM evenkeel.incidents WHERE stage <> 'resolved')",
     )
     .bind(incidents)
     .bind(now - HISTORY)
     .fetch_all(conn)
-    .await
+    .await?;
+    Ok(ids.into_iter().collect())
 }
 
 /// The events `ids`.

@@ -49,6 +49,8 @@ struct Session {
     pushed: usize,
     /// Events of the log behind those that the database has.
     held: HashSet<Uuid>,
+    /// Incidents with an event that the database does not take.
+    refused: HashSet<Uuid>,
     /// Nothing becomes visible any more up to this position.
     settled: i64,
     /// Positions behind it that were read, and when.
@@ -85,19 +87,32 @@ impl Replicator {
                 None => CALM,
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = self.reread_for(pause) => {}
                 () = rush(&mut appended), if healthy => {}
                 () = stop.cancelled() => {}
             }
         }
     }
 
-    /// Exchanges once. Why it could not.
-    async fn exchange_in_time(&self, session: &mut Option<Session>) -> Option<String> {
-        // Beside the database: the command line writes here when it is down.
+    /// Listens to the journal for as long as `pause`: the command line writes there when the
+    /// database is down.
+    async fn reread_for(&self, pause: Duration) {
+        let until = tokio::time::Instant::now() + pause;
+        while tokio::time::Instant::now() < until {
+            self.reread().await;
+            let next = tokio::time::Instant::now() + OPEN;
+            tokio::time::sleep_until(next.min(until)).await;
+        }
+    }
+
+    async fn reread(&self) {
         if let Err(err) = self.log.reread().await {
             error!(%err, "the journal of incidents cannot be read");
         }
+    }
+
+    /// Exchanges once. Why it could not.
+    async fn exchange_in_time(&self, session: &mut Option<Session>) -> Option<String> {
         let problem = match tokio::time::timeout(PATIENCE, self.exchange(session)).await {
             Ok(Ok(())) => return None,
             Ok(Err(err)) => err.to_string(),
@@ -153,28 +168,26 @@ impl Session {
     /// Compares both sides and takes what the log lacks.
     async fn begin(mut conn: PgConnection, log: &Log) -> Result<Self, sqlx::Error> {
         let mut tx = conn.begin_with(record::BEGIN).await?;
-        let end = record::end(&mut tx).await?;
-        let holds = record::holds(&mut tx, &log.ids(), Utc::now()).await?;
-        let lacking: Vec<Uuid> = holds
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|id| !log.knows(*id))
-            .collect();
+        let settled = (record::end(&mut tx).await? - MARGIN).max(0);
+        let (seen, now) = (
+            record::visible_behind(&mut tx, settled).await?,
+            Instant::now(),
+        );
+        // After the positions, so that what becomes visible in between is at worst read twice.
+        let held = record::holds(&mut tx, &log.ids(), Utc::now()).await?;
+        let lacking = held.iter().filter(|id| !log.knows(**id));
+        let lacking: Vec<Uuid> = lacking.copied().collect();
         for ids in lacking.chunks(CHUNK) {
             log.take_all(record::fetch(&mut tx, ids).await?);
         }
         tx.commit().await?;
-        let (settled, now) = ((end - MARGIN).max(0), Instant::now());
-        let seen = holds.iter().map(|(_, position)| *position);
         Ok(Self {
             conn,
             pushed: 0,
-            seen: seen
-                .filter(|position| *position > settled)
-                .map(|position| (position, now))
-                .collect(),
-            held: holds.into_iter().map(|(id, _)| id).collect(),
+            held,
+            refused: HashSet::new(),
             settled,
+            seen: seen.into_iter().map(|position| (position, now)).collect(),
         })
     }
 
@@ -185,40 +198,50 @@ impl Session {
         let lacks = |event: &&Event| !self.held.contains(&event.id);
         let lacking: Vec<Event> = news.iter().filter(lacks).cloned().collect();
         for events in lacking.chunks(CHUNK) {
-            let refused = self.store(events).await?;
-            incidents.retain(|incident| !refused.contains(incident));
+            self.store(events).await?;
         }
+        incidents.retain(|incident| !self.refused.contains(incident));
         // Only now, because an attempt that fails is repeated from the beginning.
         self.pushed += news.len();
         for event in &news {
             self.held.remove(&event.id);
         }
-        for incident in incidents {
-            if let Err(err) = log.stored(incident).await {
-                warn!(%err, %incident, "its journal is kept for ever");
-            }
-        }
+        self.note_stored(log, incidents).await;
         Ok(())
     }
 
-    /// The incidents of those events that the database refuses for what is in them.
-    async fn store(&mut self, events: &[Event]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    /// Lets the journals of `incidents` be removed one day, unless more has come meanwhile.
+    async fn note_stored(&self, log: &Log, mut incidents: HashSet<Uuid>) {
+        // What is noted is how much was read.
+        let mut noted = log.reread().await;
+        for event in log.after(self.pushed) {
+            incidents.remove(&event.incident);
+        }
+        for incident in incidents {
+            noted = noted.and(log.stored(incident).await);
+        }
+        if let Err(err) = noted {
+            warn!(%err, "journals of incidents are kept for longer than they need be");
+        }
+    }
+
+    /// Stores `events`, but for those that the database refuses for what is in them.
+    async fn store(&mut self, events: &[Event]) -> Result<(), sqlx::Error> {
         match record::store(&mut self.conn, events).await {
             Err(err) if is_about_data(&err) => {}
-            done => return done.map(|()| HashSet::new()),
+            done => return done,
         }
         // One that cannot be stored must not hold up the others.
-        let mut refused = HashSet::new();
         for event in events {
             match record::store(&mut self.conn, std::slice::from_ref(event)).await {
                 Err(err) if is_about_data(&err) => {
                     error!(%err, event = %event.id, "it stays in the journal only");
-                    refused.insert(event.incident);
+                    self.refused.insert(event.incident);
                 }
                 done => done?,
             }
         }
-        Ok(refused)
+        Ok(())
     }
 
     /// Takes what others have stored.

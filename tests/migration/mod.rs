@@ -21,7 +21,7 @@ mod lint;
 mod peers;
 mod plans;
 mod prediction;
-mod process;
+pub mod process;
 mod proof;
 mod refusals;
 mod repair;

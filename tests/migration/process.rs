@@ -1,11 +1,14 @@
 //! The real binary as a process of its own.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::postgres::PgConnectOptions;
 use tokio::process::{Child, Command};
+
+use crate::support::server;
 
 /// The address of `database`, as a person types it.
 pub fn url(database: &PgConnectOptions) -> String {
@@ -18,6 +21,11 @@ pub fn url(database: &PgConnectOptions) -> String {
     )
 }
 
+/// A place for the journal of one process.
+fn journal() -> PathBuf {
+    server::directory("journals").join(uuid::Uuid::new_v4().to_string())
+}
+
 /// The binary with `arguments`, with small batches and a short lease.
 pub fn evenkeel(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
@@ -25,6 +33,7 @@ pub fn evenkeel(arguments: &[&str]) -> Command {
         .args(arguments)
         .env_remove("DATABASE_URL")
         .env("EVENKEEL_DATABASE__SAMPLE_SHOP", "false")
+        .env("EVENKEEL_WATCH__JOURNAL", journal())
         .env("EVENKEEL_MIGRATION__LEASE", "600ms")
         .env("EVENKEEL_MIGRATION__STATEMENT_TIMEOUT", "300ms")
         .env("EVENKEEL_MIGRATION__POLL", "20ms")

@@ -6,6 +6,7 @@ use std::time::Duration;
 use evenkeel::app::App;
 use evenkeel::config::Settings;
 use evenkeel::http;
+use evenkeel::watch::log::Log;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -33,6 +34,7 @@ pub struct Builder {
     settings: Settings,
     database: Option<PgConnectOptions>,
     reached_through: Option<PgConnectOptions>,
+    incidents: Option<Log>,
 }
 
 impl Builder {
@@ -54,6 +56,12 @@ impl Builder {
         self
     }
 
+    /// Has the service keep a record of incidents.
+    pub fn incidents(mut self, log: Log) -> Self {
+        self.incidents = Some(log);
+        self
+    }
+
     /// Starts the service.
     pub async fn start(self) -> TestApp {
         let database = match self.database {
@@ -62,7 +70,8 @@ impl Builder {
         };
         self.settings.validate().unwrap();
         let reached = self.reached_through.unwrap_or_else(|| database.clone());
-        let app = App::new(self.settings, reached);
+        let mut app = App::new(self.settings, reached);
+        app.incidents = self.incidents;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         app.shutdown.spawn(http::serve(app.clone(), listener));
@@ -148,6 +157,7 @@ impl TestApp {
             settings: Settings::default(),
             database: None,
             reached_through: None,
+            incidents: None,
         }
     }
 

@@ -1,5 +1,11 @@
 //! The watch: who is named, what is done about it, and what is written down.
 
 mod culprits;
+mod incident_cli;
+mod incident_http;
 mod judgements;
+mod postmortem;
+mod record;
 mod stage;
+mod story;
+mod trade;

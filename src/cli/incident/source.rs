@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::cli::database::{Database, DatabaseError};
 use crate::config::Settings;
+use crate::db::embedded::EmbeddedError;
 use crate::watch::event::{Event, Impact};
 use crate::watch::impact;
 use crate::watch::incident::{Incident, Summary};
@@ -64,7 +65,7 @@ pub enum IncidentError {
 /// Where incidents are found.
 pub(super) enum Source {
     /// In the database.
-    Record(Box<PgConnection>, Database),
+    Record(Box<(PgConnection, Database)>),
     /// On this machine.
     Journal(Log, PathBuf),
 }
@@ -73,7 +74,7 @@ impl Source {
     /// The record, or the journal when the database does not answer, which is then said.
     pub(super) async fn open(settings: &Settings) -> Result<Self, IncidentError> {
         let problem = match connect(settings).await {
-            Ok((conn, database)) => return Ok(Self::Record(Box::new(conn), database)),
+            Ok(found) => return Ok(Self::Record(Box::new(found))),
             Err(err) => absence(err)?,
         };
         let directory = journal::directory(settings);
@@ -92,7 +93,7 @@ impl Source {
 
     pub(super) async fn list(&mut self, limit: u32) -> Result<Vec<Summary>, IncidentError> {
         match self {
-            Self::Record(conn, _) => Ok(record::list(conn, limit.into()).await?),
+            Self::Record(found) => Ok(record::list(&mut found.0, limit.into()).await?),
             Self::Journal(log, _) => {
                 let mut summaries = log.summaries();
                 summaries.truncate(limit as usize);
@@ -104,9 +105,9 @@ impl Source {
     /// The incident whose identity begins with `given`.
     pub(super) async fn find(&mut self, given: &str) -> Result<Incident, IncidentError> {
         match self {
-            Self::Record(conn, _) => {
-                let id = record::identify(conn, given).await?;
-                Ok(record::find(conn, id).await?)
+            Self::Record(found) => {
+                let id = record::identify(&mut found.0, given).await?;
+                Ok(record::find(&mut found.0, id).await?)
             }
             Self::Journal(log, _) => {
                 let known: Vec<Uuid> = log.summaries().iter().map(|known| known.id).collect();
@@ -119,7 +120,7 @@ impl Source {
 
     pub(super) async fn append(&mut self, event: Event) -> Result<(), IncidentError> {
         match self {
-            Self::Record(conn, _) => Ok(record::store(conn, &[event]).await?),
+            Self::Record(found) => Ok(record::store(&mut found.0, &[event]).await?),
             Self::Journal(log, directory) => {
                 log.write(event)
                     .await
@@ -135,7 +136,7 @@ impl Source {
     pub(super) async fn impact(&mut self, incident: &Incident, now: DateTime<Utc>) -> Impact {
         let end = incident.recovered_at.unwrap_or(now);
         let trade = match self {
-            Self::Record(conn, _) => impact::orders::trade(conn, incident.opened_at, end)
+            Self::Record(found) => impact::orders::trade(&mut found.0, incident.opened_at, end)
                 .await
                 .unwrap_or_else(|err| {
                     eprintln!("what orders were lost is estimated from failed requests: {err}");
@@ -148,7 +149,8 @@ impl Source {
 
     /// Lets go of the database; a server that was started for this ends.
     pub(super) async fn close(self) -> Result<(), IncidentError> {
-        if let Self::Record(conn, database) = self {
+        if let Self::Record(found) = self {
+            let (conn, database) = *found;
             // It is about to be gone anyway.
             let _ = conn.close().await;
             database.close().await?;
@@ -179,6 +181,10 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
 fn absence(err: DatabaseError) -> Result<String, DatabaseError> {
     match err {
         DatabaseError::Connect(err) => Ok(err.to_string()),
+        // By a shop whose server was just tried in vain.
+        DatabaseError::Embedded(EmbeddedError::InUse { .. }) => {
+            Ok("the server of the shop that runs here is down".to_owned())
+        }
         DatabaseError::Embedded(err) => Ok(err.to_string()),
         other => Err(other),
     }

@@ -42,6 +42,8 @@ pub(super) fn quote(text: &str) -> String {
 
 /// `text` as a block of code.
 pub(super) fn code(language: &str, text: &str) -> String {
+    let shown = |c: &char| !is_invisible(*c) && (!c.is_control() || matches!(c, '\n' | '\t'));
+    let text: String = text.chars().filter(shown).collect();
     let longest = text
         .split(|c| c != '`')
         .map(str::len)

@@ -1,5 +1,7 @@
 //! What happened when, as labels above the curves: which there are and where each has room.
 
+use std::cmp::Ordering;
+
 use chrono::{DateTime, Utc};
 
 use super::milestones;
@@ -17,19 +19,28 @@ pub(super) struct Marker {
     pub(super) color: (u8, u8, u8),
 }
 
-/// Where a marker's label goes, in pixels.
+/// Where a marker's label goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Place {
-    /// Of its line.
+    /// Of its line, in pixels.
     pub(super) x: i32,
     /// Counted from the curves upwards.
-    pub(super) lane: usize,
+    pub(super) lane: u32,
     /// The label is on the left of its line.
     pub(super) flipped: bool,
+}
+
+/// Where one could go.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    x: i32,
+    /// Greater is higher; the lowest is not known before all are placed.
+    lane: i32,
+    flipped: bool,
     width: i32,
 }
 
-impl Place {
+impl Candidate {
     fn covers(&self, x: i32) -> bool {
         let (left, right) = self.extent();
         left <= x && x <= right
@@ -132,50 +143,51 @@ fn short(text: &str) -> String {
 
 /// Places labels of `widths` whose lines are at `xs`, ascending, so that none runs over another or
 /// beyond `right`, and no line runs through a label.
+///
+/// From the right to the left: a label that begins under another's line is put below it, and a line
+/// that begins left of a label runs past it. Where the right edge turns one around, those whose lines
+/// it covers go below it.
 pub(super) fn arrange(xs: &[i32], widths: &[i32], right: i32) -> Vec<Place> {
-    let mut placed: Vec<Place> = Vec::new();
+    let mut placed: Vec<Candidate> = Vec::new();
+    let most = xs.len() as i32;
     for (x, width) in xs.iter().zip(widths).rev() {
-        let lanes = 0..=xs.len();
-        let both = lanes.flat_map(|lane| [(lane, false), (lane, true)]);
-        let places = both.map(|(lane, flipped)| Place {
+        let candidate = |lane, flipped| Candidate {
             x: *x,
             lane,
             flipped,
             width: *width,
-        });
-        let (mut best, mut least) = (None, usize::MAX);
-        for place in places {
+        };
+        // Those nearest to the middle first, and turned around only if it must be.
+        let lanes = || (0..=most).flat_map(|lane| [lane, -lane]);
+        let straight = lanes().map(|lane| candidate(lane, false));
+        let all = straight.chain(lanes().map(|lane| candidate(lane, true)));
+        let fits = |place: &Candidate| {
             let (left, end) = place.extent();
-            if end > right || left < 0 {
-                continue;
-            }
-            let clashes = placed.iter().filter(|other| clash(&place, other)).count();
-            if clashes < least {
-                (best, least) = (Some(place), clashes);
-            }
-            if clashes == 0 {
-                break;
-            }
-        }
-        // Wider than the picture.
-        placed.push(best.unwrap_or(Place {
-            x: *x,
-            lane: xs.len(),
-            flipped: false,
-            width: *width,
-        }));
+            left >= 0 && end <= right
+        };
+        let clashes = |place: &Candidate| placed.iter().filter(|other| clash(place, other)).count();
+        let best = all.filter(fits).min_by_key(clashes);
+        // Wider than the picture if none fits.
+        placed.push(best.unwrap_or_else(|| candidate(most + 1, false)));
     }
-    placed.reverse();
-    placed
+    let lowest = placed.iter().map(|place| place.lane).min().unwrap_or(0);
+    let places = placed.iter().rev().map(|place| Place {
+        x: place.x,
+        lane: (place.lane - lowest).unsigned_abs(),
+        flipped: place.flipped,
+    });
+    places.collect()
 }
 
 /// Whether the labels overlap, or one's line runs through the other.
-fn clash(a: &Place, b: &Place) -> bool {
+fn clash(a: &Candidate, b: &Candidate) -> bool {
     let ((a_left, a_right), (b_left, b_right)) = (a.extent(), b.extent());
     match a.lane.cmp(&b.lane) {
-        std::cmp::Ordering::Equal => a_left <= b_right && b_left <= a_right,
-        std::cmp::Ordering::Greater => b.covers(a.x),
-        std::cmp::Ordering::Less => a.covers(b.x),
+        // What happens at one moment shares a line.
+        Ordering::Less | Ordering::Greater if a.x == b.x => false,
+        Ordering::Equal => a_left <= b_right && b_left <= a_right,
+        Ordering::Greater => b.covers(a.x),
+        Ordering::Less => a.covers(b.x),
     }
 }
 
@@ -189,19 +201,23 @@ mod tests {
             vec![60, 61, 62, 63, 300, 310, 700, 1100, 1150],
             vec![1100; 5],
             vec![70, 400, 1160],
+            vec![900, 1000, 1050, 1100, 1150, 1180],
+            vec![85, 362, 372, 392, 441, 616, 813, 1133],
         ] {
             let widths = vec![230; xs.len()];
             let places = arrange(&xs, &widths, 1190);
-            for (i, a) in places.iter().enumerate() {
+            let candidates = places.iter().map(|place| Candidate {
+                x: place.x,
+                lane: i32::try_from(place.lane).unwrap(),
+                flipped: place.flipped,
+                width: 230,
+            });
+            let candidates: Vec<_> = candidates.collect();
+            for (i, a) in candidates.iter().enumerate() {
                 let (left, right) = a.extent();
                 assert!(left >= 0 && right <= 1190, "{xs:?}: {places:?}");
-                for b in &places[i + 1..] {
-                    // Markers of one moment share a line.
-                    if a.x != b.x {
-                        assert!(!clash(a, b), "{xs:?}: {a:?} {b:?}");
-                    } else {
-                        assert_ne!(a.lane, b.lane, "{xs:?}: {a:?} {b:?}");
-                    }
+                for b in &candidates[i + 1..] {
+                    assert!(!clash(a, b), "{xs:?}: {a:?} {b:?}");
                 }
             }
         }

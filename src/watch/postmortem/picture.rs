@@ -22,8 +22,10 @@ const LEFT: u32 = 64;
 const RIGHT: u32 = 24;
 const TITLE: u32 = 44;
 const LANE: u32 = 22;
-const FAILED: u32 = 210;
-const LATENCY: u32 = 200;
+/// Above each panel.
+const CAPTION: u32 = 22;
+const FAILED: u32 = 220;
+const LATENCY: u32 = 216;
 /// Of the times, below the curves.
 const BOTTOM: u32 = 34;
 const FONT: &str = "system-ui, 'Helvetica Neue', Arial, sans-serif";
@@ -36,6 +38,8 @@ const GAP: TimeDelta = TimeDelta::seconds(15);
 const INK: RGBColor = RGBColor(31, 41, 55);
 const GRID: RGBColor = RGBColor(229, 231, 235);
 const RED: RGBColor = RGBColor(220, 38, 38);
+/// Of the class that is worst off.
+const WORST: RGBColor = RGBColor(127, 29, 29);
 const BLUE: RGBColor = RGBColor(37, 99, 235);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -132,7 +136,8 @@ fn draw(incident: &Incident, svg: &mut String) -> Result<(), Box<dyn std::error:
     let width = |marker: &Marker| (marker.label.chars().count() as f64 * CHARACTER) as i32 + 12;
     let widths: Vec<i32> = markers.iter().map(width).collect();
     let places = arrange(&xs, &widths, WIDTH as i32 - 4);
-    let lanes = places.iter().map(|place| place.lane + 1).max().unwrap_or(0) as u32;
+    let lanes = places.iter().map(|place| place.lane + 1).max();
+    let lanes = lanes.unwrap_or(0);
     let top = TITLE + lanes * LANE + 6;
     let height = top + FAILED + LATENCY;
 
@@ -199,28 +204,32 @@ fn draw_failed(
     let mut chart = ChartBuilder::on(area)
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .margin_right(RIGHT)
-        .build_cartesian_2d(axis, 0.0..105.0)?;
+        .margin_top(CAPTION)
+        .build_cartesian_2d(axis, 0.0..102.0)?;
     chart
         .configure_mesh()
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .axis_style(GRID)
         .x_labels(0)
+        .y_labels(6)
         .y_label_style(font(12.0, INK))
         .y_label_formatter(&|y| format!("{y:.0} %"))
         .draw()?;
     for stretch in stretches(readings) {
-        let points = stretch
-            .iter()
-            .map(|r| (axis.offset(r.at), r.failed * 100.0));
-        let area = AreaSeries::new(points, 0.0, RED.mix(0.3));
-        chart.draw_series(area.border_style(RED.stroke_width(2)))?;
+        let curve = |share: fn(&Reading) -> f64| {
+            stretch
+                .iter()
+                .map(move |r| (axis.offset(r.at), share(r) * 100.0))
+        };
+        let all = AreaSeries::new(curve(|reading| reading.failed), 0.0, RED.mix(0.3));
+        chart.draw_series(all.border_style(RED.stroke_width(2)))?;
+        let worst = curve(|reading| reading.worst);
+        chart.draw_series(LineSeries::new(worst, WORST.stroke_width(1)))?;
     }
-    area.draw_text(
-        "failed requests, all classes",
-        &bold(12.0, RED),
-        (LEFT as i32 + 8, 16),
-    )?;
+    let left = LEFT as i32;
+    area.draw_text("failed requests, all classes", &bold(12.0, RED), (left, 4))?;
+    area.draw_text("the worst class", &bold(12.0, WORST), (left + 200, 4))?;
     Ok(())
 }
 
@@ -233,7 +242,7 @@ fn draw_latency(
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
         .margin_right(RIGHT)
-        .margin_top(14)
+        .margin_top(CAPTION)
         .build_cartesian_2d(axis, latencies(readings).log_scale())?;
     chart
         .configure_mesh()
@@ -254,7 +263,7 @@ fn draw_latency(
     area.draw_text(
         "latency, 95th percentile of the slowest class",
         &bold(12.0, BLUE),
-        (LEFT as i32 + 8, 24),
+        (LEFT as i32, 6),
     )?;
     Ok(())
 }

@@ -11,6 +11,8 @@ pub(super) struct Reading {
     pub(super) at: DateTime<Utc>,
     /// Share of the requests that failed, from 0 to 1. When none arrived, nobody failed.
     pub(super) failed: f64,
+    /// The same of the class that is worst off.
+    pub(super) worst: f64,
     /// The worst class's 95th percentile.
     pub(super) p95_ms: Option<f64>,
 }
@@ -18,22 +20,29 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn of(at: DateTime<Utc>, classes: &[Felt]) -> Self {
         let sum = |of: fn(&Felt) -> f64| -> f64 { classes.iter().map(of).sum() };
-        let (arrived, failed) = (
-            sum(|felt| felt.arrivals_per_s),
+        let of_all = share(
             sum(|felt| felt.failed_per_s),
+            sum(|felt| felt.arrivals_per_s),
         );
-        // What fails may have arrived before, so that more fail than arrive.
-        let share = failed / arrived.max(failed);
+        let of_each = classes.iter();
+        let of_each = of_each.map(|felt| share(felt.failed_per_s, felt.arrivals_per_s));
         let p95 = classes.iter().filter_map(|felt| felt.p95_ms);
         Self {
             at,
-            failed: if share.is_finite() {
-                share.clamp(0.0, 1.0)
-            } else {
-                0.0
-            },
+            failed: of_all,
+            worst: of_each.fold(of_all, f64::max),
             p95_ms: p95.filter(|ms| ms.is_finite()).reduce(f64::max),
         }
+    }
+}
+
+/// What fails may have arrived before, so that more may fail than arrive.
+fn share(failed: f64, arrived: f64) -> f64 {
+    let share = failed / arrived.max(failed);
+    if share.is_finite() {
+        share.clamp(0.0, 1.0)
+    } else {
+        0.0
     }
 }
 
@@ -58,6 +67,7 @@ pub(super) fn extremes(readings: &[Reading]) -> String {
         })
     };
     let failed = span(&mut readings.iter().map(|reading| reading.failed * 100.0));
+    let worst = span(&mut readings.iter().map(|reading| reading.worst * 100.0));
     let p95 = span(&mut readings.iter().filter_map(|reading| reading.p95_ms));
     let range = |(low, high): (f64, f64)| {
         let (low, high) = (format!("{low:.0}"), format!("{high:.0}"));
@@ -67,11 +77,11 @@ pub(super) fn extremes(readings: &[Reading]) -> String {
             format!("{low} to {high}")
         }
     };
-    let failed = failed.map_or("?".to_owned(), range);
+    let [failed, worst] = [failed, worst].map(|span| span.map_or("?".to_owned(), range));
     let p95 = p95.map_or("unknown".to_owned(), |span| format!("{} ms", range(span)));
     let count = match readings.len() {
         1 => String::new(),
         count => format!(" ({count} readings)"),
     };
-    format!("{failed} % of requests fail, p95 {p95}{count}")
+    format!("{failed} % of requests fail ({worst} % of the worst class), p95 {p95}{count}")
 }
