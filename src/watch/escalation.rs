@@ -16,7 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use self::history::{History, News, Told};
+use self::history::{History, News, Told, Urgency};
 use super::event::{Occasion, Severity};
 use super::incident::{Incident, Stage};
 use crate::config::Notify;
@@ -25,6 +25,10 @@ use crate::config::notify::Level;
 /// The pause before a channel that could not be reached is tried again; it doubles up to the level's
 /// `repeat_every`.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
+
+/// The shortest time between two pieces of news to a channel, except for a question: what happens at
+/// once is one message.
+const BREATH: Duration = Duration::from_secs(5);
 
 /// How long after the end of an incident a channel that cannot be reached is still to be told of it.
 const GIVE_UP: Duration = Duration::from_secs(6 * 3600);
@@ -241,11 +245,9 @@ impl Due<'_> {
     fn pending(&self, channel: &str, told: &[Told<'_>]) -> Vec<News> {
         let reached = told.iter().filter(|told| !told.failed);
         let known: HashSet<Uuid> = reached.flat_map(|told| told.news).copied().collect();
-        let concerns = |news: &News| match news.calls {
-            None => true,
-            Some(level) => self
-                .settings(level)
-                .is_some_and(|level| level.channels.iter().any(|c| c == channel)),
+        let concerns = |news: &News| match news.urgency {
+            Urgency::Calls(level) => self.is_of(channel, level),
+            _ => true,
         };
         let news = self.history.news.iter();
         news.filter(|news| !known.contains(&news.id) && concerns(news))
@@ -269,29 +271,38 @@ impl Due<'_> {
             Some(after(last.at, self.settings(level)?.repeat_every))
         };
         if self.is_calling() {
-            let call = pending
-                .iter()
-                .rev()
-                .find_map(|news| Some((news.calls?, news)));
+            let call = pending.iter().rev().find_map(|news| match news.urgency {
+                Urgency::Calls(level) => Some((level, news)),
+                _ => None,
+            });
             if let Some((level, call)) = call {
                 let time = again(level).unwrap_or(call.at);
                 candidates.push((time, level, call.occasion));
             }
         }
-        let loud = |news: &&News| news.calls.is_none() && !news.is_quiet;
-        if let Some(reached) = reached
-            && let Some(news) = pending.iter().rev().find(loud)
-        {
-            candidates.push((news.at.min(self.now), reached.level, news.occasion));
+        if let Some(reached) = reached {
+            // Turns that were taken back before they were told leave nothing to tell.
+            let told = |news: &&News| pending.iter().all(|pending| pending.id != news.id);
+            let mut turns = self.history.news.iter().filter(|news| news.is_turn());
+            let believed = turns
+                .rfind(told)
+                .map_or(Occasion::Relapsed, |turn| turn.occasion);
+            let telling = pending.iter().rev().filter(|news| {
+                news.urgency == Urgency::Tells && !(news.is_turn() && news.occasion == believed)
+            });
+            candidates.extend(telling.map(|news| {
+                let breath = match news.occasion {
+                    Occasion::Asked => news.at,
+                    _ => after(reached.at, BREATH),
+                };
+                (news.at.max(breath), reached.level, news.occasion)
+            }));
         }
         if !self.is_calling() {
             return candidates;
         }
         let level = self.level();
-        let is_of_level = self
-            .settings(level)
-            .is_some_and(|level| level.channels.iter().any(|c| c == channel));
-        if is_of_level
+        if self.is_of(channel, level)
             && self.is_critical()
             && !moved
             && let Some(time) = again(level)
@@ -299,12 +310,18 @@ impl Due<'_> {
             candidates.push((time, level, Occasion::Repeated));
         }
         if let Some(reached) = reached
-            && pending.iter().any(|news| news.is_quiet)
+            && pending.iter().any(|news| news.urgency == Urgency::CanWait)
         {
             let time = after(reached.at, self.plan.group_for);
             candidates.push((time, reached.level, Occasion::Updated));
         }
         candidates
+    }
+
+    /// Whether the channel reaches people of the level.
+    fn is_of(&self, channel: &str, level: u32) -> bool {
+        self.settings(level)
+            .is_some_and(|level| level.channels.iter().any(|name| name == channel))
     }
 
     /// When a channel that could not be reached is tried again.

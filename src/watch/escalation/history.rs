@@ -2,24 +2,45 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::watch::event::{Event, Occasion, Severity, What};
-use crate::watch::finding::{Cause, Finding};
+use crate::watch::event::{Act, Event, Occasion, Severity, What};
+use crate::watch::finding::{Cause, Finding, Suspect};
 use crate::watch::incident::{Incident, is_better};
+
+/// How long shoppers have to stay well, or unwell again, before that is news.
+const STEADY: TimeDelta = TimeDelta::seconds(10);
 
 /// Something that people are to know.
 #[derive(Clone, Debug)]
 pub(super) struct News {
     /// The event.
     pub(super) id: Uuid,
+    /// From when on it is news.
     pub(super) at: DateTime<Utc>,
     pub(super) occasion: Occasion,
-    /// The level that it calls; `None` if it only tells whoever was called.
-    pub(super) calls: Option<u32>,
-    /// Whether it may wait until there is something else to say, or until `group_for` is over.
-    pub(super) is_quiet: bool,
+    pub(super) urgency: Urgency,
+}
+
+impl News {
+    /// Whether it says how shoppers are from then on.
+    pub(super) fn is_turn(&self) -> bool {
+        matches!(self.occasion, Occasion::Recovered | Occasion::Relapsed)
+    }
+}
+
+/// Whether a message is sent for a piece of news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// One that calls the people of this level.
+    Calls(u32),
+    /// One to whoever was called.
+    Tells,
+    /// When `group_for` is over, or with the next.
+    CanWait,
+    /// Only with the next.
+    Rides,
 }
 
 /// A message that was sent, or could not be.
@@ -48,7 +69,11 @@ pub(super) struct History<'a> {
     severity: Option<Severity>,
     finding: Option<&'a Finding>,
     causes: HashSet<Cause>,
+    /// To whom what was done or asked, and whether that succeeded.
+    acts: HashSet<Deed>,
 }
+
+type Deed = (i32, Option<DateTime<Utc>>, Act, Occasion, bool);
 
 impl<'a> History<'a> {
     pub(super) fn of(incident: &'a Incident) -> Self {
@@ -70,16 +95,12 @@ impl<'a> History<'a> {
             What::Opened { severity, .. } => self.opened(event, *severity),
             What::Found { finding } => self.found(event, finding),
             What::Escalated { level, .. } if *level > self.level => {
-                let first = self.level == 0;
+                let occasion = match self.level {
+                    0 => Occasion::Opened,
+                    _ => Occasion::Escalated,
+                };
                 self.level = *level;
-                self.call(
-                    event,
-                    if first {
-                        Occasion::Opened
-                    } else {
-                        Occasion::Escalated
-                    },
-                );
+                self.call(event, occasion);
             }
             What::AcknowledgementExpired => self.call(event, Occasion::Expired),
             What::Notified {
@@ -96,11 +117,18 @@ impl<'a> History<'a> {
                 news,
                 failed: problem.is_some(),
             }),
-            What::Acted { .. } => self.tell(event, Occasion::Acted),
-            What::Asked { .. } => self.tell(event, Occasion::Asked),
+            What::Acted {
+                act,
+                suspect,
+                problem,
+                ..
+            } => self.acted(event, Occasion::Acted, *act, suspect, problem.is_none()),
+            What::Asked { act, suspect, .. } => {
+                self.acted(event, Occasion::Asked, *act, suspect, true);
+            }
             What::Acknowledged { .. } => self.tell(event, Occasion::Acknowledged),
-            What::Recovered => self.tell(event, Occasion::Recovered),
-            What::Relapsed => self.tell(event, Occasion::Relapsed),
+            What::Recovered => self.turn(event, Occasion::Recovered),
+            What::Relapsed => self.turn(event, Occasion::Relapsed),
             What::Resolved { .. } => self.tell(event, Occasion::Resolved),
             What::Noted { .. } => self.noted = Some(event.at),
             What::Escalated { .. }
@@ -128,33 +156,53 @@ impl<'a> History<'a> {
         let names = finding.is_of_a_cause();
         let is_new = self.causes.insert(finding.cause);
         self.is_named |= names;
-        self.news.push(News {
-            is_quiet: !(names && is_new),
-            ..news(event, Occasion::Updated)
-        });
+        let urgency = if names && is_new {
+            Urgency::Tells
+        } else {
+            Urgency::CanWait
+        };
+        self.push(event, Occasion::Updated, urgency);
+    }
+
+    /// What is done to the same session again, with the same outcome, is no news.
+    fn acted(&mut self, event: &Event, why: Occasion, act: Act, suspect: &Suspect, ok: bool) {
+        let deed = (suspect.pid, suspect.backend_start, act, why, ok);
+        let urgency = if self.acts.insert(deed) {
+            Urgency::Tells
+        } else {
+            Urgency::Rides
+        };
+        self.push(event, why, urgency);
+    }
+
+    /// Shoppers are well, or are not after all. What does not last is not told.
+    fn turn(&mut self, event: &Event, occasion: Occasion) {
+        if let Some(before) = self.news.iter_mut().rfind(|news| news.is_turn()) {
+            before.urgency = Urgency::Rides;
+        }
+        self.push(event, occasion, Urgency::Tells);
+        if let Some(turn) = self.news.last_mut() {
+            turn.at = turn.at.checked_add_signed(STEADY).unwrap_or(turn.at);
+        }
     }
 
     fn call(&mut self, event: &Event, occasion: Occasion) {
         self.calling_since = Some(event.at);
         if self.level > 0 {
-            self.news.push(News {
-                calls: Some(self.level),
-                ..news(event, occasion)
-            });
+            self.push(event, occasion, Urgency::Calls(self.level));
         }
     }
 
     fn tell(&mut self, event: &Event, occasion: Occasion) {
-        self.news.push(news(event, occasion));
+        self.push(event, occasion, Urgency::Tells);
     }
-}
 
-fn news(event: &Event, occasion: Occasion) -> News {
-    News {
-        id: event.id,
-        at: event.at,
-        occasion,
-        calls: None,
-        is_quiet: false,
+    fn push(&mut self, event: &Event, occasion: Occasion, urgency: Urgency) {
+        self.news.push(News {
+            id: event.id,
+            at: event.at,
+            occasion,
+            urgency,
+        });
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::Url;
 use serde_json::{Map, Value, json};
+use url::Url;
 
-use super::http::{self, Post};
 use super::notice::Notice;
+use super::post::{self, Post};
 use crate::config::ConfigError;
 use crate::config::notify as settings;
 use crate::watch::event::Severity;
@@ -25,7 +25,7 @@ pub(super) struct Alertmanager {
 impl Alertmanager {
     pub(super) fn new(settings: &settings::Alertmanager) -> Result<Self, ConfigError> {
         let base = settings.url.trim_end_matches('/');
-        let url = http::parse(&format!("{base}/api/v2/alerts"), &settings.name)?;
+        let url = post::parse(&format!("{base}/api/v2/alerts"), &settings.name)?;
         Ok(Self {
             url,
             resend_every: settings.resend_every,

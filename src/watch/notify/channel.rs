@@ -3,14 +3,14 @@
 use std::error::Error;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use http::StatusCode;
 
 use super::alertmanager::Alertmanager;
 use super::destination::{DestinationError, Reach};
 use super::email::Email;
-use super::http::{Http, Post};
 use super::notice::Notice;
 use super::pagerduty::PagerDuty;
+use super::post::{Post, Poster};
 use super::slack::Slack;
 use super::webhook::Webhook;
 use crate::config::ConfigError;
@@ -47,20 +47,16 @@ pub enum SendError {
     Timeout(Duration),
     /// There was no exchange with it.
     #[error("{}", chain(.0))]
-    Http(reqwest::Error),
+    Http(#[from] hyper_util::client::legacy::Error),
+    /// The message cannot be put into the form of a request.
+    #[error("no request could be made: {0}")]
+    Request(#[from] http::Error),
     /// The mail server did not take the message.
     #[error("{}", chain(.0))]
     Smtp(#[from] lettre::transport::smtp::Error),
     /// The message cannot be put into the form of an e-mail.
     #[error("no e-mail could be made: {0}")]
     Mail(#[from] lettre::error::Error),
-}
-
-impl From<reqwest::Error> for SendError {
-    fn from(err: reqwest::Error) -> Self {
-        // A URL may be a secret.
-        Self::Http(err.without_url())
-    }
 }
 
 impl SendError {
@@ -74,7 +70,7 @@ impl SendError {
             }
             Self::Timeout(_) | Self::Http(_) => true,
             Self::Smtp(err) => !err.is_permanent(),
-            Self::Mail(_) => false,
+            Self::Request(_) | Self::Mail(_) => false,
         }
     }
 }
@@ -134,7 +130,7 @@ impl Channel {
     ///
     /// # Errors
     /// [`SendError`] says why it did not arrive, as far as can be known.
-    pub async fn send(&self, http: &Http, notice: &Notice) -> Result<(), SendError> {
+    pub async fn send(&self, poster: &Poster, notice: &Notice) -> Result<(), SendError> {
         let post: Post = match &self.kind {
             Kind::Webhook(webhook) => webhook.post(notice),
             Kind::Slack(slack) => slack.post(notice),
@@ -142,7 +138,7 @@ impl Channel {
             Kind::Alertmanager(alertmanager) => alertmanager.post(notice),
             Kind::Email(email) => return email.send(notice, &self.reach).await,
         };
-        http.post(post, &self.reach).await
+        poster.post(post, &self.reach).await
     }
 }
 

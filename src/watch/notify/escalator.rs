@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::channel::Channel;
-use super::http::Http;
 use super::notice::{Links, Notice};
+use super::post::Poster;
 use crate::config::{ConfigError, Watch};
 use crate::watch::escalation::{Plan, Step, Tell, due};
 use crate::watch::event::{Event, Occasion, What};
@@ -39,7 +39,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 pub struct Escalator {
     plan: Plan,
     channels: HashMap<String, Channel>,
-    http: Http,
+    poster: Poster,
     links: Links,
     log: Log,
     tries: usize,
@@ -87,7 +87,7 @@ impl Escalator {
         Ok(Self {
             plan: Plan::from(notify),
             channels: channels.collect::<Result<_, ConfigError>>()?,
-            http: Http::new(notify.timeout)?,
+            poster: Poster::new(notify.timeout)?,
             links: Links {
                 public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
                 tickets,
@@ -224,7 +224,7 @@ impl Escalator {
                     .with_min_delay(FIRST_PAUSE)
                     .with_max_times(self.tries - 1)
                     .with_jitter();
-                let send = || channel.send(&self.http, &notice);
+                let send = || channel.send(&self.poster, &notice);
                 let sent = send.retry(pauses).when(|err| err.is_transient()).await;
                 sent.err().map(|err| err.to_string())
             }

@@ -4,7 +4,7 @@
 //!
 //! - `notice`: what is said, the same by every channel; `words`: its wording
 //! - `webhook`, `slack`, `pagerduty`, `alertmanager`, `email`: a way of saying it each
-//! - `destination`: where a message may go; `http`, `tls`: how it gets there
+//! - `destination`: where a message may go; `post`, `tls`: how it gets there
 //! - `channel`: one of the ways, as the settings have it
 //! - `escalator`: the task that sends what is due and records it
 
@@ -13,9 +13,9 @@ mod channel;
 mod destination;
 mod email;
 mod escalator;
-mod http;
 mod notice;
 mod pagerduty;
+mod post;
 mod slack;
 mod tls;
 mod webhook;
@@ -24,5 +24,5 @@ mod words;
 pub use channel::{Channel, SendError};
 pub use destination::{Destination, DestinationError, Reach};
 pub use escalator::Escalator;
-pub use http::Http;
 pub use notice::{Ask, Done, Links, Notice};
+pub use post::Poster;

@@ -236,7 +236,14 @@ fn asks(incident: &Incident, links: &Links, now: DateTime<Utc>) -> Vec<Ask> {
             matches!(&later.what, What::Acted { suspect: of, problem: None, .. }
                 if (of.pid, of.backend_start) == (suspect.pid, suspect.backend_start))
         };
-        if is_permitted(incident, event.id) || incident.events.iter().any(is_gone) {
+        // Asked again, it is one question.
+        let is_again = |later: &Event| {
+            (later.at, later.id) > (event.at, event.id)
+                && matches!(&later.what, What::Asked { suspect: of, .. }
+                    if (of.pid, of.backend_start) == (suspect.pid, suspect.backend_start))
+        };
+        let is_over = |later: &Event| is_gone(later) || is_again(later);
+        if is_permitted(incident, event.id) || incident.events.iter().any(is_over) {
             return None;
         }
         let right = Right::Act {

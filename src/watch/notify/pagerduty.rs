@@ -1,11 +1,11 @@
 //! PagerDuty's Events API, version 2.
 
-use reqwest::Url;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::channel;
-use super::http::{self, Post};
 use super::notice::Notice;
+use super::post::{self, Post};
 use super::words;
 use crate::config::ConfigError;
 use crate::config::notify::{self as settings, Secret};
@@ -27,7 +27,7 @@ impl PagerDuty {
         let given = settings.routing_key.as_ref();
         let name = &settings.name;
         Ok(Self {
-            url: http::parse(&settings.url, name)?,
+            url: post::parse(&settings.url, name)?,
             routing_key: channel::secret(given, settings.routing_key_env.as_ref(), name)?,
         })
     }

@@ -1,11 +1,11 @@
 //! An incoming webhook as Slack, Mattermost and others understand it.
 
-use reqwest::Url;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::channel;
-use super::http::{self, Post};
 use super::notice::Notice;
+use super::post::{self, Post};
 use super::words;
 use crate::config::ConfigError;
 use crate::config::notify as settings;
@@ -23,7 +23,7 @@ impl Slack {
     pub(super) fn new(settings: &settings::Slack) -> Result<Self, ConfigError> {
         let name = &settings.name;
         let url = channel::secret(settings.url.as_ref(), settings.url_env.as_ref(), name)?;
-        let url = http::parse(url.expose(), name)?;
+        let url = post::parse(url.expose(), name)?;
         Ok(Self { url })
     }
 

@@ -3,13 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
-use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use serde_json::json;
+use url::Url;
 
 use super::channel;
-use super::http::{self, Post};
 use super::notice::Notice;
+use super::post::{self, Post};
 use crate::config::ConfigError;
 use crate::config::notify as settings;
 use crate::watch::signing::SigningKey;
@@ -38,7 +38,7 @@ impl Webhook {
             ))
         })?;
         Ok(Self {
-            url: http::parse(&settings.url, name)?,
+            url: post::parse(&settings.url, name)?,
             key: SigningKey::new(&key),
         })
     }

@@ -1,11 +1,18 @@
 //! Posting to a URL, at an address that was looked at before.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
-use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Uri};
+use http_body_util::Full;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
+use url::Url;
 
 use super::channel::SendError;
 use super::destination::{Destination, Reach};
@@ -15,7 +22,7 @@ use crate::config::ConfigError;
 /// Posts messages. No redirect is followed and no proxy used: both would lead elsewhere than to the
 /// address that was looked at.
 #[derive(Clone, Debug)]
-pub struct Http {
+pub struct Poster {
     tls: ClientConfig,
     timeout: Duration,
 }
@@ -39,7 +46,7 @@ impl Post {
     }
 }
 
-impl Http {
+impl Poster {
     /// Posts that may take so long each.
     ///
     /// # Errors
@@ -52,31 +59,40 @@ impl Http {
     }
 
     pub(super) async fn post(&self, post: Post, reach: &Reach) -> Result<(), SendError> {
-        let Post { url, headers, body } = post;
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let resolving = Destination::resolve(host, port, reach);
-        let destination = tokio::time::timeout(self.timeout, resolving).await;
-        let destination = destination.map_err(|_| SendError::Timeout(self.timeout))??;
-        // A client for each request: the addresses are part of it. A host that is an address is
-        // connected to as it stands, which is what was looked at.
-        let client = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .resolve_to_addrs(host, &destination.addresses)
-            .redirect(Policy::none())
-            .no_proxy()
-            .timeout(self.timeout)
-            .build()?;
-        let request = client
-            .post(url)
+        let posting = self.post_at_leisure(post, reach);
+        let posted = tokio::time::timeout(self.timeout, posting).await;
+        posted.unwrap_or(Err(SendError::Timeout(self.timeout)))
+    }
+
+    async fn post_at_leisure(&self, post: Post, reach: &Reach) -> Result<(), SendError> {
+        let host = post.url.host_str().unwrap_or_default();
+        let port = post.url.port_or_known_default().unwrap_or(443);
+        let destination = Destination::resolve(host, port, reach).await?;
+        // Whatever the connector asks, this is the answer. A host that is an address is not asked for,
+        // but connected to as it stands, which is what was looked at.
+        let pinned = tower::service_fn(move |_| {
+            ready(Ok::<_, Infallible>(
+                destination.addresses.clone().into_iter(),
+            ))
+        });
+        let mut tcp = HttpConnector::new_with_resolver(pinned);
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let uri: Uri = post.url.as_str().parse().map_err(http::Error::from)?;
+        let mut request = Request::post(uri)
             .header("content-type", "application/json")
             .header(
                 "user-agent",
                 concat!("evenkeel/", env!("CARGO_PKG_VERSION")),
             )
-            .headers(headers)
-            .body(body);
-        let status = request.send().await?.status();
+            .body(Full::new(Bytes::from(post.body)))?;
+        request.headers_mut().extend(post.headers);
+        let status = client.request(request).await?.status();
         if status.is_success() {
             Ok(())
         } else {
