@@ -6,6 +6,7 @@ mod destinations;
 mod going_on;
 mod receivers;
 mod tickets;
+mod tls;
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -112,11 +112,14 @@ pub struct Mail {
     pub text: String,
 }
 
+/// What has arrived.
+pub type Mails = Arc<Mutex<Vec<Mail>>>;
+
 /// A mail server that speaks as much SMTP as a client without TLS needs.
 #[derive(Clone, Debug)]
 pub struct MailServer {
     pub address: SocketAddr,
-    mails: Arc<Mutex<Vec<Mail>>>,
+    mails: Mails,
 }
 
 impl MailServer {
@@ -129,7 +132,7 @@ impl MailServer {
         let mails = server.mails.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, mails.clone()));
+                tokio::spawn(converse(stream, mails.clone(), true));
             }
         });
         server
@@ -140,11 +143,18 @@ impl MailServer {
     }
 }
 
-async fn converse(stream: TcpStream, mails: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
-    let (read, mut write) = stream.into_split();
+/// Speaks with a client, from the greeting on or from what comes after STARTTLS.
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite,
+    mails: Mails,
+    greets: bool,
+) -> std::io::Result<()> {
+    let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
     let mut mail = Mail::default();
-    write.write_all(b"220 test ESMTP\r\n").await?;
+    if greets {
+        write.write_all(b"220 test ESMTP\r\n").await?;
+    }
     while let Some(line) = lines.next_line().await? {
         let argument = line.split_once(':').map_or("", |(_, argument)| argument);
         let answer = match line.split(' ').next().unwrap_or_default() {
