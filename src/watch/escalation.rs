@@ -196,10 +196,15 @@ impl Due<'_> {
         })
     }
 
+    /// Whether nobody of the level has heard the call, and nobody could.
     fn is_dead(&self, level: &Level) -> bool {
+        let since = self.history.calling_since;
         let dead = |channel: &String| {
+            let heard =
+                |told: &Told<'_>| !told.failed && since.is_none_or(|since| told.at >= since);
             let mut told = self.history.told_to(channel);
-            told.next_back().is_some_and(|last| last.failed)
+            let last = told.next_back();
+            last.is_some_and(|last| last.failed) && !told.any(heard)
         };
         level.channels.iter().all(dead)
     }

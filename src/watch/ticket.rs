@@ -78,6 +78,11 @@ pub enum TicketError {
     /// It was used before.
     #[error("this link has been used; what it asked for was allowed already")]
     Used,
+    /// Its use cannot be written down, so it is not used.
+    #[error(
+        "the journal of incidents cannot be written, so nothing was done; use `evenkeel incident`"
+    )]
+    Unwritten,
     /// The incident is over, or this process does not know it.
     #[error("the incident of this link is over")]
     Over,
@@ -175,8 +180,9 @@ impl Tickets {
             }
             Right::Act { ask, .. } => ("link", What::Permitted { ask: *ask }),
         };
-        log.append(Event::now(ticket.incident, by, what)).await;
-        Ok(ticket)
+        let event = Event::now(ticket.incident, by, what);
+        let written = log.write(event).await;
+        written.map(|()| ticket).map_err(|_| TicketError::Unwritten)
     }
 }
 

@@ -345,6 +345,32 @@ fn one_channel_of_a_level_that_can_be_reached_is_enough() {
 }
 
 #[test]
+fn a_level_that_was_called_keeps_its_time_when_its_channel_dies() {
+    let mut play = Play::critical(&three_levels());
+    play.dead = ["chat", "mail"].map(str::to_owned).into();
+    play.pass(seconds(60));
+    play.happens(acted(7, None));
+    assert_eq!(play.levels.len(), 1, "they have heard the call");
+    play.pass(seconds(4 * MINUTE));
+    assert_eq!(play.levels.len(), 2);
+}
+
+#[test]
+fn an_incident_that_comes_back_after_its_end_calls_again() {
+    let mut play = Play::critical(&three_levels());
+    play.happens(What::Recovered);
+    play.pass(seconds(30));
+    play.happens(resolved());
+    play.pass(seconds(3600));
+    play.told();
+    play.happens(What::Relapsed);
+    assert!(
+        play.told()
+            .contains(&("phone".to_owned(), Occasion::Escalated))
+    );
+}
+
+#[test]
 fn a_dead_channel_is_tried_ever_more_rarely_and_told_everything_when_it_is_back() {
     let mut play = Play::new(&Notify {
         levels: vec![level(&["chat"], 5 * MINUTE, 5 * MINUTE)],

@@ -64,7 +64,7 @@ pub enum IncidentError {
 /// Where incidents are found.
 pub(super) enum Source {
     /// In the database.
-    Record(Box<PgConnection>, Database),
+    Record(Box<PgConnection>, Box<Database>),
     /// On this machine.
     Journal(Log, PathBuf),
 }
@@ -73,7 +73,7 @@ impl Source {
     /// The record, or the journal when the database does not answer, which is then said.
     pub(super) async fn open(settings: &Settings) -> Result<Self, IncidentError> {
         let problem = match connect(settings).await {
-            Ok((conn, database)) => return Ok(Self::Record(Box::new(conn), database)),
+            Ok((conn, database)) => return Ok(Self::Record(Box::new(conn), Box::new(database))),
             Err(err) => absence(err)?,
         };
         let directory = journal::directory(settings);

@@ -66,6 +66,8 @@ struct Landing {
 #[derive(Default)]
 struct Memory {
     under_way: HashSet<(Uuid, String)>,
+    /// How many of the log's events have been taken into account.
+    seen: usize,
     /// Incidents for which nothing will be due any more.
     settled: HashSet<Uuid>,
     /// When a channel that wants to hear it again last heard of an incident.
@@ -131,6 +133,7 @@ impl Escalator {
     async fn decide(&self, memory: &mut Memory, free: usize) -> (Vec<Flight>, Duration) {
         let mut flights = Vec::new();
         let mut wake = LONGEST_SLEEP;
+        memory.awaken(&self.log.after(memory.seen));
         for id in self.log.ids() {
             while !memory.settled.contains(&id)
                 && let Some(incident) = self.log.incident(id)
@@ -272,6 +275,14 @@ impl Memory {
     /// Whether a message may begin: one at a time for an incident and a channel.
     fn begin(&mut self, incident: Uuid, tell: &Tell) -> bool {
         self.under_way.insert((incident, tell.channel.clone()))
+    }
+
+    /// What is over may come back.
+    fn awaken(&mut self, events: &[Event]) {
+        self.seen += events.len();
+        for event in events {
+            self.settled.remove(&event.incident);
+        }
     }
 
     fn settle(&mut self, incident: Uuid) {
