@@ -127,6 +127,23 @@ async fn a_process_that_is_lost_is_followed_by_one_that_goes_on() {
 }
 
 #[tokio::test]
+async fn an_incident_that_comes_back_after_its_end_is_taken_up_again() {
+    let receiver = Receiver::start().await;
+    let second = Receiver::start().await;
+    let settings = two_levels(&receiver.url(), &second.url(), "");
+    let journal = TempDir::new().unwrap();
+    let process = Process::start(&settings, &journal).await;
+    let incident = process.opens().await;
+    receiver.wait_for(1).await;
+    process.happens(incident, What::Recovered).await;
+    process.resolves(incident).await;
+    receiver.wait_for(2).await;
+    process.happens(incident, What::Relapsed).await;
+    second.wait_for(1).await;
+    process.finish().await;
+}
+
+#[tokio::test]
 async fn an_unusable_channel_stops_the_start_with_a_sentence() {
     let slack = |url: &str| {
         format!("[[watch.notify.channels]]\nkind = \"slack\"\nname = \"chat\"\n{url}\n")
