@@ -71,7 +71,7 @@ const PACE_MAY_IMPORT: [&str; 6] = [
 ];
 
 /// Files in which time is a parameter.
-const WITHOUT_CLOCK: [&str; 16] = [
+const WITHOUT_CLOCK: [&str; 18] = [
     PACE,
     "migration/trust.rs",
     "migration/turns.rs",
@@ -88,6 +88,8 @@ const WITHOUT_CLOCK: [&str; 16] = [
     "pressure/surroundings.rs",
     "pressure/target.rs",
     "pressure/trial.rs",
+    "watch/escalation.rs",
+    "watch/escalation/history.rs",
 ];
 const CLOCKS: [&str; 5] = [
     "Instant::now",

@@ -7,6 +7,7 @@
 
 mod budgets;
 mod engine;
+pub mod notify;
 mod pool;
 mod watch;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
+pub use notify::Notify;
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
 pub use watch::{Breaker, BreakerRule, Job, Policy, Watch};
 
@@ -224,7 +226,8 @@ impl Settings {
         }
         self.migration.validate()?;
         self.pace.validate()?;
-        self.budgets.validate()
+        self.budgets.validate()?;
+        self.watch.notify.validate()
     }
 }
 

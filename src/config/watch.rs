@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::notify::Notify;
+
 /// The watch: who overloads the database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -32,6 +34,11 @@ pub struct Watch {
     pub breaker: Breaker,
     /// Jobs that are known, with their owners.
     pub jobs: Vec<Job>,
+    /// How people reach this service, such as `https://shop.example`; messages link to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Who is told of an incident.
+    pub notify: Notify,
 }
 
 impl Default for Watch {
@@ -45,6 +52,8 @@ impl Default for Watch {
             resolve_after: Duration::from_secs(30),
             breaker: Breaker::default(),
             jobs: Vec::new(),
+            public_url: None,
+            notify: Notify::default(),
         }
     }
 }

@@ -195,12 +195,14 @@ fn words(what: &What) -> Option<String> {
             channel,
             problem: None,
             level,
+            ..
         } => format!("told {channel} (level {level})"),
         What::Notified {
             channel,
             problem: Some(problem),
             ..
         } => format!("{channel} was not reached: {problem}"),
+        What::Permitted { .. } => "what the watch asked for is allowed".to_owned(),
         What::Acknowledged { via } => format!("acknowledged by {via}"),
         What::AcknowledgementExpired => "the acknowledgement has expired".to_owned(),
         What::Recovered => "shoppers are well again".to_owned(),

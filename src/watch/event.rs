@@ -137,8 +137,18 @@ pub enum What {
         level: u32,
         /// Its name.
         channel: String,
+        /// Why it was told.
+        occasion: Occasion,
+        /// The events that the message was the first to tell it: none is told twice or forgotten,
+        /// whatever the clocks do.
+        news: Vec<Uuid>,
         /// Why it was not reached; `None` if it was.
         problem: Option<String>,
+    },
+    /// A person has allowed what the watch asked for.
+    Permitted {
+        /// The event that asked. It is permitted once, however many messages carried the link.
+        ask: Uuid,
     },
     /// Somebody takes care.
     Acknowledged {
@@ -175,6 +185,7 @@ impl What {
             Self::Asked { .. } => "asked",
             Self::Escalated { .. } => "escalated",
             Self::Notified { .. } => "notified",
+            Self::Permitted { .. } => "permitted",
             Self::Acknowledged { .. } => "acknowledged",
             Self::AcknowledgementExpired => "acknowledgement_expired",
             Self::Noted { .. } => "noted",
@@ -190,6 +201,61 @@ impl What {
             self,
             Self::Opened { .. } | Self::Recovered | Self::Relapsed | Self::Resolved { .. }
         )
+    }
+}
+
+/// Why a channel is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Occasion {
+    /// There is an incident; the first level is called.
+    Opened,
+    /// Nobody took care, and the next level is called.
+    Escalated,
+    /// Nobody took care, and there is nobody else to call.
+    Repeated,
+    /// Whoever took care has been silent for too long.
+    Expired,
+    /// The watch knows better, or it has become worse.
+    Updated,
+    /// The watch did something to a session.
+    Acted,
+    /// A person has to decide.
+    Asked,
+    /// Somebody takes care.
+    Acknowledged,
+    /// Shoppers are well again.
+    Recovered,
+    /// They are not, after all.
+    Relapsed,
+    /// It is over.
+    Resolved,
+}
+
+impl Occasion {
+    /// Whether it calls somebody. All others only tell whoever was called.
+    pub fn is_page(self) -> bool {
+        matches!(
+            self,
+            Self::Opened | Self::Escalated | Self::Repeated | Self::Expired
+        )
+    }
+
+    /// Its name in JSON and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Escalated => "escalated",
+            Self::Repeated => "repeated",
+            Self::Expired => "expired",
+            Self::Updated => "updated",
+            Self::Acted => "acted",
+            Self::Asked => "asked",
+            Self::Acknowledged => "acknowledged",
+            Self::Recovered => "recovered",
+            Self::Relapsed => "relapsed",
+            Self::Resolved => "resolved",
+        }
     }
 }
 

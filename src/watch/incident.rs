@@ -162,24 +162,29 @@ impl Incident {
                 self.resolved_at = Some(event.at);
                 self.impact = Some((**impact).clone());
             }
-            What::Opened { .. }
-            | What::Felt { .. }
+            // Another report of the same thing can only make it worse.
+            What::Opened { severity, .. } => self.severity = self.severity.max(*severity),
+            What::Felt { .. }
             | What::Changed { .. }
             | What::Acted { .. }
             | What::Asked { .. }
             | What::Notified { .. }
+            | What::Permitted { .. }
             | What::Noted { .. } => {}
         }
     }
 
-    /// Later findings may be of the aftermath, so one that names a cause stays until a surer one.
     fn found(&mut self, finding: &Finding) {
-        let better = self.finding.as_ref().is_none_or(|before| {
-            (finding.is_of_a_cause(), finding.certainty)
-                >= (before.is_of_a_cause(), before.certainty)
-        });
-        if better {
+        if is_better(finding, self.finding.as_ref()) {
             self.finding = Some(finding.clone());
         }
     }
+}
+
+/// Whether a finding is to stand instead of the one before. Later findings may be of the aftermath,
+/// so one that names a cause stays until a surer one.
+pub(super) fn is_better(finding: &Finding, before: Option<&Finding>) -> bool {
+    before.is_none_or(|before| {
+        (finding.is_of_a_cause(), finding.certainty) >= (before.is_of_a_cause(), before.certainty)
+    })
 }

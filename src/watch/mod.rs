@@ -14,11 +14,14 @@
 //!   `register`: what a process knows of them
 //! - `response`: what people do to incidents; `changes`: what somebody changed; `impact`: what an
 //!   incident has cost; `postmortem`: what is written of it
+//! - `escalation`: who is told next, and when; `notify`: how they are told; `ticket`: links in messages
+//!   that entitle to something; `signing`: what both are signed with
 
 pub mod breaker;
 pub mod changes;
 pub mod culprit;
 pub mod desk;
+pub mod escalation;
 pub mod event;
 pub mod finding;
 pub mod impact;
@@ -27,6 +30,7 @@ pub mod journal;
 pub mod keeper;
 mod lease;
 pub mod log;
+pub mod notify;
 pub mod postmortem;
 pub mod record;
 pub mod register;
@@ -34,4 +38,6 @@ pub mod replicator;
 pub mod response;
 pub mod sessions;
 pub mod shoppers;
+mod signing;
 pub mod statements;
+pub mod ticket;

@@ -6,6 +6,8 @@ mod incident_http;
 mod judgements;
 mod postmortem;
 mod record;
+mod escalation;
+mod notify;
 mod stage;
 mod story;
 mod trade;

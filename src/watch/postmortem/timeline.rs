@@ -166,17 +166,25 @@ fn describe(event: &Event, style: &Style) -> String {
         What::Notified {
             level,
             channel,
+            occasion,
             problem: None,
-        } => format!("told {} (level {level})", line(channel)),
+            ..
+        } => format!(
+            "told {} (level {level}): {}",
+            line(channel),
+            occasion.name()
+        ),
         What::Notified {
             level,
             channel,
             problem: Some(problem),
+            ..
         } => format!(
             "could not reach {} (level {level}): {}",
             line(channel),
             line(problem)
         ),
+        What::Permitted { .. } => "allowed what the watch asked for".to_owned(),
         What::Acknowledged { via } => format!("{strong}acknowledged{strong} (by {})", line(via)),
         What::AcknowledgementExpired => "the acknowledgement expired: it still goes on".to_owned(),
         What::Noted { text } => format!("note: {}", line(text)),

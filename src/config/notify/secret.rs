@@ -1,0 +1,45 @@
+//! Settings that nobody may read.
+
+use serde::Deserialize;
+
+use crate::config::ConfigError;
+
+/// What nobody may read: it is not printed and not serialized.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A secret.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The secret that a setting holds, or the environment variable that it names; `None` if it
+    /// does neither.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] if the variable is not set, empty or no text.
+    pub fn find(given: Option<&Self>, variable: Option<&str>) -> Result<Option<Self>, ConfigError> {
+        let Some(variable) = variable else {
+            return Ok(given.cloned());
+        };
+        match std::env::var(variable) {
+            Ok(value) if !value.is_empty() => Ok(Some(Self(value))),
+            _ => Err(ConfigError::Invalid(format!(
+                "the environment variable {variable}, which watch.notify names, is not set"
+            ))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
