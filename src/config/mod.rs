@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
-pub use watch::{Breaker, BreakerRule, Job, Policy, Watch};
+pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
 

@@ -14,7 +14,9 @@
 //!   `register`: what a process knows of them
 //! - `response`: what people do to incidents; `changes`: what somebody changed; `impact`: what an
 //!   incident has cost; `postmortem`: what is written of it
+//! - `alerts`: which readings are worth a person's time; `metrics`: what is exported of all this
 
+pub mod alerts;
 pub mod breaker;
 pub mod changes;
 pub mod culprit;
@@ -31,6 +33,7 @@ pub mod record;
 pub mod register;
 pub mod replicator;
 pub mod response;
+pub mod metrics;
 pub mod sessions;
 pub mod shoppers;
 pub mod statements;
