@@ -93,8 +93,14 @@ pub async fn run(args: Args, settings: Settings) -> Result<ExitCode, AlertError>
     match args.command {
         Command::Check(which) => {
             let rules = which.load(&settings)?;
-            let pages = rules.iter().filter(|rule| rule.severity == Severity::Critical);
-            println!("{} rules, {} of them page", rules.iter().count(), pages.count());
+            let pages = rules
+                .iter()
+                .filter(|rule| rule.severity == Severity::Critical);
+            println!(
+                "{} rules, {} of them page",
+                rules.iter().count(),
+                pages.count()
+            );
         }
         Command::List(which) => {
             for rule in &which.load(&settings)? {

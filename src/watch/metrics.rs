@@ -54,12 +54,7 @@ const GAUGES: [(&str, Series, Option<Unit>, &str); 6] = [
         Some(Unit::Seconds),
         "How far the farthest replica is behind",
     ),
-    (
-        ORDERS,
-        Series::ORDERS,
-        None,
-        "Orders placed per second",
-    ),
+    (ORDERS, Series::ORDERS, None, "Orders placed per second"),
 ];
 
 /// What was last published. Cheap to clone; the watch writes it, whoever answers for metrics reads.
@@ -127,7 +122,11 @@ fn publish(reading: &Reading) {
         }
         gauge!(name).set(reading.get(series).unwrap_or(f64::NAN));
     }
-    describe_gauge!(READ_AT, Unit::Seconds, "When the watch last looked, since the epoch");
+    describe_gauge!(
+        READ_AT,
+        Unit::Seconds,
+        "When the watch last looked, since the epoch"
+    );
     describe_gauge!(INCIDENTS_OPEN, "Incidents that are not resolved");
     describe_gauge!(ALERT_FIRING, "Whether a rule of the watch fires");
     gauge!(READ_AT).set(seconds(reading.at));

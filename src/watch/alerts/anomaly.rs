@@ -66,7 +66,11 @@ impl Anomaly {
         let usual = usual.at_least_natural(self.series, self.window);
         let excess = self.direction.excess(now.mean, usual.level);
         // Where nothing is usual and nothing is there, nothing is far.
-        let z = if excess <= 0.0 { 0.0 } else { excess / usual.spread };
+        let z = if excess <= 0.0 {
+            0.0
+        } else {
+            excess / usual.spread
+        };
         if z < self.z || excess < usual.level * self.change || excess < self.at_least {
             return Verdict::Not;
         }

@@ -61,6 +61,8 @@ pub struct Baseline {
 struct Learnt {
     series: Series,
     hours: Vec<VecDeque<Hour>>,
+    /// What follows from them.
+    usual: Vec<Option<Usual>>,
     open: Vec<f64>,
 }
 
@@ -77,6 +79,7 @@ impl Baseline {
         let learnt = |series: &Series| Learnt {
             series: *series,
             hours: vec![VecDeque::new(); HOURS],
+            usual: vec![None; HOURS],
             open: Vec::new(),
         };
         Self {
@@ -97,7 +100,7 @@ impl Baseline {
             let middle = DateTime::from_timestamp(open * 3600 + 1800, 0).unwrap_or_default();
             let of_week = self.hour_of_week(middle);
             for learnt in &mut self.learnt {
-                learnt.close(of_week, self.weeks);
+                learnt.close(of_week, self.weeks, self.least);
             }
         }
         self.open = Some(hour);
@@ -111,8 +114,8 @@ impl Baseline {
     pub fn usual(&self, series: Series, at: DateTime<Utc>) -> Option<Usual> {
         let learnt = self.learnt.iter().find(|learnt| learnt.series == series)?;
         let position = (self.calendar.hours_into_week(at) - 0.5).rem_euclid(HOURS as f64);
-        let before = learnt.usual(position as usize % HOURS, self.least)?;
-        let after = learnt.usual((position as usize + 1) % HOURS, self.least)?;
+        let before = learnt.usual[position as usize % HOURS]?;
+        let after = learnt.usual[(position as usize + 1) % HOURS]?;
         let part = position.fract();
         let between = |a: f64, b: f64| a + (b - a) * part;
         Some(Usual {
@@ -127,7 +130,7 @@ impl Baseline {
 }
 
 impl Learnt {
-    fn close(&mut self, of_week: usize, weeks: usize) {
+    fn close(&mut self, of_week: usize, weeks: usize, least: usize) {
         let mut values = std::mem::take(&mut self.open);
         if values.len() < ENOUGH {
             return;
@@ -142,22 +145,23 @@ impl Learnt {
         while kept.len() > weeks {
             kept.pop_front();
         }
-    }
-
-    fn usual(&self, of_week: usize, least: usize) -> Option<Usual> {
-        let hours = &self.hours[of_week];
-        if hours.len() < least {
-            return None;
+        if kept.len() >= least {
+            self.usual[of_week] = Some(Usual::of(kept));
         }
+    }
+}
+
+impl Usual {
+    fn of(hours: &VecDeque<Hour>) -> Self {
         let mut medians: Vec<f64> = hours.iter().map(|hour| hour.median).collect();
         let mut deviations: Vec<f64> = hours.iter().map(|hour| hour.deviation).collect();
         let level = median(&mut medians);
         let between_weeks = deviation(&medians, level);
         let within_hour = median(&mut deviations);
-        Some(Usual {
+        Self {
             level,
             spread: MAD_TO_SIGMA * between_weeks.hypot(within_hour),
-        })
+        }
     }
 }
 
@@ -207,7 +211,10 @@ mod tests {
         let baseline = weeks(&[1.0, 1.1, 0.9, 1.0]);
         let noon = baseline.usual(Series::ORDERS, monday(12)).unwrap();
         let morning = baseline.usual(Series::ORDERS, monday(8)).unwrap();
-        assert!((noon.level - 100.0).abs() < 1e-9 && noon.spread > 5.0, "{noon:?}");
+        assert!(
+            (noon.level - 100.0).abs() < 1e-9 && noon.spread > 5.0,
+            "{noon:?}"
+        );
         assert!((morning.level - 10.0).abs() < 1e-9, "{morning:?}");
         assert_eq!(baseline.usual(Series::WAL, monday(12)), None);
     }
@@ -217,7 +224,10 @@ mod tests {
         let noon = |factors: &[f64]| weeks(factors).usual(Series::ORDERS, monday(12)).unwrap();
         let with = noon(&[1.0, 1.02, 0.0, 0.98, 1.0]);
         let without = noon(&[1.0, 1.02, 0.99, 0.98, 1.0]);
-        assert!((with.level / without.level - 1.0).abs() < 0.03, "{with:?} {without:?}");
+        assert!(
+            (with.level / without.level - 1.0).abs() < 0.03,
+            "{with:?} {without:?}"
+        );
     }
 
     #[test]

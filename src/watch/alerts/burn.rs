@@ -51,7 +51,10 @@ impl Burn {
     /// The burn rate over a window and how many requests were bad. What is not known of the window
     /// counts as flawless with the traffic of the rest: a burn that is shown to be as fast at least.
     fn burns(&self, spans: &Spans, window: TimeDelta) -> Option<(f64, f64)> {
-        let (bad, all) = (spans.total(self.bad, window)?, spans.total(self.all, window)?);
+        let (bad, all) = (
+            spans.total(self.bad, window)?,
+            spans.total(self.all, window)?,
+        );
         let share = if bad.mean <= 0.0 {
             0.0
         } else {

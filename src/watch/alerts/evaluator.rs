@@ -62,7 +62,14 @@ impl Evaluator {
         let completed = self.spans.take(reading);
         let mut changes = Vec::new();
         for (rule, (track, score)) in self.rules.rules.iter().zip(&mut self.states) {
-            for (at, verdict) in judge(rule, score, reading, &completed, &self.spans, &self.baseline) {
+            for (at, verdict) in judge(
+                rule,
+                score,
+                reading,
+                &completed,
+                &self.spans,
+                &self.baseline,
+            ) {
                 let change = track.step(at, verdict, rule.patience);
                 changes.extend(change.map(|change| Firing {
                     rule: rule.name.clone(),

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use sqlx::Connection;
 
 use super::reading::Reading;
 use super::series::Series;
@@ -20,6 +20,9 @@ use super::span::Completed;
 const KEPT: [(i32, TimeDelta); 2] = [(60, TimeDelta::days(2)), (300, TimeDelta::weeks(27))];
 /// The watch must not wait for long, nor be what others wait for.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '500ms'";
+
+/// Points that are read at a time.
+const PAGE: i64 = 1000;
 
 /// Means by the names of their series.
 type Values = Json<HashMap<String, Value>>;
@@ -52,7 +55,10 @@ impl Point {
 pub async fn save(conn: &mut PgConnection, points: &[Point]) -> Result<(), sqlx::Error> {
     let at: Vec<DateTime<Utc>> = points.iter().map(|point| point.means.at).collect();
     let seconds: Vec<i32> = points.iter().map(|point| point.seconds).collect();
-    let values: Vec<Json<_>> = points.iter().map(|point| Json(point.means.known())).collect();
+    let values: Vec<Json<_>> = points
+        .iter()
+        .map(|point| Json(point.means.known()))
+        .collect();
     let mut tx = conn.begin_with(BEGIN).await?;
     sqlx::query(
         "INSERT INTO evenkeel.watch_history (at, resolution, values)
@@ -67,27 +73,54 @@ pub async fn save(conn: &mut PgConnection, points: &[Point]) -> Result<(), sqlx:
     tx.commit().await
 }
 
-/// All readings since `since`, oldest first, each in the finest resolution that there is.
+/// All readings since `since`, oldest first, each in the finest resolution that there is. Read in
+/// pages, each in a short transaction of its own.
 ///
 /// # Errors
 /// What the database says.
-pub async fn load(conn: &mut PgConnection, since: DateTime<Utc>) -> Result<Vec<Reading>, sqlx::Error> {
+pub async fn load(
+    conn: &mut PgConnection,
+    since: DateTime<Utc>,
+) -> Result<Vec<Reading>, sqlx::Error> {
+    let [(minutes, _), (coarser, _)] = KEPT;
+    let mut readings = Vec::new();
+    let fine = page(conn, minutes, since, None).await?;
+    let fine_begins = fine.first().map(|reading| reading.at);
+    for (resolution, until) in [(coarser, fine_begins), (minutes, None)] {
+        let mut after = since;
+        loop {
+            let page = page(conn, resolution, after, until).await?;
+            let Some(last) = page.last() else {
+                break;
+            };
+            after = last.at;
+            readings.extend(page);
+        }
+    }
+    Ok(readings)
+}
+
+async fn page(
+    conn: &mut PgConnection,
+    resolution: i32,
+    after: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+) -> Result<Vec<Reading>, sqlx::Error> {
     let mut tx = conn.begin_with(BEGIN).await?;
     let rows: Vec<(DateTime<Utc>, Values)> = sqlx::query_as(
         "SELECT at, values FROM evenkeel.watch_history
-          WHERE at >= $1
-            AND (resolution = $2 OR resolution = $3 AND at <= (
-                    SELECT coalesce(min(at), 'infinity') FROM evenkeel.watch_history
-                     WHERE resolution = $2 AND at >= $1))
-          ORDER BY at, resolution DESC",
+          WHERE resolution = $1 AND at > $2 AND at < coalesce($3, 'infinity')
+          ORDER BY at LIMIT $4",
     )
-    .bind(since)
-    .bind(KEPT[0].0)
-    .bind(KEPT[1].0)
+    .bind(resolution)
+    .bind(after)
+    .bind(until)
+    .bind(PAGE)
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(rows.into_iter().map(|(at, Json(values))| reading(at, &values)).collect())
+    let readings = rows.iter().map(|(at, Json(values))| reading(*at, values));
+    Ok(readings.collect())
 }
 
 /// Deletes what is older than it is kept for, and returns how many points that were.
@@ -116,5 +149,7 @@ fn reading(at: DateTime<Utc>, values: &HashMap<String, Value>) -> Reading {
         let series = Series::named(name)?;
         Some((series, value.as_f64()?))
     });
-    known.fold(Reading::new(at), |reading, (series, value)| reading.with(series, value))
+    known.fold(Reading::new(at), |reading, (series, value)| {
+        reading.with(series, value)
+    })
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::series::{Measure, Series};
-use crate::class::Class;
 use crate::watch::event::Felt;
 use crate::watch::sessions::{Snapshot, State};
 
@@ -26,6 +25,20 @@ impl Reading {
             at,
             values: [f64::NAN; Series::COUNT],
         }
+    }
+
+    /// A reading of all values, by [`Series::index`].
+    pub(super) fn of(at: DateTime<Utc>, values: [f64; Series::COUNT]) -> Self {
+        Self { at, values }
+    }
+
+    /// All values, by [`Series::index`]; NaN is unknown.
+    pub(super) fn values(&self) -> [f64; Series::COUNT] {
+        let mut values = self.values;
+        for series in Series::all() {
+            values[series.index()] = self.get(series).unwrap_or(f64::NAN);
+        }
+        values
     }
 
     /// With `value` for `series`.
@@ -57,14 +70,18 @@ impl Reading {
     #[must_use]
     pub fn with_database(self, now: &Snapshot, before: Option<&Snapshot>) -> Self {
         let sample = &now.sample;
-        let seconds = before.map(|before| now.at.saturating_duration_since(before.at).as_secs_f64());
+        let seconds =
+            before.map(|before| now.at.saturating_duration_since(before.at).as_secs_f64());
         let rate = |count: fn(&Snapshot) -> i64| {
             let more = count(now).checked_sub(count(before?))?;
             let seconds = seconds.filter(|seconds| *seconds > 0.0)?;
             (more >= 0).then(|| more as f64 / seconds)
         };
         let sessions = sample.sessions.iter();
-        let active = sessions.clone().filter(|s| s.state == State::Active).count();
+        let active = sessions
+            .clone()
+            .filter(|s| s.state == State::Active)
+            .count();
         let blocked = sessions.clone().filter(|s| s.is_blocked()).count();
         let longest = sessions.filter_map(|s| s.xact_s).fold(0.0, f64::max);
         let used = f64::from(sample.connections) / f64::from(sample.connections_max);
@@ -86,11 +103,8 @@ impl Reading {
         if value.is_finite() {
             return Some(value);
         }
-        let class = Class::SHOPPERS
-            .into_iter()
-            .find(|&class| Series::of(class, Measure::FailedShare) == Some(series))?;
-        let arrivals = self.get(Series::of(class, Measure::Arrivals)?)?;
-        let failed = self.get(Series::of(class, Measure::Failed)?)?;
+        let (arrivals, failed) = series.share_of()?;
+        let (arrivals, failed) = (self.get(arrivals)?, self.get(failed)?);
         // A request fails later than it arrives, so that for a moment more may fail than arrive.
         // Where nobody asks, nobody is refused.
         Some(if failed <= 0.0 {
@@ -111,6 +125,8 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
+
+    use crate::class::Class;
 
     use super::*;
     use crate::watch::sessions::{Sample, Session};
@@ -148,9 +164,16 @@ mod tests {
         assert_eq!(reading.get(Series::LONGEST_TRANSACTION), Some(7.0));
         assert_eq!(reading.get(Series::WAL), Some(2000.0));
         assert_eq!(reading.get(Series::REPLICA_LAG), None);
-        assert_eq!(empty.clone().with_database(&now, None).get(Series::WAL), None);
+        assert_eq!(
+            empty.clone().with_database(&now, None).get(Series::WAL),
+            None
+        );
         let restarted = empty.with_database(&before, Some(&now));
-        assert_eq!(restarted.get(Series::WAL), None, "less than before is no rate");
+        assert_eq!(
+            restarted.get(Series::WAL),
+            None,
+            "less than before is no rate"
+        );
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub fn read(path: &Path) -> Result<Vec<Reading>, RecordingError> {
         file: file.clone(),
         source,
     })?;
-    let readings = if path.extension().is_some_and(|extension| extension == "jsonl") {
+    let readings = if path
+        .extension()
+        .is_some_and(|extension| extension == "jsonl")
+    {
         json_lines(BufReader::new(opened))
     } else {
         csv(opened)
@@ -63,22 +66,37 @@ fn csv(from: impl Read) -> Result<Vec<Reading>, Problem> {
     let mut reader = csv::Reader::from_reader(from);
     let wrong = |err: csv::Error| {
         let line = err.position().map_or(1, csv::Position::line);
-        (line, format!("{err}; write one reading per line, with as many columns as the first"))
+        (
+            line,
+            format!("{err}; write one reading per line, with as many columns as the first"),
+        )
     };
     let header = reader.headers().map_err(wrong)?.clone();
     let columns: Vec<Option<Series>> = header
         .iter()
-        .map(|name| if name == "at" { Ok(None) } else { series(name).map(Some) })
+        .map(|name| {
+            if name == "at" {
+                Ok(None)
+            } else {
+                series(name).map(Some)
+            }
+        })
         .collect::<Result<_, _>>()
         .map_err(|problem| (1, problem))?;
     if header.iter().filter(|name| *name == "at").count() != 1 {
-        return Err((1, "there has to be one column `at` with the time".to_owned()));
+        return Err((
+            1,
+            "there has to be one column `at` with the time".to_owned(),
+        ));
     }
     let mut readings = Vec::new();
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         let line = record.position().map_or(0, csv::Position::line);
-        let time = columns.iter().zip(&record).find(|(column, _)| column.is_none());
+        let time = columns
+            .iter()
+            .zip(&record)
+            .find(|(column, _)| column.is_none());
         let mut reading = time
             .ok_or_else(|| "it has no time".to_owned())
             .and_then(|(_, text)| self::time(text))
@@ -116,7 +134,11 @@ fn object(text: &str) -> Result<Reading, String> {
         let value = match value {
             Value::Null => None,
             Value::Number(number) => number.as_f64(),
-            other => return Err(format!("`{name}` is {other}: write a number, or null where it is unknown")),
+            other => {
+                return Err(format!(
+                    "`{name}` is {other}: write a number, or null where it is unknown"
+                ));
+            }
         };
         reading = reading.with(series(&name)?, value);
     }
@@ -125,7 +147,10 @@ fn object(text: &str) -> Result<Reading, String> {
 
 fn series(name: &str) -> Result<Series, String> {
     Series::named(name).ok_or_else(|| {
-        format!("nothing called `{name}` is measured; there are {}", Series::names())
+        format!(
+            "nothing called `{name}` is measured; there are {}",
+            Series::names()
+        )
     })
 }
 
@@ -154,9 +179,15 @@ mod tests {
         let table = "at,orders_per_s,browse.p95_ms\n2024-06-20T10:00:00Z,0.5,\n2024-06-20T10:00:10Z,NaN,80\n";
         let lines = "{\"at\": \"2024-06-20T10:00:00Z\", \"orders_per_s\": 0.5}\n\
                      {\"at\": \"2024-06-20T10:00:10Z\", \"orders_per_s\": null, \"browse.p95_ms\": 80}\n";
-        let (table, lines) = (csv(table.as_bytes()).unwrap(), json_lines(lines.as_bytes()).unwrap());
+        let (table, lines) = (
+            csv(table.as_bytes()).unwrap(),
+            json_lines(lines.as_bytes()).unwrap(),
+        );
         let known = |readings: &[Reading]| {
-            readings.iter().map(|reading| (reading.at, reading.known())).collect::<Vec<_>>()
+            readings
+                .iter()
+                .map(|reading| (reading.at, reading.known()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(known(&table), known(&lines));
         assert_eq!(table[0].get(Series::ORDERS), Some(0.5));
@@ -168,9 +199,21 @@ mod tests {
         for (text, line, says) in [
             ("at,orders\n", 1, "nothing called `orders`"),
             ("orders_per_s\n1\n", 1, "column `at`"),
-            ("at,orders_per_s\n2024-06-20T10:00:00Z,1\nyesterday,1\n", 3, "`yesterday` is no time"),
-            ("at,orders_per_s\n2024-06-20T10:00:00Z,few\n", 2, "`few` is no number"),
-            ("at,orders_per_s\n2024-06-20T10:00:00Z\n", 2, "as many columns"),
+            (
+                "at,orders_per_s\n2024-06-20T10:00:00Z,1\nyesterday,1\n",
+                3,
+                "`yesterday` is no time",
+            ),
+            (
+                "at,orders_per_s\n2024-06-20T10:00:00Z,few\n",
+                2,
+                "`few` is no number",
+            ),
+            (
+                "at,orders_per_s\n2024-06-20T10:00:00Z\n",
+                2,
+                "as many columns",
+            ),
         ] {
             let (at, problem) = csv(text.as_bytes()).unwrap_err();
             assert_eq!(at, line, "{problem}");

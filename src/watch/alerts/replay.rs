@@ -48,7 +48,11 @@ pub struct Replay {
 impl Replay {
     /// Gives `readings` in the order of their time to `evaluator`. Those before `from` are learnt
     /// from, and what fires there is not counted. `None` when no reading counts.
-    pub fn run(evaluator: &mut Evaluator, readings: &[Reading], from: Option<DateTime<Utc>>) -> Option<Self> {
+    pub fn run(
+        evaluator: &mut Evaluator,
+        readings: &[Reading],
+        from: Option<DateTime<Utc>>,
+    ) -> Option<Self> {
         let counts = |at: DateTime<Utc>| from.is_none_or(|from| at >= from);
         let first = readings.iter().find(|reading| counts(reading.at))?.at;
         let mut replay = Self {
@@ -92,7 +96,9 @@ impl Replay {
     /// How often somebody would have been woken.
     pub fn pages(&self) -> usize {
         let pages = self.fired.iter();
-        pages.filter(|fired| fired.severity == Severity::Critical).count()
+        pages
+            .filter(|fired| fired.severity == Severity::Critical)
+            .count()
     }
 
     /// How long the history is.

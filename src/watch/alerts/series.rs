@@ -32,6 +32,9 @@ const NAMES: [&str; Series::COUNT] = [
     "orders_per_s",
 ];
 
+/// What is measured of every class of shoppers.
+const MEASURES: usize = 5;
+
 /// Something that is measured, by its name in rules, files and tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Series(usize);
@@ -73,8 +76,10 @@ impl Series {
 
     /// A measure of a class of shoppers; `None` for the class that no shopper waits for.
     pub fn of(class: Class, measure: Measure) -> Option<Self> {
-        let class = Class::SHOPPERS.iter().position(|&shopper| shopper == class)?;
-        Some(Self(class * 5 + measure as usize))
+        let class = Class::SHOPPERS
+            .iter()
+            .position(|&shopper| shopper == class)?;
+        Some(Self(class * MEASURES + measure as usize))
     }
 
     /// All of them.
@@ -102,6 +107,17 @@ impl Series {
         self.0
     }
 
+    /// For a share of failed requests: all requests, and those that failed.
+    pub(super) fn share_of(self) -> Option<(Self, Self)> {
+        let shoppers = Class::SHOPPERS.len() * MEASURES;
+        let is_share = self.0 % MEASURES == Measure::FailedShare as usize;
+        let class = self.0 - self.0 % MEASURES;
+        (self.0 < shoppers && is_share).then_some((
+            Self(class + Measure::Arrivals as usize),
+            Self(class + Measure::Failed as usize),
+        ))
+    }
+
     /// Whether it counts events per second: such numbers scatter by their nature, the more so the
     /// fewer the events.
     pub fn counts_events(self) -> bool {
@@ -122,14 +138,26 @@ mod tests {
     #[test]
     fn names_and_constants_agree() {
         for (series, name) in [
-            (Series::of(Class::Checkout, Measure::Arrivals).unwrap(), "checkout.arrivals_per_s"),
-            (Series::of(Class::Browse, Measure::P95).unwrap(), "browse.p95_ms"),
+            (
+                Series::of(Class::Checkout, Measure::Arrivals).unwrap(),
+                "checkout.arrivals_per_s",
+            ),
+            (
+                Series::of(Class::Browse, Measure::P95).unwrap(),
+                "browse.p95_ms",
+            ),
             (Series::CONNECTIONS_USED, "database.connections_used"),
             (Series::ACTIVE_SESSIONS, "database.active_sessions"),
             (Series::LOCK_WAITERS, "database.lock_waiters"),
-            (Series::LONGEST_TRANSACTION, "database.longest_transaction_s"),
+            (
+                Series::LONGEST_TRANSACTION,
+                "database.longest_transaction_s",
+            ),
             (Series::WAL, "database.wal_bytes_per_s"),
-            (Series::CHECKPOINTS_REQUESTED, "database.checkpoints_requested_per_min"),
+            (
+                Series::CHECKPOINTS_REQUESTED,
+                "database.checkpoints_requested_per_min",
+            ),
             (Series::REPLICA_LAG, "database.replica_lag_s"),
             (Series::ORDERS, "orders_per_s"),
         ] {

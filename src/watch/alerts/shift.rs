@@ -1,9 +1,11 @@
 //! Small shifts that last: a one-sided CUSUM (Page, 1954) against what is usual in that hour of the
 //! week.
 //!
-//! Every five minutes the score grows by how much likelier the mean is if the series has shifted than
-//! if it has not (the log-likelihood ratio of two normal distributions), and falls otherwise, not
-//! below 0. One mean adds at most a third of what is needed, so that only what lasts fires.
+//! Every five minutes the score grows by how far the mean is beyond what days differ by anyway, and
+//! falls by how far it is not, never below 0. With half the shift tolerated that is the log-likelihood
+//! ratio of a normal distribution that has shifted and one that has not; but whole days are a tenth
+//! busier or quieter than others, so that more is tolerated than half. One mean adds at most a third of
+//! what is needed: only what lasts fires.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -25,8 +27,10 @@ pub struct Shift {
     pub series: Series,
     /// To which side.
     pub direction: Direction,
-    /// How large it is, as a share of the usual.
+    /// How large it is at least, as a share of the usual.
     pub change: f64,
+    /// How far days differ anyway, as a share of the usual: what is no farther lowers the score.
+    pub tolerated: f64,
     /// Score at which it counts as shown; odds of about e to this.
     pub decision: f64,
 }
@@ -58,12 +62,13 @@ impl Shift {
 
     fn gain(&self, means: &Reading, baseline: &Baseline, at: DateTime<Utc>) -> Option<f64> {
         let now = means.get(self.series)?;
-        let usual = baseline.usual(self.series, at)?.at_least_natural(self.series, STEP);
-        let shift = usual.level * self.change;
-        if shift <= 0.0 {
+        let usual = baseline
+            .usual(self.series, at)?
+            .at_least_natural(self.series, STEP);
+        if usual.level <= 0.0 {
             return Some(0.0);
         }
-        let excess = self.direction.excess(now, usual.level);
-        Some(shift / usual.spread.powi(2) * (excess - shift / 2.0))
+        let excess = self.direction.excess(now, usual.level) - usual.level * self.tolerated;
+        Some(usual.level * self.change / usual.spread.powi(2) * excess)
     }
 }

@@ -57,10 +57,7 @@ impl Spans {
     /// not later than the last is left out.
     pub fn take(&mut self, reading: &Reading) -> Vec<Completed> {
         let mut completed = Vec::new();
-        let mut all = [f64::NAN; Series::COUNT];
-        for series in Series::all() {
-            all[series.index()] = reading.get(series).unwrap_or(f64::NAN);
-        }
+        let all = reading.values();
         let finest = RESOLUTIONS[0].0;
         // The time until `at`, so the instant before it counts.
         let bucket = |at: DateTime<Utc>| (at.timestamp_millis() - 1).div_euclid(finest * 1000);
@@ -153,7 +150,11 @@ impl Level {
             Some((before, sums, known)) => {
                 let mut means = sums;
                 for (mean, count) in means.iter_mut().zip(known) {
-                    *mean = if count == 0 { f64::NAN } else { *mean / f64::from(count) };
+                    *mean = if count == 0 {
+                        f64::NAN
+                    } else {
+                        *mean / f64::from(count)
+                    };
                 }
                 self.push(before, &means);
                 Some((before * self.seconds, means))
@@ -214,13 +215,9 @@ impl Level {
 
     fn describe(&self, begin: i64, means: &Values) -> Completed {
         let end = DateTime::from_timestamp(begin + self.seconds, 0).unwrap_or_default();
-        let mut reading = Reading::new(end);
-        for (series, mean) in Series::all().zip(means) {
-            reading = reading.with(series, *mean);
-        }
         Completed {
             seconds: self.seconds,
-            means: reading,
+            means: Reading::of(end, *means),
         }
     }
 }
@@ -256,8 +253,20 @@ mod tests {
         for second in (0..=600).step_by(10) {
             spans.take(&reading(second, 1.0));
         }
-        assert_eq!(total(&spans, 600).unwrap(), Total { mean: 1.0, known: 1.0 });
-        assert_eq!(total(&spans, 1200).unwrap(), Total { mean: 1.0, known: 0.5 });
+        assert_eq!(
+            total(&spans, 600).unwrap(),
+            Total {
+                mean: 1.0,
+                known: 1.0
+            }
+        );
+        assert_eq!(
+            total(&spans, 1200).unwrap(),
+            Total {
+                mean: 1.0,
+                known: 0.5
+            }
+        );
         // Silence for 600 s.
         spans.take(&reading(1210, 3.0));
         spans.take(&reading(1220, 3.0));
@@ -277,7 +286,13 @@ mod tests {
         for second in (0..=3600).step_by(300) {
             spans.take(&reading(second, 4.0));
         }
-        assert_eq!(total(&spans, 1800).unwrap(), Total { mean: 4.0, known: 1.0 });
+        assert_eq!(
+            total(&spans, 1800).unwrap(),
+            Total {
+                mean: 4.0,
+                known: 1.0
+            }
+        );
     }
 
     #[test]
@@ -298,7 +313,12 @@ mod tests {
         let far = 40_000_000_000;
         spans.take(&reading(far, 2.0));
         spans.take(&reading(far + 10, 2.0));
-        assert!(spans.levels.iter().all(|level| level.sums.len() <= level.kept + 1));
+        assert!(
+            spans
+                .levels
+                .iter()
+                .all(|level| level.sums.len() <= level.kept + 1)
+        );
         assert_eq!(total(&spans, 10).unwrap().mean, 2.0);
     }
 

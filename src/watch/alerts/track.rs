@@ -65,7 +65,12 @@ pub struct Change {
 
 impl Track {
     /// Takes what is known at `at`.
-    pub fn step(&mut self, at: DateTime<Utc>, verdict: Verdict, patience: Patience) -> Option<Change> {
+    pub fn step(
+        &mut self,
+        at: DateTime<Utc>,
+        verdict: Verdict,
+        patience: Patience,
+    ) -> Option<Change> {
         match verdict {
             Verdict::Holds(detail) => {
                 self.known = Some(at);
@@ -198,7 +203,11 @@ mod tests {
     #[test]
     fn what_is_unknown_is_neither_an_end_nor_a_reason() {
         assert_eq!(play(&"?".repeat(100)), []);
-        assert_eq!(play("+??????"), [(0, State::Pending)], "it fires on what is known alone");
+        assert_eq!(
+            play("+??????"),
+            [(0, State::Pending)],
+            "it fires on what is known alone"
+        );
         assert_eq!(play("+??????+").last(), Some(&(70, State::Firing)));
         let unknown = format!("{}{}", "+".repeat(7), "?".repeat(29));
         assert_eq!(play(&unknown).len(), 2);

@@ -1,6 +1,8 @@
 //! What must fire, and how soon.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::sync::OnceLock;
+
+use chrono::TimeDelta;
 use evenkeel::class::Class;
 use evenkeel::watch::alerts::{Evaluator, Measure, Reading, Series};
 use evenkeel::watch::event::Severity;
@@ -8,17 +10,23 @@ use evenkeel::watch::event::Severity;
 use super::week::{Weeks, monday};
 use super::{LEARNT, STEP, first, replay, seasoned, thursday_at_ten};
 
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 10;
 
 fn of(class: Class, measure: Measure) -> Series {
     Series::of(class, measure).unwrap()
 }
 
-/// An evaluator at `at` in the week after those that it has learnt.
-fn until(at: DateTime<Utc>, seed: u64) -> (Evaluator, Weeks) {
-    let (mut evaluator, mut weeks) = seasoned(seed);
-    evaluator.restore(&weeks.readings(monday(LEARNT), at, TimeDelta::minutes(1), |_| 1.0));
-    (evaluator, weeks)
+/// An evaluator on Thursday at ten in the week after those that it has learnt, and its shop.
+fn busy(seed: u64) -> (Evaluator, Weeks) {
+    static LEARNT_ONCE: [OnceLock<(Evaluator, Weeks)>; SEEDS as usize] =
+        [const { OnceLock::new() }; SEEDS as usize];
+    let ready = LEARNT_ONCE[seed as usize].get_or_init(|| {
+        let (mut evaluator, mut weeks) = seasoned(seed);
+        let until = thursday_at_ten();
+        evaluator.restore(&weeks.readings(monday(LEARNT), until, TimeDelta::minutes(1), |_| 1.0));
+        (evaluator, weeks)
+    });
+    ready.clone()
 }
 
 /// As in the postmortem: one script, every request of every class fails, every connection waits.
@@ -39,7 +47,9 @@ fn outage(reading: &Reading) -> Reading {
 fn failing(reading: &Reading, share: f64) -> Reading {
     let mut reading = reading.clone();
     for class in Class::SHOPPERS {
-        let failed = reading.get(of(class, Measure::Arrivals)).map(|all| all * share);
+        let failed = reading
+            .get(of(class, Measure::Arrivals))
+            .map(|all| all * share);
         reading = reading.with(of(class, Measure::Failed), failed);
     }
     reading
@@ -49,10 +59,12 @@ fn failing(reading: &Reading, share: f64) -> Reading {
 fn the_outage_of_the_postmortem_pages_within_a_reading_of_the_rules_minute() {
     let onset = thursday_at_ten();
     for seed in 0..SEEDS {
-        let (mut evaluator, mut weeks) = until(onset, seed);
+        let (mut evaluator, mut weeks) = busy(seed);
         let end = onset + TimeDelta::minutes(135);
         let mut readings = weeks.readings(onset, end, STEP, |_| 1.0);
-        readings.iter_mut().for_each(|reading| *reading = outage(reading));
+        readings
+            .iter_mut()
+            .for_each(|reading| *reading = outage(reading));
         readings.extend(weeks.readings(end, end + TimeDelta::hours(1), STEP, |_| 1.0));
         let replay = replay(&mut evaluator, &readings);
         for rule in ["browse-failing", "connections-used-up", "lock-queue"] {
@@ -61,7 +73,10 @@ fn the_outage_of_the_postmortem_pages_within_a_reading_of_the_rules_minute() {
             let late = fired.at - (onset + STEP) - TimeDelta::minutes(1);
             assert!(late <= STEP, "seed {seed}: {rule} is {late} late");
             let resolved = fired.resolved.unwrap() - end;
-            assert!(resolved <= TimeDelta::minutes(6), "seed {seed}: {rule} ends {resolved} late");
+            assert!(
+                resolved <= TimeDelta::minutes(6),
+                "seed {seed}: {rule} ends {resolved} late"
+            );
         }
         assert!(first(&replay, "checkout-budget-1h").is_some());
         assert!(first(&replay, "orders-missing").is_some());
@@ -72,9 +87,12 @@ fn the_outage_of_the_postmortem_pages_within_a_reading_of_the_rules_minute() {
 #[test]
 fn an_outage_that_blinds_the_watch_pages_by_what_is_missing() {
     let onset = thursday_at_ten();
-    let (mut evaluator, mut weeks) = until(onset, 7);
+    let (mut evaluator, mut weeks) = busy(7);
     let readings = weeks.readings(onset, onset + TimeDelta::minutes(20), STEP, |_| 1.0);
-    let blind: Vec<Reading> = readings.iter().map(|reading| Reading::new(reading.at)).collect();
+    let blind: Vec<Reading> = readings
+        .iter()
+        .map(|reading| Reading::new(reading.at))
+        .collect();
     let replay = replay(&mut evaluator, &blind);
     let rules: Vec<&str> = replay.fired.iter().map(|fired| &*fired.rule).collect();
     assert_eq!(rules, ["database-unseen", "shoppers-unseen"]);
@@ -85,10 +103,12 @@ fn an_outage_that_blinds_the_watch_pages_by_what_is_missing() {
 /// which severity.
 fn burnt(seed: u64, share: f64, rule: &str) -> Option<(TimeDelta, Severity)> {
     let onset = thursday_at_ten();
-    let (mut evaluator, mut weeks) = until(onset, seed);
+    let (mut evaluator, mut weeks) = busy(seed);
     let end = onset + TimeDelta::hours(48);
     let mut readings = weeks.readings(onset, end, TimeDelta::minutes(1), |_| 1.0);
-    readings.iter_mut().for_each(|reading| *reading = failing(reading, share));
+    readings
+        .iter_mut()
+        .for_each(|reading| *reading = failing(reading, share));
     let replay = replay(&mut evaluator, &readings);
     first(&replay, rule).map(|fired| (fired.at - onset, fired.severity))
 }
@@ -103,7 +123,10 @@ fn a_slow_burn_is_caught_before_the_budget_is_gone() {
         assert_eq!(severity, Severity::Warning);
         slowest = slowest.max(took);
     }
-    println!("0.5 % failing: a warning after {} min at most", slowest.num_minutes());
+    println!(
+        "0.5 % failing: a warning after {} min at most",
+        slowest.num_minutes()
+    );
     assert!(slowest <= TimeDelta::hours(16), "{slowest}");
     let mut slowest = TimeDelta::zero();
     for seed in 0..SEEDS {
@@ -111,30 +134,46 @@ fn a_slow_burn_is_caught_before_the_budget_is_gone() {
         assert_eq!(severity, Severity::Critical);
         slowest = slowest.max(took);
     }
-    println!("1 % failing: a page after {} min at most", slowest.num_minutes());
+    println!(
+        "1 % failing: a page after {} min at most",
+        slowest.num_minutes()
+    );
     assert!(slowest <= TimeDelta::hours(6), "{slowest}");
 }
 
-/// How long until a fall of orders by 30 % from `onset` on pages.
-fn fallen(seed: u64, onset: DateTime<Utc>) -> TimeDelta {
-    let (mut evaluator, mut weeks) = until(onset, seed);
-    let end = onset + TimeDelta::hours(20);
-    let mut readings = weeks.readings(onset, end, STEP, |_| 1.0);
+/// How long until `rule` fires when orders fall to a share of what they were on Thursday morning.
+fn fallen(seed: u64, to: f64, rule: &str) -> TimeDelta {
+    let onset = thursday_at_ten();
+    let (mut evaluator, mut weeks) = busy(seed);
+    let end = onset + TimeDelta::days(2);
+    let mut readings = weeks.readings(onset, end, TimeDelta::minutes(1), |_| 1.0);
     for reading in &mut readings {
-        let orders = reading.get(Series::ORDERS).map(|orders| orders * 0.7);
+        let orders = reading.get(Series::ORDERS).map(|orders| orders * to);
         *reading = reading.clone().with(Series::ORDERS, orders);
     }
     let replay = replay(&mut evaluator, &readings);
-    first(&replay, "orders-fallen").map_or(TimeDelta::MAX, |fired| fired.at - onset)
+    first(&replay, rule).map_or(TimeDelta::MAX, |fired| fired.at - onset)
+}
+
+/// The same for all seeds, in order, and for people to read.
+fn all_fallen(to: f64, rule: &str) -> Vec<TimeDelta> {
+    let mut took: Vec<TimeDelta> = (0..SEEDS).map(|seed| fallen(seed, to, rule)).collect();
+    took.sort_unstable();
+    let minutes: Vec<i64> = took.iter().map(TimeDelta::num_minutes).collect();
+    println!("orders times {to}: {rule} after {minutes:?} min");
+    took
 }
 
 #[test]
-fn a_lasting_fall_of_orders_by_a_third_is_noticed_within_hours() {
-    let mut took: Vec<i64> = (0..SEEDS)
-        .map(|seed| fallen(seed, thursday_at_ten()).num_minutes())
-        .collect();
-    took.sort_unstable();
-    println!("orders -30 %: after {took:?} min");
-    assert!(took[SEEDS as usize / 2] <= 120, "{took:?}");
-    assert!(took[SEEDS as usize - 1] <= 6 * 60, "{took:?}");
+fn a_lasting_fall_of_orders_by_30_percent_is_a_warning_within_hours() {
+    let took = all_fallen(0.7, "orders-fallen");
+    assert!(took[SEEDS as usize / 2] <= TimeDelta::hours(2));
+    // On a day that is a tenth busier than usual, 30 % less is not far from usual.
+    assert!(took[SEEDS as usize * 9 / 10 - 1] <= TimeDelta::hours(5));
+}
+
+#[test]
+fn a_lasting_fall_of_orders_by_half_is_a_page_within_90_minutes() {
+    let took = all_fallen(0.5, "orders-fallen-far");
+    assert!(took[SEEDS as usize - 1] <= TimeDelta::minutes(90));
 }

@@ -17,7 +17,7 @@ use week::{Weeks, monday};
 /// Weeks that hours of the week are learnt from.
 const LEARNT: i64 = 4;
 /// How often readings are taken in the weeks that are looked at.
-const STEP: TimeDelta = TimeDelta::seconds(15);
+const STEP: TimeDelta = TimeDelta::seconds(30);
 
 /// An evaluator with the built-in rules that has seen four calm weeks, and the shop that it saw.
 fn seasoned(seed: u64) -> (Evaluator, Weeks) {

@@ -13,7 +13,10 @@ const SEEDS: u64 = 20;
 /// What fired, and no page among it.
 fn no_page(seed: u64, replay: &Replay) -> usize {
     for fired in &replay.fired {
-        println!("seed {seed}: {} {:?} {}: {}", fired.at, fired.severity, fired.rule, fired.detail);
+        println!(
+            "seed {seed}: {} {:?} {}: {}",
+            fired.at, fired.severity, fired.rule, fired.detail
+        );
     }
     assert_eq!(replay.pages(), 0, "seed {seed}");
     replay.fired.len()

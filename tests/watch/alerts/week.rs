@@ -15,7 +15,7 @@
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use evenkeel::class::Class;
 use evenkeel::watch::alerts::{Measure, Reading, Series};
-use rand::rngs::StdRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Pareto, Poisson};
 
@@ -37,8 +37,9 @@ pub fn monday(week: i64) -> DateTime<Utc> {
 }
 
 /// A shop whose weeks are alike in shape and differ in detail.
+#[derive(Clone)]
 pub struct Weeks {
-    rng: StdRng,
+    rng: Xoshiro256PlusPlus,
     /// Share of the peak by hour of the week, from Monday on.
     shape: [f64; 168],
     week: f64,
@@ -53,7 +54,7 @@ impl Weeks {
     pub fn new(seed: u64) -> Self {
         let start = monday(0);
         Self {
-            rng: StdRng::seed_from_u64(seed),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             shape: shape(),
             week: 1.0,
             day: 1.0,
@@ -96,9 +97,8 @@ impl Weeks {
                 self.week = self.around_one(0.04);
             }
             self.day = self.around_one(0.06);
-            let mut minute = |from: i64, to: i64| {
-                midnight + TimeDelta::minutes(self.rng.random_range(from..to))
-            };
+            let mut minute =
+                |from: i64, to: i64| midnight + TimeDelta::minutes(self.rng.random_range(from..to));
             self.backup = minute(110, 130);
             self.report = (minute(540, 1000), TimeDelta::minutes(25));
             self.deploys = if day_of_week < 5 {
@@ -117,7 +117,9 @@ impl Weeks {
         let load = self.share_of_peak(at) * level;
         let orders = self.count(PEAK * load, seconds);
         let since_deploy = self.deploys.iter().map(|deploy| at - *deploy);
-        let since_deploy = since_deploy.filter(|since| *since >= TimeDelta::zero()).min();
+        let since_deploy = since_deploy
+            .filter(|since| *since >= TimeDelta::zero())
+            .min();
         let deploy = |s| since_deploy.is_some_and(|since| since < TimeDelta::seconds(s));
         let (failing, slowing) = (deploy(45), deploy(90));
         let into_backup = at - self.backup;
@@ -146,6 +148,8 @@ impl Weeks {
             if slowing {
                 p95 *= 4.0;
             }
+            // Nothing takes longer than a request may.
+            p95 = p95.min(5000.0);
             for (measure, value) in [
                 (Measure::Arrivals, Some(arrivals)),
                 (Measure::Failed, Some(failed)),
@@ -156,7 +160,10 @@ impl Weeks {
         }
         let mut waiters = if self.rng.random_bool(0.05) { 1.0 } else { 0.0 };
         if self.rng.random_bool(0.002) {
-            waiters = Pareto::new(1.0_f64, 1.2).unwrap().sample(&mut self.rng).floor();
+            waiters = Pareto::new(1.0_f64, 1.2)
+                .unwrap()
+                .sample(&mut self.rng)
+                .floor();
         }
         let longest = if backup {
             into_backup.as_seconds_f64()
@@ -168,13 +175,22 @@ impl Weeks {
         let wal = (2e5 + 3e6 * load) * self.around_one(0.3) + if backup { 4e7 } else { 0.0 };
         let active = self.count(2.0 + 8.0 * load, 1.0);
         reading
-            .with(Series::CONNECTIONS_USED, (0.25 + 0.1 * load) * self.around_one(0.05))
+            .with(
+                Series::CONNECTIONS_USED,
+                (0.25 + 0.1 * load) * self.around_one(0.05),
+            )
             .with(Series::ACTIVE_SESSIONS, active)
             .with(Series::LOCK_WAITERS, waiters)
             .with(Series::LONGEST_TRANSACTION, longest)
             .with(Series::WAL, wal)
-            .with(Series::CHECKPOINTS_REQUESTED, if backup { 1.5 } else { 0.0 })
-            .with(Series::REPLICA_LAG, if backup { 12.0 } else { 0.1 } * self.around_one(0.4))
+            .with(
+                Series::CHECKPOINTS_REQUESTED,
+                if backup { 1.5 } else { 0.0 },
+            )
+            .with(
+                Series::REPLICA_LAG,
+                if backup { 12.0 } else { 0.1 } * self.around_one(0.4),
+            )
     }
 
     /// Events per second when `rate` are to be expected, counted over `seconds`.

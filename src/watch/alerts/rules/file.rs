@@ -97,6 +97,7 @@ pub(super) struct Shift {
     pub series: Spanned<String>,
     pub direction: Direction,
     pub change: Spanned<f64>,
+    pub tolerated: Spanned<f64>,
     pub decision: Spanned<f64>,
     pub keep: Option<Spanned<String>>,
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod file;
+mod value;
 
 use std::fmt;
 use std::path::Path;
@@ -116,7 +117,9 @@ pub struct Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// The file cannot be read.
-    #[error("cannot read the rules in {file}: {source}; name another file, or leave it out to use the built-in rules")]
+    #[error(
+        "cannot read the rules in {file}: {source}; name another file, or leave it out to use the built-in rules"
+    )]
     Read {
         /// The file.
         file: String,
@@ -170,9 +173,14 @@ impl Rules {
         self.rules.iter()
     }
 
+    /// How much history is of any use to these rules.
+    pub fn remembers(&self) -> TimeDelta {
+        weeks(self.weeks) + super::span::LONGEST
+    }
+
     /// How much history it takes until rules by the hour of the week judge anything.
     pub fn learns_for(&self) -> TimeDelta {
-        TimeDelta::days(7 * i64::from(u32::try_from(self.least_weeks).unwrap_or(u32::MAX)))
+        weeks(self.least_weeks)
     }
 
     /// The series that anything is learnt of by hour of the week.
@@ -237,6 +245,10 @@ impl fmt::Display for Rule {
         }
         Ok(())
     }
+}
+
+fn weeks(number: usize) -> TimeDelta {
+    TimeDelta::days(7 * i64::from(u32::try_from(number).unwrap_or(u32::MAX)))
 }
 
 /// A length of time as a person would write it.
