@@ -5,16 +5,24 @@ use std::fs;
 use std::process::{Command, Output};
 
 use chrono::TimeDelta;
-use evenkeel::watch::alerts::{Reading, Series};
+use evenkeel::watch::alerts::{Evaluator, Reading, Rules, Series, history};
+use sqlx::ConnectOptions;
 
 use super::week::{Weeks, monday};
+use crate::support::server;
 
 fn evenkeel(arguments: &[&str]) -> (Option<i32>, String) {
+    evenkeel_on("", arguments)
+}
+
+/// Runs the command on this database.
+fn evenkeel_on(database: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let Output {
         status,
         stdout,
         stderr,
     } = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        .env("DATABASE_URL", database)
         .arg("alert")
         .args(arguments)
         .output()
@@ -109,6 +117,41 @@ fn a_week_that_pages_too_often_fails_the_command_and_a_calm_one_does_not() {
     let (status, said) = evenkeel(&["test", "--rules", &patient, "--history", &lines, "--json"]);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains(r#""rule":"lock-queue""#), "{said}");
+}
+
+#[tokio::test]
+async fn the_shops_own_history_can_be_replayed() {
+    let database = server::empty_database().await;
+    let url = database.to_url_lossy().to_string();
+    let (status, said) = evenkeel_on(&url, &["test", "--from-database"]);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("there is no reading to replay"), "{said}");
+
+    let mut evaluator = Evaluator::new(Rules::load(None).unwrap());
+    let step = TimeDelta::seconds(30);
+    for reading in
+        Weeks::new(12).readings(monday(0), monday(0) + TimeDelta::hours(3), step, |_| 1.0)
+    {
+        let full = reading.at > monday(0) + TimeDelta::hours(2);
+        let used = if full {
+            Some(1.0)
+        } else {
+            reading.get(Series::CONNECTIONS_USED)
+        };
+        evaluator.observe(&reading.with(Series::CONNECTIONS_USED, used));
+    }
+    let mut conn = database.connect().await.unwrap();
+    history::save(&mut conn, &evaluator.take_unsaved())
+        .await
+        .unwrap();
+
+    let (status, said) = evenkeel_on(&url, &["test", "--from-database"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("connections-used-up: The database"), "{said}");
+    assert!(
+        said.contains("1.0 pages a week, within the budget"),
+        "{said}"
+    );
 }
 
 #[test]

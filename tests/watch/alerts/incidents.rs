@@ -115,8 +115,8 @@ fn burnt(seed: u64, share: f64, rule: &str) -> Option<(TimeDelta, Severity)> {
 
 #[test]
 fn a_slow_burn_is_caught_before_the_budget_is_gone() {
-    // Five times the budget's rate: below the 6 that page, so it is a warning, and by then a third of
-    // the month's budget is not gone yet.
+    // Five times the budget's rate: below the 6 that page, so it is a warning, when a tenth of a month's
+    // budget is gone.
     let mut slowest = TimeDelta::zero();
     for seed in 0..SEEDS {
         let (took, severity) = burnt(seed, 0.005, "browse-budget-3d").unwrap();
@@ -127,7 +127,7 @@ fn a_slow_burn_is_caught_before_the_budget_is_gone() {
         "0.5 % failing: a warning after {} min at most",
         slowest.num_minutes()
     );
-    assert!(slowest <= TimeDelta::hours(16), "{slowest}");
+    assert!(slowest <= TimeDelta::hours(8), "{slowest}");
     let mut slowest = TimeDelta::zero();
     for seed in 0..SEEDS {
         let (took, severity) = burnt(seed, 0.01, "browse-budget-6h").unwrap();
@@ -138,7 +138,7 @@ fn a_slow_burn_is_caught_before_the_budget_is_gone() {
         "1 % failing: a page after {} min at most",
         slowest.num_minutes()
     );
-    assert!(slowest <= TimeDelta::hours(6), "{slowest}");
+    assert!(slowest <= TimeDelta::hours(4), "{slowest}");
 }
 
 /// How long until `rule` fires when orders fall to a share of what they were on Thursday morning.
