@@ -1,5 +1,6 @@
 //! Alerts: what pages, what does not, and how the rules are looked after.
 
+mod budget;
 mod command;
 mod history;
 mod incidents;
