@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use evenkeel::watch::alerts::replay::Replay;
-use evenkeel::watch::alerts::{Evaluator, Rules, Series, history};
+use evenkeel::watch::alerts::{Evaluator, Reading, Rules, Series, history};
 use sqlx::postgres::PgConnection;
 
 use super::week::{Weeks, monday};
@@ -75,9 +75,17 @@ async fn a_point_of_time_is_written_once_and_pruned_by_age() {
     };
     let (fine, coarse) = (count(&mut conn, 60).await, count(&mut conn, 300).await);
     assert!(fine > 4000 && coarse > 800, "{fine} {coarse}");
+    let first = history::load(&mut conn, DateTime::UNIX_EPOCH)
+        .await
+        .unwrap();
     // Another process saves the same time.
     watch(&mut conn, &mut Weeks::new(3), to).await;
     assert_eq!(count(&mut conn, 300).await, coarse);
+    let second = history::load(&mut conn, DateTime::UNIX_EPOCH)
+        .await
+        .unwrap();
+    let known = |readings: &[Reading]| readings.iter().map(Reading::known).collect::<Vec<_>>();
+    assert_eq!(known(&first), known(&second));
 
     history::prune(&mut conn, to).await.unwrap();
     let kept = count(&mut conn, 60).await;

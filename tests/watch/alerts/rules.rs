@@ -180,8 +180,11 @@ fn a_reading_from_the_past_changes_nothing() {
     let now: DateTime<Utc> = "2024-06-20T10:00:00Z".parse().unwrap();
     let full = |at| Reading::new(at).with(Series::CONNECTIONS_USED, 1.0);
     assert_eq!(evaluator.observe(&full(now))[0].state, State::Firing);
-    let calm = Reading::new(now - TimeDelta::hours(1)).with(Series::CONNECTIONS_USED, 0.1);
-    assert_eq!(evaluator.observe(&calm), []);
+    for minute in 0..30 {
+        let past = now + TimeDelta::minutes(minute - 60);
+        let calm = Reading::new(past).with(Series::CONNECTIONS_USED, 0.1);
+        assert_eq!(evaluator.observe(&calm), []);
+    }
     assert_eq!(evaluator.observe(&full(now)), [], "nor does the same again");
     assert_eq!(evaluator.firing().len(), 1);
 }
