@@ -16,6 +16,7 @@ use crate::shutdown::Shutdown;
 use crate::store::passwords::Passwords;
 use crate::watch::keeper::Keeper;
 use crate::watch::log::Log;
+use crate::watch::metrics::Board;
 use crate::watch::replicator::Replicator;
 
 /// How the shop's sessions call themselves in the database.
@@ -40,6 +41,8 @@ pub struct App {
     pub surroundings: Surroundings,
     /// The record of incidents, where this process keeps one.
     pub incidents: Option<Log>,
+    /// What the watch last had to say.
+    pub board: Board,
     /// Ends every task in order.
     pub shutdown: Shutdown,
 }
@@ -69,6 +72,7 @@ impl App {
             latencies: Latencies::new(Instant::now()),
             surroundings,
             incidents: None,
+            board: Board::default(),
             shutdown: Shutdown::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use evenkeel::cli::database::Database;
-use evenkeel::cli::{catalog, demo, incident, load, migrate, serve};
+use evenkeel::cli::{alert, catalog, demo, incident, load, migrate, serve};
 use evenkeel::config::Settings;
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +36,7 @@ enum Command {
     Catalog(catalog::Args),
     Load(load::Args),
     Incident(incident::Args),
+    Alert(alert::Args),
     /// Print the settings that are in force, as a settings file.
     Config,
 }
@@ -76,6 +77,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => migrate::run(args, settings).await?,
         Command::Load(args) => load::run(args).await?,
         Command::Incident(args) => incident::run(args, &settings).await?,
+        Command::Alert(args) => return Ok(alert::run(args, settings).await?),
         Command::Config => print!("{}", toml::to_string(&settings)?),
         Command::Catalog(args) => {
             let database = Database::shared(&settings).await?;

@@ -71,7 +71,7 @@ const PACE_MAY_IMPORT: [&str; 6] = [
 ];
 
 /// Files in which time is a parameter.
-const WITHOUT_CLOCK: [&str; 18] = [
+const WITHOUT_CLOCK: [&str; 30] = [
     PACE,
     "migration/trust.rs",
     "migration/turns.rs",
@@ -90,6 +90,18 @@ const WITHOUT_CLOCK: [&str; 18] = [
     "pressure/trial.rs",
     "watch/escalation.rs",
     "watch/escalation/history.rs",
+    "watch/alerts/anomaly.rs",
+    "watch/alerts/baseline.rs",
+    "watch/alerts/burn.rs",
+    "watch/alerts/calendar.rs",
+    "watch/alerts/evaluator.rs",
+    "watch/alerts/firing.rs",
+    "watch/alerts/reading.rs",
+    "watch/alerts/replay.rs",
+    "watch/alerts/series.rs",
+    "watch/alerts/shift.rs",
+    "watch/alerts/span.rs",
+    "watch/alerts/track.rs",
 ];
 const CLOCKS: [&str; 5] = [
     "Instant::now",

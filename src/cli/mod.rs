@@ -1,5 +1,6 @@
 //! The command line: one file per command, each a thin call.
 
+pub mod alert;
 pub mod catalog;
 pub mod database;
 pub mod demo;

@@ -23,7 +23,7 @@ pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
 pub use notify::Notify;
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
-pub use watch::{Breaker, BreakerRule, Job, Policy, Watch};
+pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
 

@@ -32,6 +32,8 @@ pub struct Watch {
     pub resolve_after: Duration,
     /// What the watch may do to sessions.
     pub breaker: Breaker,
+    /// What is worth a person's time.
+    pub alerts: Alerts,
     /// Jobs that are known, with their owners.
     pub jobs: Vec<Job>,
     /// How people reach this service, such as `https://shop.example`; messages link to it.
@@ -51,11 +53,21 @@ impl Default for Watch {
             trouble: Duration::from_millis(200),
             resolve_after: Duration::from_secs(30),
             breaker: Breaker::default(),
+            alerts: Alerts::default(),
             jobs: Vec::new(),
             public_url: None,
             notify: Notify::default(),
         }
     }
+}
+
+/// What is worth a person's time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// A file of rules, in the form of `monitoring/alerts.toml`; without one, those are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<PathBuf>,
 }
 
 /// What the watch may do to sessions that it blames. Without any rule it asks.

@@ -10,7 +10,10 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
+};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -162,6 +165,7 @@ impl Metrics {
             counter(by_class(FAILED, class), app.latencies.totals(class).failed);
         }
         gauge(Key::from_name(POOL_OPEN), app.pool.open() as f64);
+        with_local_recorder(&*self.recorder, || app.board.publish());
         self.handle.render() + &surroundings::text(&app.surroundings.seen(), now)
     }
 }

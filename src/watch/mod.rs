@@ -16,7 +16,9 @@
 //!   incident has cost; `postmortem`: what is written of it
 //! - `escalation`: who is told next, and when; `notify`: how they are told; `ticket`: links in messages
 //!   that entitle to something; `signing`: what both are signed with
+//! - `alerts`: which readings are worth a person's time; `metrics`: what is exported of all this
 
+pub mod alerts;
 pub mod breaker;
 pub mod changes;
 pub mod culprit;
@@ -30,6 +32,7 @@ pub mod journal;
 pub mod keeper;
 mod lease;
 pub mod log;
+pub mod metrics;
 pub mod notify;
 pub mod postmortem;
 pub mod record;

@@ -1,13 +1,14 @@
 //! The watch: who is named, what is done about it, and what is written down.
 
+mod alerts;
 mod culprits;
+mod escalation;
 mod incident_cli;
 mod incident_http;
 mod judgements;
+mod notify;
 mod postmortem;
 mod record;
-mod escalation;
-mod notify;
 mod stage;
 mod story;
 mod trade;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use evenkeel::class::Class;
-use evenkeel::watch::event::{Act, Event, Felt, Impact, Severity, What};
+use evenkeel::watch::event::{Act, Event, Felt, Impact, Occasion, Severity, What};
 use evenkeel::watch::finding::{Cause, Finding, KnownJob, Suspect};
 use evenkeel::watch::incident::Incident;
 use uuid::Uuid;
@@ -143,6 +143,8 @@ pub fn whole() -> Story {
         let told = What::Notified {
             level: 1,
             channel: channel.to_owned(),
+            occasion: Occasion::Opened,
+            news: Vec::new(),
             problem: (channel == "slack").then(|| "503 Service Unavailable".to_owned()),
         };
         story.add(0.9, "watch", told);
