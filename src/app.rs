@@ -18,6 +18,7 @@ use crate::watch::keeper::Keeper;
 use crate::watch::log::Log;
 use crate::watch::metrics::Board;
 use crate::watch::replicator::Replicator;
+use crate::watch::ticket::Tickets;
 
 /// How the shop's sessions call themselves in the database.
 pub const APPLICATION: &str = "evenkeel";
@@ -41,6 +42,8 @@ pub struct App {
     pub surroundings: Surroundings,
     /// The record of incidents, where this process keeps one.
     pub incidents: Option<Log>,
+    /// What links in messages entitle to, where this process tells people.
+    pub tickets: Option<Tickets>,
     /// What the watch last had to say.
     pub board: Board,
     /// Ends every task in order.
@@ -72,6 +75,7 @@ impl App {
             latencies: Latencies::new(Instant::now()),
             surroundings,
             incidents: None,
+            tickets: None,
             board: Board::default(),
             shutdown: Shutdown::new(),
         }

@@ -13,16 +13,17 @@ use tracing::warn;
 
 use super::database::{Database, DatabaseError};
 use crate::app::App;
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::http;
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
-use crate::pressure::Latencies;
 use crate::shutdown::Shutdown;
 use crate::store::sample::{self, SampleError, SampleSize};
+use crate::watch::alerts::{Rules, RulesError};
 use crate::watch::journal;
-use crate::watch::keeper::Keeper;
 use crate::watch::log::{Log, LogError};
+use crate::watch::notify::Escalator;
+use crate::watch::ticket::Tickets;
 
 /// Run the shop (this is what happens without a command).
 #[derive(Debug, Default, clap::Args)]
@@ -58,6 +59,12 @@ pub enum ServeError {
     /// The journal of incidents.
     #[error(transparent)]
     Journal(#[from] LogError),
+    /// The rules of the alerts.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// A channel or a key.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// How the watch is to connect.
     #[error("watch.database_url: {0}; give a postgres:// URL, or leave it out")]
     WatchUrl(sqlx::Error),
@@ -123,12 +130,7 @@ async fn serve(
         app.shutdown.spawn(async move { runner.run().await });
     }
     if app.settings.watch.enabled {
-        let log = Log::open(journal::directory(&app.settings)).await?;
-        let (keeper, replicator) = (keeper(&app, log.clone())?, app.replicator(log.clone()));
-        app.incidents = Some(log);
-        let stop = app.shutdown.token().clone();
-        app.shutdown.spawn(replicator.run(stop.clone()));
-        app.shutdown.spawn(async move { keeper.run(stop).await });
+        watch(&mut app).await?;
     }
     let serving = app.shutdown.spawn(http::serve(app.clone(), listener));
     tokio::pin!(serving);
@@ -146,12 +148,26 @@ async fn serve(
     }
 }
 
-fn keeper(app: &App, log: Log) -> Result<Keeper<Latencies>, ServeError> {
-    let options = match &app.settings.watch.database_url {
+/// Starts whoever watches, keeps the record and tells people.
+async fn watch(app: &mut App) -> Result<(), ServeError> {
+    let settings = &app.settings.watch;
+    let options = match &settings.database_url {
         Some(url) => Some(url.parse().map_err(ServeError::WatchUrl)?),
         None => None,
     };
-    Ok(app.keeper(log, options))
+    let rules = Rules::load(settings.alerts.rules.as_deref())?;
+    let log = Log::open(journal::directory(&app.settings)).await?;
+    let tickets = Tickets::new(&settings.notify)?;
+    let escalator = Escalator::new(settings, log.clone(), tickets.clone())?;
+    let replicator = app.replicator(log.clone());
+    let keeper = app.keeper(log.clone(), options);
+    let keeper = keeper.with_alerts(rules, app.board.clone());
+    let (leads, stop) = (keeper.leads(), app.shutdown.token().clone());
+    app.shutdown.spawn(replicator.run(stop.clone()));
+    app.shutdown.spawn(escalator.run_while(leads, stop.clone()));
+    app.shutdown.spawn(async move { keeper.run(stop).await });
+    (app.incidents, app.tickets) = (Some(log), Some(tickets));
+    Ok(())
 }
 
 /// Completes on Ctrl-C or SIGTERM, and if wanted at the end of the standard input.

@@ -15,6 +15,7 @@ mod pages;
 mod products;
 mod surroundings;
 mod throttles;
+mod tickets;
 
 use std::any::Any;
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub fn router(app: App) -> Router {
     routes
         .merge(docs::pages(api))
         .merge(pages::router())
+        .merge(tickets::router())
         .fallback(async || ApiError::not_found("address"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::METHOD_NOT_ALLOWED, ""))
         // One stack around everything; the first is the outermost.

@@ -282,6 +282,16 @@ pub enum Act {
     Terminate,
 }
 
+impl Act {
+    /// As an imperative.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Cancel => "Cancel the statement of",
+            Self::Terminate => "End",
+        }
+    }
+}
+
 /// What an incident has cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Impact {

@@ -18,8 +18,6 @@ use crate::watch::sessions::{self, Snapshot};
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// Looks in a row without an answer, after which the database counts as lost.
 const LOST: u32 = 2;
-/// A snapshot that is older says nothing about now.
-const STALE: Duration = Duration::from_secs(2);
 /// Looking may take a hundredth of the time while all is well.
 const CHEAP: u32 = 100;
 /// A tenth while shoppers suffer, which is rare.
@@ -177,7 +175,7 @@ impl Eyes {
         if self.unanswered >= LOST {
             return Database::Lost(&self.problem);
         }
-        match self.snapshot.as_ref().filter(|s| now - s.at <= STALE) {
+        match self.snapshot.as_ref().filter(|s| s.is_fresh_at(now)) {
             Some(snapshot) => Database::Answers(&snapshot.sample),
             None => Database::Unheard,
         }

@@ -7,8 +7,9 @@ use metrics::counter;
 use super::eyes::{Eyes, Unheard};
 use crate::config::Breaker;
 use crate::watch::breaker::{self, Decision};
-use crate::watch::event::What;
+use crate::watch::event::{Act, What};
 use crate::watch::finding::{Finding, Suspect};
+use crate::watch::incident::Incident;
 
 /// A session that is still there so long after it was acted on is acted on again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -62,28 +63,42 @@ impl Hands {
                 if !self.is_new(&suspect, again, now) {
                     return None;
                 }
-                let accomplices = finding.accomplices.iter();
-                let all: Vec<&Suspect> = std::iter::once(&*suspect).chain(accomplices).collect();
-                let told = eyes
-                    .ask(async |conn| breaker::act(conn, act, &all).await)
-                    .await;
-                let problem = match told {
-                    Ok(pids) if pids.contains(&suspect.pid) => None,
-                    Ok(_) => Some("it had ended by itself".to_owned()),
-                    Err(Unheard { problem, .. }) => Some(problem),
-                };
-                // Whether it helped is to be seen at once.
-                eyes.look_again();
-                counter!("evenkeel_watch_acts_total").increment(1);
-                let undo = breaker::undo(act, &suspect);
-                Some(What::Acted {
-                    act,
-                    suspect,
-                    policy: why,
-                    problem,
-                    undo,
-                })
+                Some(
+                    self.end(eyes, act, suspect, &finding.accomplices, why)
+                        .await,
+                )
             }
+        }
+    }
+
+    /// Acts on the suspect and its accomplices, and says what came of it.
+    pub(super) async fn end(
+        &mut self,
+        eyes: &mut Eyes,
+        act: Act,
+        suspect: Box<Suspect>,
+        accomplices: &[Suspect],
+        policy: String,
+    ) -> What {
+        let all: Vec<&Suspect> = std::iter::once(&*suspect).chain(accomplices).collect();
+        let told = eyes
+            .ask(async |conn| breaker::act(conn, act, &all).await)
+            .await;
+        let problem = match told {
+            Ok(pids) if pids.contains(&suspect.pid) => None,
+            Ok(_) => Some("it had ended by itself".to_owned()),
+            Err(Unheard { problem, .. }) => Some(problem),
+        };
+        // Whether it helped is to be seen at once.
+        eyes.look_again();
+        counter!("evenkeel_watch_acts_total").increment(1);
+        let undo = breaker::undo(act, &suspect);
+        What::Acted {
+            act,
+            suspect,
+            policy,
+            problem,
+            undo,
         }
     }
 
@@ -98,6 +113,28 @@ impl Hands {
         }
         !handled
     }
+}
+
+/// What was asked for in an incident, has been allowed, and has not been done since: what, to whom,
+/// and who allowed it.
+pub(super) fn permitted(incident: &Incident) -> Vec<(Act, Box<Suspect>, String)> {
+    let mut permitted = Vec::new();
+    for (i, event) in incident.events.iter().enumerate() {
+        let What::Permitted { ask } = &event.what else {
+            continue;
+        };
+        let asked = incident.events.iter().find(|asked| asked.id == *ask);
+        let Some(What::Asked { act, suspect, .. }) = asked.map(|asked| &asked.what) else {
+            continue;
+        };
+        let done = incident.events[i..].iter().any(
+            |later| matches!(&later.what, What::Acted { suspect: of, .. } if same(of, suspect)),
+        );
+        if !done {
+            permitted.push((*act, suspect.clone(), event.by.clone()));
+        }
+    }
+    permitted
 }
 
 /// The same session, not only the same process id.

@@ -4,8 +4,9 @@
 //! looked at ten times a second, which costs nothing; the database once a second, at once when
 //! shoppers begin to suffer, and five times a second while they do.
 //!
-//! - `eyes`: the database as the watch sees it; `hands`: what it does to sessions
+//! - `eyes`: the database as the watch sees it; `hands`: what it does to sessions; `alarms`: alerts
 
+mod alarms;
 mod eyes;
 mod hands;
 
@@ -14,18 +15,22 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use metrics::gauge;
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::alarms::Alarms;
 use self::eyes::{Eyes, Unheard};
 use self::hands::Hands;
+use super::alerts::Rules;
 use super::culprit::{self, Evidence, Shop};
 use super::desk::{Desk, Minutes};
 use super::event::{Event, Impact, What};
 use super::finding::Finding;
 use super::impact::{self, Requests, orders};
 use super::log::Log;
+use super::metrics::Board;
 use super::shoppers::{Gauge, Shoppers};
 use super::statements::Statements;
 use crate::class::Class;
@@ -49,8 +54,11 @@ pub struct Keeper<W> {
     gauge: Gauge,
     statements: Statements,
     desk: Desk,
+    alarms: Option<Alarms>,
     incident: Option<Uuid>,
-    leads: bool,
+    leads: watch::Sender<bool>,
+    /// Events of the log that have been looked at.
+    heard: watch::Receiver<usize>,
     suffering_since: Option<Instant>,
     /// What was last blamed, and when it was last seen.
     blamed: Option<(Finding, Instant)>,
@@ -73,7 +81,6 @@ impl<W: Windows> Keeper<W> {
         Self {
             settings,
             windows,
-            log,
             shop: Shop {
                 application: shop.to_owned(),
             },
@@ -82,13 +89,28 @@ impl<W: Windows> Keeper<W> {
             gauge: Gauge::default(),
             statements: Statements::default(),
             desk: Desk::default(),
+            alarms: None,
             incident: None,
-            leads: false,
+            leads: watch::Sender::new(false),
+            heard: log.subscribe(),
             suffering_since: None,
             blamed: None,
             before: None,
             after: None,
+            log,
         }
+    }
+
+    /// With alerts by `rules`; what is measured is posted to `board`.
+    #[must_use]
+    pub fn with_alerts(mut self, rules: Rules, board: Board) -> Self {
+        self.alarms = Some(Alarms::new(rules, board, Instant::now()));
+        self
+    }
+
+    /// Whether this process is the one that watches, and so the one that tells people.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
     }
 
     /// Watches until `stop`.
@@ -115,16 +137,26 @@ impl<W: Windows> Keeper<W> {
             self.eyes.look_again();
         }
         self.suffering_since = suffer.then(|| self.suffering_since.unwrap_or(now));
-        let led = std::mem::replace(&mut self.leads, self.eyes.leads(now).await);
-        if !self.leads {
+        let leads = self.eyes.leads(now).await;
+        let began = self
+            .leads
+            .send_if_modified(|led| std::mem::replace(led, leads) != leads);
+        if !leads {
             return;
         }
-        if !led {
+        if began {
             self.take_up(now);
         }
         self.look(now).await;
         let finding = self.judge(&shoppers, now);
         self.write_down(finding.as_ref(), &shoppers, now).await;
+        if let Some(alarms) = &mut self.alarms {
+            let main = self.incident;
+            alarms
+                .ask(&mut self.eyes, &shoppers, &self.log, main, now)
+                .await;
+        }
+        self.heed_people().await;
         let Some(finding) = finding else {
             return self.hands.rest();
         };
@@ -140,8 +172,12 @@ impl<W: Windows> Keeper<W> {
 
     /// Goes on with what another process, or an earlier one, has left open.
     fn take_up(&mut self, now: Instant) {
-        let incidents = self.log.incidents();
-        let open = incidents.into_iter().rfind(|incident| incident.is_open());
+        if let Some(alarms) = &mut self.alarms {
+            alarms.take_up(&self.log);
+        }
+        let incidents = self.log.incidents().into_iter();
+        let mut open = incidents.filter(|incident| !alarms::is_of_a_rule(incident));
+        let open = open.rfind(|incident| incident.is_open());
         if let Some(incident) = open
             && let Some(finding) = incident.finding
         {
@@ -210,6 +246,31 @@ impl<W: Windows> Keeper<W> {
             (self.incident, self.blamed) = (None, None);
         }
         gauge!("evenkeel_watch_incident_open").set(f64::from(u8::from(self.desk.is_open())));
+    }
+
+    /// Heeds what people have done to the incident: what they have allowed is done, once, and what they have
+    /// resolved is over. Looks only when something was appended.
+    async fn heed_people(&mut self) {
+        if !self.heard.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.heard.mark_unchanged();
+        let Some(incident) = self.incident.and_then(|id| self.log.incident(id)) else {
+            return;
+        };
+        if !incident.is_open() {
+            self.desk = Desk::default();
+            (self.incident, self.blamed) = (None, None);
+            return;
+        }
+        for (act, suspect, by) in hands::permitted(&incident) {
+            let policy = format!("{by} has allowed it");
+            let acted = self
+                .hands
+                .end(&mut self.eyes, act, suspect, &[], policy)
+                .await;
+            self.append(acted, Duration::ZERO).await;
+        }
     }
 
     /// What the incident that is open has cost until shoppers were well again.

@@ -7,6 +7,7 @@ use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -100,9 +101,28 @@ impl Escalator {
         })
     }
 
+    /// Tells people while this process is the one that does, and until it is asked to stop.
+    pub async fn run_while(self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Nobody is left who could say that it leads.
+                begins = leads.wait_for(|leads| *leads) => if begins.is_err() { return },
+            }
+            let ends = stop.child_token();
+            let telling = self.run(ends.clone());
+            tokio::pin!(telling);
+            tokio::select! {
+                () = &mut telling => return,
+                _ = leads.wait_for(|leads| !leads) => ends.cancel(),
+            }
+            telling.await;
+        }
+    }
+
     /// Tells people until it is asked to stop; what is under way then may end, within the time of
     /// one try.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         let mut appended = self.log.subscribe();
         let mut memory = Memory::default();
         let mut flights = FuturesUnordered::new();

@@ -103,7 +103,10 @@ pub struct Links {
 
 impl Links {
     fn incident(&self, id: Uuid) -> Option<String> {
-        Some(format!("{}/incidents/{id}", self.public_url.as_deref()?))
+        Some(format!(
+            "{}/ops/incidents/{id}",
+            self.public_url.as_deref()?
+        ))
     }
 
     fn ticket(&self, incident: Uuid, right: Right, now: DateTime<Utc>) -> Option<String> {

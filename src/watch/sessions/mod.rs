@@ -24,6 +24,16 @@ pub struct Snapshot {
     pub sample: Sample,
 }
 
+impl Snapshot {
+    /// Whether it says something about now.
+    pub fn is_fresh_at(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) <= STALE
+    }
+}
+
+/// A snapshot that is older says nothing about now.
+const STALE: Duration = Duration::from_secs(2);
+
 /// What the database says of itself and its sessions.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Sample {

@@ -130,7 +130,7 @@ async fn a_real_alertmanager_takes_the_alert_and_its_end() {
         description.contains("Who: `nightly-reprice`"),
         "{description}"
     );
-    let link = format!("https://shop.example/incidents/{incident}");
+    let link = format!("https://shop.example/ops/incidents/{incident}");
     assert_eq!(alert["generatorURL"], link);
 
     process.resolves(incident).await;

@@ -58,7 +58,7 @@ async fn a_webhook_is_signed_and_says_all_that_is_known() {
         data["shoppers"],
         json!(["checkout: 40.0 requests/s, 38.5/s fail, p95 5000 ms"])
     );
-    let link = format!("https://shop.example/incidents/{incident}");
+    let link = format!("https://shop.example/ops/incidents/{incident}");
     assert_eq!(data["link"], json!(link));
 
     process.resolves(incident).await;

@@ -46,7 +46,8 @@ impl Process {
         let tickets = Tickets::new(&settings.notify).unwrap();
         let escalator = Escalator::new(settings, log.clone(), tickets.clone()).unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(escalator.run(stop.clone()));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { escalator.run(stopped).await });
         Self {
             log,
             tickets,

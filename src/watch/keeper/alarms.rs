@@ -1,0 +1,200 @@
+//! Alerts as the keeper of the watch lives with them: read every second, remembered in the
+//! database, and made into incidents.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::eyes::{Eyes, Unheard};
+use crate::class::Class;
+use crate::watch::alerts::{Evaluator, Firing, Reading, Rules, Series, State, history};
+use crate::watch::event::{Event, Impact, What};
+use crate::watch::incident::Incident;
+use crate::watch::log::Log;
+use crate::watch::metrics::Board;
+use crate::watch::sessions::Snapshot;
+use crate::watch::shoppers::Shoppers;
+
+/// How often the rules are asked.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often what they learnt from is saved.
+const SAVED: Duration = Duration::from_secs(60);
+/// How often old points are deleted.
+const PRUNED: Duration = Duration::from_secs(3600);
+/// Who writes.
+const ALERTS: &str = "alerts";
+/// What the keys of their incidents begin with.
+const KEY: &str = "alert/";
+
+/// The rules and the incidents that they have opened.
+pub(super) struct Alarms {
+    evaluator: Evaluator,
+    board: Board,
+    open: HashMap<String, Uuid>,
+    asked_at: Option<Instant>,
+    saved_at: Instant,
+    pruned_at: Option<Instant>,
+    restored: bool,
+    /// The snapshot that the last reading was taken from, for rates.
+    before: Option<Snapshot>,
+}
+
+/// Whether an incident was opened by a rule, rather than by what the watch saw.
+pub(super) fn is_of_a_rule(incident: &Incident) -> bool {
+    incident.key.starts_with(KEY)
+}
+
+impl Alarms {
+    /// Alarms by `rules`; what is measured is posted to `board`.
+    pub(super) fn new(rules: Rules, board: Board, now: Instant) -> Self {
+        Self {
+            evaluator: Evaluator::new(rules),
+            board,
+            open: HashMap::new(),
+            asked_at: None,
+            saved_at: now,
+            pruned_at: None,
+            restored: false,
+            before: None,
+        }
+    }
+
+    /// Takes up the incidents that rules have opened before.
+    pub(super) fn take_up(&mut self, log: &Log) {
+        let open = log.incidents().into_iter().filter(Incident::is_open);
+        for incident in open.filter(is_of_a_rule) {
+            let rule = incident.key.trim_start_matches(KEY).to_owned();
+            self.open.insert(rule, incident.id);
+        }
+    }
+
+    /// Asks the rules, when it is time. What fires while the `main` incident is open is noted in it:
+    /// people who are woken want one story.
+    pub(super) async fn ask(
+        &mut self,
+        eyes: &mut Eyes,
+        shoppers: &Shoppers,
+        log: &Log,
+        main: Option<Uuid>,
+        now: Instant,
+    ) {
+        if self.asked_at.is_some_and(|at| now - at < EVERY) {
+            return;
+        }
+        self.asked_at = Some(now);
+        if !self.restored {
+            self.restore(eyes).await;
+        }
+        let reading = self.read(eyes, shoppers, now);
+        for firing in self.evaluator.observe(&reading) {
+            self.tell(&firing, log, main).await;
+        }
+        let incidents = log.incidents();
+        let open = incidents.iter().filter(|incident| incident.is_open());
+        let open = open.map(|incident| incident.severity);
+        self.board.post(
+            &reading,
+            self.evaluator.rules(),
+            self.evaluator.current(),
+            open,
+        );
+        self.remember(eyes, now).await;
+    }
+
+    fn read(&mut self, eyes: &Eyes, shoppers: &Shoppers, now: Instant) -> Reading {
+        let checkout = Class::SHOPPERS
+            .iter()
+            .position(|class| *class == Class::Checkout);
+        let orders = checkout.map(|i| shoppers.now[i].served_per_s);
+        let reading = Reading::new(Utc::now())
+            .with_shoppers(&shoppers.felt())
+            .with(Series::ORDERS, orders);
+        let fresh = eyes.snapshot().filter(|snapshot| snapshot.is_fresh_at(now));
+        let Some(snapshot) = fresh else {
+            self.before = None;
+            return reading;
+        };
+        let before = self.before.take().filter(|before| before.at < snapshot.at);
+        let reading = reading.with_database(snapshot, before.as_ref());
+        self.before = Some(snapshot.clone());
+        reading
+    }
+
+    async fn tell(&mut self, firing: &Firing, log: &Log, main: Option<Uuid>) {
+        let rule = firing.rule.to_string();
+        match (firing.state, self.open.get(&rule), main) {
+            (State::Firing, None, Some(incident)) => {
+                let text = format!("alert: {firing}");
+                log.append(Event::now(incident, ALERTS, What::Noted { text }))
+                    .await;
+            }
+            (State::Firing, None, None) => {
+                let incident = Uuid::now_v7();
+                info!(%incident, rule, "alert: {firing}");
+                let opened = What::Opened {
+                    title: firing.title.to_string(),
+                    severity: firing.severity,
+                    key: format!("{KEY}{rule}"),
+                };
+                log.append(Event::now(incident, ALERTS, opened)).await;
+                let text = firing.to_string();
+                log.append(Event::now(incident, ALERTS, What::Noted { text }))
+                    .await;
+                self.open.insert(rule, incident);
+            }
+            (State::Resolved, Some(incident), _) => {
+                let impact = Box::<Impact>::default();
+                let incident = *incident;
+                log.append(Event::now(incident, ALERTS, What::Recovered))
+                    .await;
+                log.append(Event::now(incident, ALERTS, What::Resolved { impact }))
+                    .await;
+                self.open.remove(&rule);
+            }
+            (State::Pending | State::Firing | State::Resolved, _, _) => {}
+        }
+    }
+
+    /// What was learnt before this process began.
+    async fn restore(&mut self, eyes: &mut Eyes) {
+        let since = Utc::now() - self.evaluator.rules().remembers();
+        match eyes
+            .ask(async |conn| history::load(conn, since).await)
+            .await
+        {
+            Ok(readings) => {
+                self.evaluator.restore(&readings);
+                self.restored = true;
+            }
+            Err(Unheard { problem, .. }) => {
+                warn!(%problem, "the alerts do not know yet what is usual");
+            }
+        }
+    }
+
+    async fn remember(&mut self, eyes: &mut Eyes, now: Instant) {
+        if now - self.saved_at < SAVED {
+            return;
+        }
+        self.saved_at = now;
+        let points = self.evaluator.take_unsaved();
+        let saved = eyes
+            .ask(async |conn| history::save(conn, &points).await)
+            .await;
+        if let Err(Unheard { problem, .. }) = saved {
+            warn!(%problem, "the history of the alerts waits to be saved");
+            self.evaluator.give_back(points);
+        }
+        if self.pruned_at.is_none_or(|at| now - at >= PRUNED) {
+            self.pruned_at = Some(now);
+            let wall = Utc::now();
+            // What is too old is deleted the next time.
+            let _ = eyes
+                .ask(async |conn| history::prune(conn, wall).await)
+                .await;
+        }
+    }
+}
