@@ -232,6 +232,10 @@ impl Evidence {
                 ),
             );
         }
+        claim(
+            watch.escalated_s.is_finite() && watch.acknowledged_s.is_finite(),
+            "nobody of the second level took care in act 2".to_owned(),
+        );
         let browse = watch.browse_ok * 100.0;
         claim(
             watch.browse_ok >= BROWSE_MIN,

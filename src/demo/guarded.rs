@@ -71,7 +71,7 @@ pub async fn play(production: &Production<'_>) -> Result<Guarded, DemoError> {
     let journal = stage.directory().join("guarded");
     let guard = Safeguards::On {
         journal: journal.clone(),
-        settings: "",
+        settings: String::new(),
     };
     let definition = definition::load(Path::new(DEFINITIONS), MIGRATION)?;
     let shop = Shop::start(stage, "guarded", guard).await?;

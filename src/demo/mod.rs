@@ -6,7 +6,7 @@
 //! - `shop`: the shop as a child process; `observer`: what is seen of it from outside
 //! - `scene`: a load at peak, watched and recorded; `screen`: the terminal
 //! - `naive`: act 1; `outage`: when the shop was down
-//! - `watched`: act 2
+//! - `watched`: act 2; `people`: whom the watch calls
 //! - `guarded`: act 3; `cycles`: what shoppers feel of the migration
 //! - `stories`: other causes than the script; `cases`: incidents of known causes, and what the watch says
 //! - `trouble`: what befalls a database, as people and jobs cause it
@@ -20,6 +20,7 @@ mod guarded;
 mod naive;
 mod observer;
 pub mod outage;
+mod people;
 mod report;
 mod scene;
 mod screen;
@@ -267,7 +268,7 @@ async fn capacity(
 ) -> Result<Capacity, DemoError> {
     let guard = Safeguards::On {
         journal: stage.directory().join("capacity"),
-        settings: "",
+        settings: String::new(),
     };
     let shop = Shop::start(stage, "capacity", guard).await?;
     let learnt = learn(stage, &shop, profile).await?;

@@ -46,7 +46,7 @@ pub enum Safeguards {
         /// Where the watch writes down what happens.
         journal: PathBuf,
         /// Settings in TOML.
-        settings: &'static str,
+        settings: String,
     },
 }
 
@@ -88,7 +88,8 @@ impl Shop {
             std::fs::write(&file, settings).map_err(DemoError::file("write", &file))?;
             command
                 .env("EVENKEEL_CONFIG", file)
-                .env("EVENKEEL_WATCH__JOURNAL", journal);
+                .env("EVENKEEL_WATCH__JOURNAL", journal)
+                .env("EVENKEEL_WATCH__PUBLIC_URL", format!("http://{address}"));
         }
         let child = command
             .args(["serve", "--die-with-stdin", "--listen"])

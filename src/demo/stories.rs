@@ -31,7 +31,7 @@ pub(super) async fn play(production: &Production<'_>) -> Result<Vec<Told>, DemoE
     let journal = stage.directory().join("stories");
     let guard = Safeguards::On {
         journal: journal.clone(),
-        settings: SETTINGS,
+        settings: SETTINGS.to_owned(),
     };
     let shop = Shop::start(stage, "stories", guard).await?;
     let mut scene = production.scene(&shop, None).await?;

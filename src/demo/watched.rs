@@ -12,12 +12,13 @@ use super::cycles::Period;
 use super::evidence::{Act, Classes};
 use super::naive::{self, SCRIPT, ScriptEnd};
 use super::outage::BUCKET;
+use super::people::{ADMINISTRATORS, ON_CALL, People};
 use super::scene::{Footage, Scene};
 use super::shop::{Safeguards, Shop};
 use super::stories::PERSON;
 use super::{DemoError, Production};
 use crate::rehearsal::load::Record;
-use crate::watch::event::What;
+use crate::watch::event::{Event, What};
 use crate::watch::incident::{Incident, Stage as Progress};
 use crate::watch::log::Log;
 
@@ -79,6 +80,12 @@ pub struct WatchFigures {
     pub failed: u64,
     /// Requests that were sent in it.
     pub sent: u64,
+    /// Until the first people had been told, in seconds.
+    pub told_s: f64,
+    /// Until the second level had been told.
+    pub escalated_s: f64,
+    /// Until somebody took care.
+    pub acknowledged_s: f64,
     /// Answered requests for looking at products, as a share.
     pub browse_ok: f64,
 }
@@ -91,10 +98,11 @@ pub(super) async fn play(production: &Production<'_>) -> Result<Watched, DemoErr
     let Production { stage, screen, .. } = *production;
     screen.heading("Act 2 · The same script, watched");
     screen.say("A pool with a bulkhead, and a watch that may end the sessions of role cron.");
+    let people = People::wait().await?;
     let journal = stage.directory().join("watched");
     let guard = Safeguards::On {
         journal: journal.clone(),
-        settings: SETTINGS,
+        settings: format!("{SETTINGS}\n{}", people.settings()),
     };
     let shop = Shop::start(stage, "watched", guard).await?;
     let mut operator = stage.connect("evenkeel demo: operator").await?;
@@ -162,7 +170,7 @@ async fn follow(
         };
         for event in &incident.events {
             if told.insert(event.id)
-                && let Some(text) = words(&event.what)
+                && let Some(text) = words(event)
             {
                 let after = (event.at - started).to_std().unwrap_or_default();
                 scene.note_at(from + after, text);
@@ -176,8 +184,9 @@ async fn follow(
 }
 
 /// What happened, in a clause; `None` for what fills a chart rather than a timeline.
-fn words(what: &What) -> Option<String> {
-    Some(match what {
+fn words(event: &Event) -> Option<String> {
+    let by = &event.by;
+    Some(match &event.what {
         What::Opened { title, .. } => format!("incident: {title}"),
         What::Found { finding } => format!("named: {}", finding.sentence()),
         What::Acted {
@@ -203,7 +212,7 @@ fn words(what: &What) -> Option<String> {
             ..
         } => format!("{channel} was not reached: {problem}"),
         What::Permitted { .. } => "what the watch asked for is allowed".to_owned(),
-        What::Acknowledged { via } => format!("acknowledged by {via}"),
+        What::Acknowledged { via } => format!("{by} take care of it (by {via})"),
         What::AcknowledgementExpired => "the acknowledgement has expired".to_owned(),
         What::Recovered => "shoppers are well again".to_owned(),
         What::Relapsed => "shoppers suffer again".to_owned(),
@@ -242,6 +251,9 @@ fn judge(
             .unwrap_or_default(),
         failed: classes.iter().map(|(_, class)| class.failed).sum(),
         sent: classes.iter().map(|(_, class)| class.sent).sum(),
+        told_s: first(|what| is_told(what, ON_CALL)),
+        escalated_s: first(|what| is_told(what, ADMINISTRATORS)),
+        acknowledged_s: first(|what| matches!(what, What::Acknowledged { .. })),
         browse_ok: browse.ok as f64 / browse.sent.max(1) as f64,
     };
     Watched {
@@ -256,6 +268,10 @@ fn judge(
         script,
         incident,
     }
+}
+
+fn is_told(what: &What, who: &str) -> bool {
+    matches!(what, What::Notified { channel, problem: None, .. } if channel == who)
 }
 
 /// How long after `cause` service was normal again, by what became of `records`, which are sorted by when

@@ -103,7 +103,7 @@ fn compare(page: &mut String, watched: &Watched) -> std::fmt::Result {
         let found = exclusions.into_iter().any(|said| said.starts_with(what));
         if found { named } else { f64::NAN }
     };
-    let rows: [Compared; 8] = [
+    let rows: [Compared; 9] = [
         (
             "10:00",
             "monitoring reports high response times",
@@ -119,7 +119,12 @@ fn compare(page: &mut String, watched: &Watched) -> std::fmt::Result {
             "false trail: a deployment",
             Some((excluded("Not a deploy"), "excluded: none was reported")),
         ),
-        ("11:00", "escalated to the database administrators", None),
+        (
+            "11:00",
+            "escalated to the database administrators",
+            Some((watch.escalated_s, "told, as nobody on call answered")),
+        ),
+        ("11:00", "", Some((watch.acknowledged_s, "they take care"))),
         (
             "11:15",
             "logs show a heavy script",
