@@ -109,7 +109,8 @@ impl Escalator {
         loop {
             // What is appended from here on wakes the wait below.
             appended.borrow_and_update();
-            let (due, wake) = self.decide(&mut memory, AT_ONCE - flights.len()).await;
+            let free = AT_ONCE.saturating_sub(flights.len());
+            let (due, wake) = self.decide(&mut memory, free).await;
             flights.extend(due.into_iter().map(|flight| self.deliver(flight)));
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -169,8 +170,8 @@ impl Escalator {
                     }
                 }
                 if !moved {
-                    let resent = self.resend(&incident, memory, &mut wake);
-                    flights.extend(resent);
+                    let free = free - flights.len();
+                    flights.extend(self.resend(&incident, memory, free, &mut wake));
                     break;
                 }
             }
@@ -179,7 +180,13 @@ impl Escalator {
     }
 
     /// Messages to channels that want to hear that an incident is still open.
-    fn resend(&self, incident: &Incident, memory: &mut Memory, wake: &mut Duration) -> Vec<Flight> {
+    fn resend(
+        &self,
+        incident: &Incident,
+        memory: &mut Memory,
+        free: usize,
+        wake: &mut Duration,
+    ) -> Vec<Flight> {
         if !incident.is_open() {
             return Vec::new();
         }
@@ -202,7 +209,7 @@ impl Escalator {
             };
             if !rest.is_zero() {
                 *wake = rest.min(*wake);
-            } else if memory.begin(incident.id, &tell) {
+            } else if flights.len() < free && memory.begin(incident.id, &tell) {
                 flights.push(Flight {
                     incident: incident.clone(),
                     tell,
@@ -225,7 +232,7 @@ impl Escalator {
             Some(channel) => {
                 let pauses = ExponentialBuilder::default()
                     .with_min_delay(FIRST_PAUSE)
-                    .with_max_times(self.tries - 1)
+                    .with_max_times(self.tries.saturating_sub(1))
                     .with_jitter();
                 let send = || channel.send(&self.poster, &notice);
                 let sent = send.retry(pauses).when(|err| err.is_transient()).await;

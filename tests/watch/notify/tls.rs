@@ -17,7 +17,7 @@ use super::receivers::{Mails, converse};
 use super::{Process, eventually, settings};
 
 /// Says to the test that it starts again where the certificate and its key are.
-const CERTIFICATE: &str = "EVENKEEL_TEST_CERTIFICATE";
+const CERTIFICATE: &str = "TEST_CERTIFICATE";
 
 /// Makes a certificate for `localhost` that vouches for itself.
 fn certificate(dir: &Path) -> PathBuf {
