@@ -7,6 +7,7 @@ use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -28,6 +29,9 @@ const AT_ONCE: usize = 16;
 /// The longest sleep, because the clock may be set and the machine may be suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
+/// How often a process that is not on duty looks whether it is.
+const OFF_DUTY: Duration = Duration::from_secs(1);
+
 /// The pause before the second try of a message; it doubles, and is jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -44,6 +48,7 @@ pub struct Escalator {
     log: Log,
     tries: usize,
     grace: Duration,
+    duty: Option<watch::Receiver<bool>>,
 }
 
 /// A message under way.
@@ -97,7 +102,16 @@ impl Escalator {
             log,
             tries: notify.tries,
             grace: notify.timeout,
+            duty: None,
         })
+    }
+
+    /// Tells people only while `duty` is true: of several processes that know the same incidents, one
+    /// is to tell them.
+    #[must_use]
+    pub fn on_duty(mut self, duty: watch::Receiver<bool>) -> Self {
+        self.duty = Some(duty);
+        self
     }
 
     /// Tells people until it is asked to stop; what is under way then may end, within the time of
@@ -110,7 +124,12 @@ impl Escalator {
             // What is appended from here on wakes the wait below.
             appended.borrow_and_update();
             let free = AT_ONCE.saturating_sub(flights.len());
-            let (due, wake) = self.decide(&mut memory, free).await;
+            let on_duty = self.duty.as_ref().is_none_or(|duty| *duty.borrow());
+            let (due, wake) = if on_duty {
+                self.decide(&mut memory, free).await
+            } else {
+                (Vec::new(), OFF_DUTY)
+            };
             flights.extend(due.into_iter().map(|flight| self.deliver(flight)));
             tokio::select! {
                 () = stop.cancelled() => break,
