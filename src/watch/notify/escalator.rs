@@ -29,6 +29,9 @@ const AT_ONCE: usize = 16;
 /// The longest sleep, because the clock may be set and the machine may be suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
+/// How often a process that is not on duty looks whether it is.
+const OFF_DUTY: Duration = Duration::from_secs(1);
+
 /// The pause before the second try of a message; it doubles, and is jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,6 +48,7 @@ pub struct Escalator {
     log: Log,
     tries: usize,
     grace: Duration,
+    duty: Option<watch::Receiver<bool>>,
 }
 
 /// A message under way.
@@ -98,38 +102,34 @@ impl Escalator {
             log,
             tries: notify.tries,
             grace: notify.timeout,
+            duty: None,
         })
     }
 
-    /// Tells people while this process is the one that does, and until it is asked to stop.
-    pub async fn run_while(self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                // Nobody is left who could say that it leads.
-                begins = leads.wait_for(|leads| *leads) => if begins.is_err() { return },
-            }
-            let ends = stop.child_token();
-            let telling = self.run(ends.clone());
-            tokio::pin!(telling);
-            tokio::select! {
-                () = &mut telling => return,
-                _ = leads.wait_for(|leads| !leads) => ends.cancel(),
-            }
-            telling.await;
-        }
+    /// Tells people only while `duty` is true: of several processes that know the same incidents, one
+    /// is to tell them.
+    #[must_use]
+    pub fn on_duty(mut self, duty: watch::Receiver<bool>) -> Self {
+        self.duty = Some(duty);
+        self
     }
 
     /// Tells people until it is asked to stop; what is under way then may end, within the time of
     /// one try.
-    pub async fn run(&self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut appended = self.log.subscribe();
         let mut memory = Memory::default();
         let mut flights = FuturesUnordered::new();
         loop {
             // What is appended from here on wakes the wait below.
             appended.borrow_and_update();
-            let (due, wake) = self.decide(&mut memory, AT_ONCE - flights.len()).await;
+            let free = AT_ONCE.saturating_sub(flights.len());
+            let on_duty = self.duty.as_ref().is_none_or(|duty| *duty.borrow());
+            let (due, wake) = if on_duty {
+                self.decide(&mut memory, free).await
+            } else {
+                (Vec::new(), OFF_DUTY)
+            };
             flights.extend(due.into_iter().map(|flight| self.deliver(flight)));
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -189,8 +189,8 @@ impl Escalator {
                     }
                 }
                 if !moved {
-                    let resent = self.resend(&incident, memory, &mut wake);
-                    flights.extend(resent);
+                    let free = free - flights.len();
+                    flights.extend(self.resend(&incident, memory, free, &mut wake));
                     break;
                 }
             }
@@ -199,7 +199,13 @@ impl Escalator {
     }
 
     /// Messages to channels that want to hear that an incident is still open.
-    fn resend(&self, incident: &Incident, memory: &mut Memory, wake: &mut Duration) -> Vec<Flight> {
+    fn resend(
+        &self,
+        incident: &Incident,
+        memory: &mut Memory,
+        free: usize,
+        wake: &mut Duration,
+    ) -> Vec<Flight> {
         if !incident.is_open() {
             return Vec::new();
         }
@@ -222,7 +228,7 @@ impl Escalator {
             };
             if !rest.is_zero() {
                 *wake = rest.min(*wake);
-            } else if memory.begin(incident.id, &tell) {
+            } else if flights.len() < free && memory.begin(incident.id, &tell) {
                 flights.push(Flight {
                     incident: incident.clone(),
                     tell,
@@ -245,7 +251,7 @@ impl Escalator {
             Some(channel) => {
                 let pauses = ExponentialBuilder::default()
                     .with_min_delay(FIRST_PAUSE)
-                    .with_max_times(self.tries - 1)
+                    .with_max_times(self.tries.saturating_sub(1))
                     .with_jitter();
                 let send = || channel.send(&self.poster, &notice);
                 let sent = send.retry(pauses).when(|err| err.is_transient()).await;

@@ -67,7 +67,7 @@ fn alertmanager() -> Option<PathBuf> {
     let found = std::env::split_paths(&path)
         .map(|dir| dir.join("prometheus-alertmanager"))
         .find(|program| program.is_file());
-    let required = std::env::var_os("EVENKEEL_REQUIRE_MONITORING").is_some();
+    let required = std::env::var_os("REQUIRE_MONITORING").is_some();
     assert!(
         found.is_some() || !required,
         "prometheus-alertmanager is not on PATH"

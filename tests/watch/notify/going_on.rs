@@ -144,6 +144,31 @@ async fn an_incident_that_comes_back_after_its_end_is_taken_up_again() {
 }
 
 #[tokio::test]
+async fn a_process_that_is_not_on_duty_leaves_it_to_the_other() {
+    let first = Receiver::start().await;
+    let settings = two_levels(&first.url(), &nobody().await, "");
+    let journal = TempDir::new().unwrap();
+    let log = Log::open(journal.path().to_owned()).await.unwrap();
+    let tickets = Tickets::new(&settings.notify).unwrap();
+    let (duty, receiver) = tokio::sync::watch::channel(false);
+    let escalator = Escalator::new(&settings, log.clone(), tickets.clone()).unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let task = tokio::spawn(escalator.on_duty(receiver).run(stop.clone()));
+    let process = Process {
+        log,
+        tickets,
+        stop,
+        task,
+    };
+    process.opens().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(first.requests().len(), 0);
+    duty.send(true).unwrap();
+    first.wait_for(1).await;
+    process.finish().await;
+}
+
+#[tokio::test]
 async fn an_unusable_channel_stops_the_start_with_a_sentence() {
     let slack = |url: &str| {
         format!("[[watch.notify.channels]]\nkind = \"slack\"\nname = \"chat\"\n{url}\n")

@@ -13,11 +13,11 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::receivers::{Mails, converse};
+use super::receivers::{Mail, Mails, converse};
 use super::{Process, eventually, settings};
 
 /// Says to the test that it starts again where the certificate and its key are.
-const CERTIFICATE: &str = "EVENKEEL_TEST_CERTIFICATE";
+const CERTIFICATE: &str = "TEST_CERTIFICATE";
 
 /// Makes a certificate for `localhost` that vouches for itself.
 fn certificate(dir: &Path) -> PathBuf {
@@ -74,7 +74,7 @@ async fn meet(
             stream.write_all(b"220 test\r\n").await?;
             for answer in ["250-test\r\n250 STARTTLS\r\n", "220 go on\r\n"] {
                 let mut line = [0; 512];
-                stream.read(&mut line).await?;
+                let _ = stream.read(&mut line).await?;
                 stream.write_all(answer.as_bytes()).await?;
             }
             converse(tls.accept(stream).await?, taken, false).await
@@ -83,9 +83,10 @@ async fn meet(
             let mut stream = tls.accept(stream).await?;
             let mut request = vec![0; 65536];
             let read = stream.read(&mut request).await?;
-            let mut mail = super::receivers::Mail::default();
-            mail.text = String::from_utf8_lossy(&request[..read]).into_owned();
-            taken.lock().push(mail);
+            taken.lock().push(Mail {
+                text: String::from_utf8_lossy(&request[..read]).into_owned(),
+                ..Mail::default()
+            });
             stream
                 .write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
                 .await?;
