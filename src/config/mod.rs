@@ -183,7 +183,8 @@ impl Settings {
         let figment = figment
             .merge(
                 Env::prefixed("EVENKEEL_")
-                    .ignore(&["config", "log"])
+                    // Not settings: where they are, what is logged, and a switch of our tests.
+                    .ignore(&["config", "log", "require_monitoring"])
                     .split("__"),
             )
             .merge(

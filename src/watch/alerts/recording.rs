@@ -148,7 +148,7 @@ fn object(text: &str) -> Result<Reading, String> {
 fn series(name: &str) -> Result<Series, String> {
     Series::named(name).ok_or_else(|| {
         format!(
-            "nothing called `{name}` is measured; there are {}",
+            "nothing called `{name}` is measured; write one of {}",
             Series::names()
         )
     })

@@ -27,7 +27,7 @@ fn every_mistake_is_named_with_its_line_and_what_to_do() {
         (
             format!("{THRESHOLD}series = \"orders\"\nabove = 1\n"),
             6,
-            "nothing called `orders` is measured; there are checkout.",
+            "nothing called `orders` is measured; write one of checkout.",
         ),
         (
             format!("{THRESHOLD}series = \"orders_per_s\"\nabove = 1\nfor = \"1 moment\"\n"),

@@ -63,7 +63,7 @@ impl Check<'_> {
             self.problem(
                 &name.span(),
                 format!(
-                    "nothing called `{}` is measured; there are {}",
+                    "nothing called `{}` is measured; write one of {}",
                     name.get_ref(),
                     Series::names()
                 ),
