@@ -164,7 +164,8 @@ async fn watch(app: &mut App) -> Result<(), ServeError> {
     let keeper = keeper.with_alerts(rules, app.board.clone());
     let (leads, stop) = (keeper.leads(), app.shutdown.token().clone());
     app.shutdown.spawn(replicator.run(stop.clone()));
-    app.shutdown.spawn(escalator.on_duty(leads).run(stop.clone()));
+    app.shutdown
+        .spawn(escalator.on_duty(leads).run(stop.clone()));
     app.shutdown.spawn(async move { keeper.run(stop).await });
     (app.incidents, app.tickets) = (Some(log), Some(tickets));
     Ok(())

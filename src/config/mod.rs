@@ -184,7 +184,7 @@ impl Settings {
             .merge(
                 Env::prefixed("EVENKEEL_")
                     // Not settings: where they are, what is logged, and a switch of our tests.
-                    .ignore(&["config", "log", "require_monitoring"])
+                    .ignore(&["config", "log"])
                     .split("__"),
             )
             .merge(

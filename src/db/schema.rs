@@ -148,6 +148,14 @@ pub async fn apply(conn: &mut PgConnection, version: i64) -> Result<Vec<i64>, Sc
     apply_files(conn, |file| file.version <= version).await
 }
 
+/// Applies all files but one that the database lacks, for whoever plays the time before that one.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_without(conn: &mut PgConnection, version: i64) -> Result<Vec<i64>, SchemaError> {
+    apply_files(conn, |file| file.version != version).await
+}
+
 /// Applies the engine's files that the database lacks and none of the shop's, and returns their
 /// numbers.
 ///

@@ -263,5 +263,9 @@ impl Case {
 async fn incidents(place: &Place) -> Vec<Incident> {
     // What cannot be read now can be in a moment.
     let _ = place.log.reread().await;
-    place.log.incidents()
+    let incidents = place.log.incidents().into_iter();
+    // Those of rules say that something is, not what.
+    incidents
+        .filter(|incident| !incident.is_of_a_rule())
+        .collect()
 }

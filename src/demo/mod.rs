@@ -54,8 +54,8 @@ use crate::rehearsal::load::{
 use crate::shutdown::Shutdown;
 use crate::store::sample::{self, DEMO_PASSWORD, SampleSize};
 
-/// The last schema step before the change that both acts are about.
-const SCHEMA_BEFORE: i64 = 2;
+/// The schema step that all acts are about.
+const CHANGE: i64 = 3;
 /// The peak, as a share of what the shop sustains.
 const PEAK: f64 = 0.6;
 /// Requests per second that one load generator certainly sends on time beside a shop.
@@ -243,7 +243,7 @@ async fn acts(options: &Options, stage: &Stage, screen: &Screen) -> Result<Vec<S
 /// The shop's database as it was before the change.
 async fn fill(stage: &Stage, screen: &Screen, size: SampleSize) -> Result<(), DemoError> {
     let mut conn = stage.connect("evenkeel demo: sample").await?;
-    schema::apply(&mut conn, SCHEMA_BEFORE).await?;
+    schema::apply_without(&mut conn, CHANGE).await?;
     let bar = Mutex::new(screen.bar("orders", 1));
     sample::fill(&mut conn, size, &|done, of| {
         let bar = bar.lock();

@@ -17,7 +17,7 @@ use crate::watch::log::Log;
 pub const PERSON: &str = "analyst";
 const NORMAL: Duration = Duration::from_secs(20);
 /// The peak, so that what comes on top of it is felt.
-const SURGE: f64 = 4.0;
+const SURGE: f64 = 2.5;
 const SESSIONS: usize = 12;
 
 /// Plays them one after another; returns what the watch said of each.

@@ -9,6 +9,9 @@ use uuid::Uuid;
 use super::event::{Event, Impact, Severity, What};
 use super::finding::Finding;
 
+/// What the keys of incidents begin with that a rule has opened; its name follows.
+pub const OF_A_RULE: &str = "alert/";
+
 /// How far an incident has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -94,6 +97,11 @@ impl Incident {
         }
         incident.events = events;
         Some(incident)
+    }
+
+    /// Whether a rule of the alerts has opened it, rather than what the watch saw of the database.
+    pub fn is_of_a_rule(&self) -> bool {
+        self.key.starts_with(OF_A_RULE)
     }
 
     /// The incident as lists show it.

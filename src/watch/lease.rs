@@ -71,6 +71,11 @@ impl Lease {
         Ok(())
     }
 
+    /// Holds it without having got it.
+    pub(super) fn assume(&mut self, now: Instant) {
+        (self.held, self.asked_at) = (true, Some(now));
+    }
+
     /// Gives it back, so that another process watches at once.
     ///
     /// # Errors

@@ -4,9 +4,12 @@
 //! `x != x` finds it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use parking_lot::Mutex;
 
 use super::alerts::{Firing, Reading, Rules, Series, State};
@@ -21,6 +24,10 @@ const ORDERS: &str = "evenkeel_watch_orders_per_second";
 const READ_AT: &str = "evenkeel_watch_reading_timestamp_seconds";
 const INCIDENTS_OPEN: &str = "evenkeel_watch_incidents_open";
 const ALERT_FIRING: &str = "evenkeel_alert_firing";
+const LOOKS: &str = "evenkeel_watch_looks_total";
+const LOOK_S: &str = "evenkeel_watch_look_seconds_total";
+const UNANSWERED: &str = "evenkeel_watch_unanswered_total";
+const ACTS: &str = "evenkeel_watch_acts_total";
 
 /// Readings that are gauges.
 const GAUGES: [(&str, Series, Option<Unit>, &str); 6] = [
@@ -59,7 +66,19 @@ const GAUGES: [(&str, Series, Option<Unit>, &str); 6] = [
 
 /// What was last published. Cheap to clone; the watch writes it, whoever answers for metrics reads.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Option<Posted>>>);
+pub struct Board {
+    posted: Arc<Mutex<Option<Posted>>>,
+    work: Arc<Work>,
+}
+
+/// What the watch has done since the process began.
+#[derive(Debug, Default)]
+struct Work {
+    looks: AtomicU64,
+    look_us: AtomicU64,
+    unanswered: AtomicU64,
+    acts: AtomicU64,
+}
 
 #[derive(Clone, Debug)]
 struct Posted {
@@ -86,7 +105,7 @@ impl Board {
             }
         }
         let rules = rules.iter().map(|rule| (rule.name.clone(), rule.severity));
-        *self.0.lock() = Some(Posted {
+        *self.posted.lock() = Some(Posted {
             reading: reading.clone(),
             rules: rules.collect(),
             firing,
@@ -94,9 +113,27 @@ impl Board {
         });
     }
 
+    /// Counts a look at the database that took `took`.
+    pub(super) fn looked(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.work.looks.fetch_add(1, Relaxed);
+        self.work.look_us.fetch_add(us, Relaxed);
+    }
+
+    /// Counts a look that was not answered.
+    pub(super) fn unanswered(&self) {
+        self.work.unanswered.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an act on a session.
+    pub(super) fn acted(&self) {
+        self.work.acts.fetch_add(1, Relaxed);
+    }
+
     /// Writes what was posted to the metrics recorder that is in force. Nothing, before anything was.
     pub fn publish(&self) {
-        let Some(posted) = self.0.lock().clone() else {
+        self.work.publish();
+        let Some(posted) = self.posted.lock().clone() else {
             return;
         };
         publish(&posted.reading);
@@ -111,6 +148,21 @@ impl Board {
             gauge!(ALERT_FIRING, "rule" => rule.to_string(), "severity" => name(*severity))
                 .set(f64::from(u8::from(fires)));
         }
+    }
+}
+
+impl Work {
+    fn publish(&self) {
+        for (name, count, text) in [
+            (LOOKS, &self.looks, "Looks of the watch at the database"),
+            (UNANSWERED, &self.unanswered, "Looks that were not answered"),
+            (ACTS, &self.acts, "Sessions that the watch has acted on"),
+        ] {
+            describe_counter!(name, text);
+            counter!(name).absolute(count.load(Relaxed));
+        }
+        describe_gauge!(LOOK_S, Unit::Seconds, "Time that all looks have taken");
+        gauge!(LOOK_S).set(self.look_us.load(Relaxed) as f64 / 1e6);
     }
 }
 

@@ -7,8 +7,9 @@ use crate::watch::finding::{Cause, Finding};
 use crate::watch::sessions::{Sample, Session};
 use crate::watch::shoppers::Pain;
 
-/// So many times the usual arrivals are a surge.
-const SURGE: f64 = 1.5;
+/// So many times the usual arrivals are a surge. Not much more: a shop that has no time to accept
+/// connections does not see all that would arrive.
+const SURGE: f64 = 1.3;
 /// Within this much of the usual, traffic is as usual.
 const USUAL: f64 = 0.25;
 /// The share of the shop's busy sessions that a new statement has to fill to be blamed.
@@ -75,7 +76,7 @@ pub(super) fn surge(evidence: &Evidence<'_>, sample: &Sample, pains: &[Pain]) ->
         culprit: None,
         first_victim: None,
         accomplices: Vec::new(),
-        certainty: (0.5 + (now / usual - SURGE) / 2.0).min(0.95),
+        certainty: (0.6 + (now / usual - SURGE) / 2.0).min(0.95),
         evidence: [said, served].into_iter().chain(reasons(pains)).collect(),
         exclusions: no_deploy(evidence)
             .into_iter()

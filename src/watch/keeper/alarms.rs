@@ -12,7 +12,7 @@ use super::eyes::{Eyes, Unheard};
 use crate::class::Class;
 use crate::watch::alerts::{Evaluator, Firing, Reading, Rules, Series, State, history};
 use crate::watch::event::{Event, Impact, What};
-use crate::watch::incident::Incident;
+use crate::watch::incident::{Incident, OF_A_RULE};
 use crate::watch::log::Log;
 use crate::watch::metrics::Board;
 use crate::watch::sessions::Snapshot;
@@ -26,8 +26,6 @@ const SAVED: Duration = Duration::from_secs(60);
 const PRUNED: Duration = Duration::from_secs(3600);
 /// Who writes.
 const ALERTS: &str = "alerts";
-/// What the keys of their incidents begin with.
-const KEY: &str = "alert/";
 
 /// The rules and the incidents that they have opened.
 pub(super) struct Alarms {
@@ -40,11 +38,6 @@ pub(super) struct Alarms {
     restored: bool,
     /// The snapshot that the last reading was taken from, for rates.
     before: Option<Snapshot>,
-}
-
-/// Whether an incident was opened by a rule, rather than by what the watch saw.
-pub(super) fn is_of_a_rule(incident: &Incident) -> bool {
-    incident.key.starts_with(KEY)
 }
 
 impl Alarms {
@@ -65,8 +58,8 @@ impl Alarms {
     /// Takes up the incidents that rules have opened before.
     pub(super) fn take_up(&mut self, log: &Log) {
         let open = log.incidents().into_iter().filter(Incident::is_open);
-        for incident in open.filter(is_of_a_rule) {
-            let rule = incident.key.trim_start_matches(KEY).to_owned();
+        for incident in open.filter(Incident::is_of_a_rule) {
+            let rule = incident.key.trim_start_matches(OF_A_RULE).to_owned();
             self.open.insert(rule, incident.id);
         }
     }
@@ -137,7 +130,7 @@ impl Alarms {
                 let opened = What::Opened {
                     title: firing.title.to_string(),
                     severity: firing.severity,
-                    key: format!("{KEY}{rule}"),
+                    key: format!("{OF_A_RULE}{rule}"),
                 };
                 log.append(Event::now(incident, ALERTS, opened)).await;
                 let text = firing.to_string();

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use metrics::{counter, histogram};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tracing::warn;
@@ -12,6 +11,7 @@ use crate::config::Watch as Settings;
 use crate::watch::changes::{self, Change};
 use crate::watch::culprit::Database;
 use crate::watch::lease::Lease;
+use crate::watch::metrics::Board;
 use crate::watch::sessions::{self, Snapshot};
 
 /// How long the database may take to say what it is at; the connection is given up after that.
@@ -38,6 +38,7 @@ pub(super) struct Eyes {
     problem: String,
     changes: Vec<Change>,
     changes_at: Option<Instant>,
+    board: Board,
 }
 
 impl Eyes {
@@ -54,7 +55,18 @@ impl Eyes {
             problem: String::new(),
             changes: Vec::new(),
             changes_at: None,
+            board: Board::default(),
         }
+    }
+
+    /// Where what it does is counted.
+    pub(super) fn post_to(&mut self, board: Board) {
+        self.board = board;
+    }
+
+    /// Counts an act on a session.
+    pub(super) fn acted(&self) {
+        self.board.acted();
     }
 
     /// Runs `work` on the connection. One on which it does not end in time or fails is not used again.
@@ -104,6 +116,10 @@ impl Eyes {
             let asked = self.ask(async |conn| lease.ask(conn, now).await).await;
             self.lease = lease;
             if let Err(unheard) = asked {
+                if !unheard.lost {
+                    // Where there is no lease, nobody else can have it.
+                    self.lease.assume(now);
+                }
                 self.unheard(unheard);
             }
         }
@@ -138,7 +154,7 @@ impl Eyes {
             Ok(snapshot) => {
                 self.unanswered = 0;
                 self.problem.clear();
-                histogram!("evenkeel_watch_look_seconds").record(snapshot.took.as_secs_f64());
+                self.board.looked(snapshot.took);
                 self.snapshot = Some(snapshot);
                 self.read_changes(now).await;
                 true
@@ -203,7 +219,7 @@ impl Eyes {
             warn!(%problem, "the watch does not see the database");
         }
         self.unanswered = if lost { self.unanswered + 1 } else { 0 };
-        counter!("evenkeel_watch_unanswered_total").increment(1);
+        self.board.unanswered();
         self.problem = problem;
     }
 }

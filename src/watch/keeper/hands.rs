@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use metrics::counter;
-
 use super::eyes::{Eyes, Unheard};
 use crate::config::Breaker;
 use crate::watch::breaker::{self, Decision};
@@ -91,7 +89,7 @@ impl Hands {
         };
         // Whether it helped is to be seen at once.
         eyes.look_again();
-        counter!("evenkeel_watch_acts_total").increment(1);
+        eyes.acted();
         let undo = breaker::undo(act, &suspect);
         What::Acted {
             act,

@@ -13,7 +13,6 @@ mod hands;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use metrics::gauge;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +39,8 @@ use crate::pressure::latency::Totals;
 
 /// How often shoppers are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// What rules find so soon after an incident is of the same trouble: many of them look back.
+const AFTERMATH: Duration = Duration::from_secs(600);
 /// Who writes.
 const WATCH: &str = "watch";
 
@@ -56,6 +57,8 @@ pub struct Keeper<W> {
     desk: Desk,
     alarms: Option<Alarms>,
     incident: Option<Uuid>,
+    /// The incident that was over last, and when.
+    last: Option<(Uuid, Instant)>,
     leads: watch::Sender<bool>,
     /// Events of the log that have been looked at.
     heard: watch::Receiver<usize>,
@@ -91,6 +94,7 @@ impl<W: Windows> Keeper<W> {
             desk: Desk::default(),
             alarms: None,
             incident: None,
+            last: None,
             leads: watch::Sender::new(false),
             heard: log.subscribe(),
             suffering_since: None,
@@ -104,6 +108,7 @@ impl<W: Windows> Keeper<W> {
     /// With alerts by `rules`; what is measured is posted to `board`.
     #[must_use]
     pub fn with_alerts(mut self, rules: Rules, board: Board) -> Self {
+        self.eyes.post_to(board.clone());
         self.alarms = Some(Alarms::new(rules, board, Instant::now()));
         self
     }
@@ -151,7 +156,8 @@ impl<W: Windows> Keeper<W> {
         let finding = self.judge(&shoppers, now);
         self.write_down(finding.as_ref(), &shoppers, now).await;
         if let Some(alarms) = &mut self.alarms {
-            let main = self.incident;
+            let lately = self.last.filter(|(_, at)| now - *at < AFTERMATH);
+            let main = self.incident.or(lately.map(|(incident, _)| incident));
             alarms
                 .ask(&mut self.eyes, &shoppers, &self.log, main, now)
                 .await;
@@ -176,7 +182,7 @@ impl<W: Windows> Keeper<W> {
             alarms.take_up(&self.log);
         }
         let incidents = self.log.incidents().into_iter();
-        let mut open = incidents.filter(|incident| !alarms::is_of_a_rule(incident));
+        let mut open = incidents.filter(|incident| !incident.is_of_a_rule());
         let open = open.rfind(|incident| incident.is_open());
         if let Some(incident) = open
             && let Some(finding) = incident.finding
@@ -243,9 +249,9 @@ impl<W: Windows> Keeper<W> {
         if resolves {
             let impact = Box::new(self.impact().await);
             self.append(What::Resolved { impact }, Duration::ZERO).await;
+            self.last = self.incident.map(|incident| (incident, now));
             (self.incident, self.blamed) = (None, None);
         }
-        gauge!("evenkeel_watch_incident_open").set(f64::from(u8::from(self.desk.is_open())));
     }
 
     /// Heeds what people have done to the incident: what they have allowed is done, once, and what they have

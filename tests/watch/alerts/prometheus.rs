@@ -23,7 +23,7 @@ const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ci/monitorin
 const SAMPLED: &str = include_str!("../../../src/http/surroundings.rs");
 
 /// Where `name` is. Without it, the test that asks is skipped and says so, or fails where
-/// `EVENKEEL_REQUIRE_MONITORING=1` wants all of them.
+/// `REQUIRE_MONITORING=1` wants all of them.
 fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path)
@@ -31,7 +31,7 @@ fn program(name: &str) -> Option<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|program| program.is_file());
     if found.is_none() {
-        let wanted = env::var_os("EVENKEEL_REQUIRE_MONITORING").is_some_and(|wanted| wanted == "1");
+        let wanted = env::var_os("REQUIRE_MONITORING").is_some_and(|wanted| wanted == "1");
         assert!(!wanted, "there is no {name}: run .ci/monitoring");
         eprintln!("SKIPPED: there is no {name}; .ci/monitoring fetches it");
     }
