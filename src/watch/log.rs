@@ -1,6 +1,6 @@
 //! The append-only log of incidents, as one process knows it.
 //!
-//! An event is first written to the [`Journal`] on this machine, because the database may be what is
+//! An event is first written to the journal on this machine, because the database may be what is
 //! down; from there a [`Replicator`](super::replicator::Replicator) takes it to PostgreSQL, where all
 //! processes and the command line find it, and brings theirs.
 
