@@ -118,6 +118,24 @@ fn print(all: &[Told]) {
             right.iter().copied().fold(f64::NAN, f64::max)
         );
     }
+    // Those that it may end: stopped within two seconds, and shoppers well within five?
+    let stopped: Vec<&Told> = all
+        .iter()
+        .filter(|told| told.stopped_s.is_finite())
+        .collect();
+    let within = |of: fn(&Told) -> f64, most: f64| stopped.iter().filter(|t| of(t) <= most).count();
+    println!(
+        "\nof {} that it ended: named within 1 s {}, stopped within 2 s {}, shoppers well within 5 s {}",
+        stopped.len(),
+        within(|told| told.named_s, 1.0),
+        within(|told| told.stopped_s, 2.0),
+        within(|told| told.normal_s, 5.0)
+    );
+    println!(
+        "medians: stopped after {:.2} s, shoppers well after {:.2} s",
+        median(stopped.iter().map(|told| told.stopped_s)),
+        median(stopped.iter().map(|told| told.normal_s))
+    );
     let innocents: i64 = all.iter().map(|told| told.innocents_ended).sum();
     println!("innocent sessions ended: {innocents}");
 }

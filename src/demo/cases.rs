@@ -86,6 +86,10 @@ pub struct Told {
     pub verdict: String,
     /// From the beginning of the trouble until it said so, in seconds; null if it never did.
     pub named_s: f64,
+    /// Until it ended a session; null if it ended none.
+    pub stopped_s: f64,
+    /// Until shoppers were well again; null if they were not while it was watched.
+    pub normal_s: f64,
     /// Whether it blamed the right sessions, where any are to be blamed.
     pub right_session: bool,
     /// Sessions that were ended though they had done no harm.
@@ -214,7 +218,14 @@ impl Case {
         {
             tokio::time::sleep(POLL).await;
         }
-        Ok(self.told(incident.as_ref(), began, &pids, innocents_ended))
+        let over = new(incidents(place).await);
+        Ok(self.told(
+            incident.as_ref(),
+            over.as_ref(),
+            began,
+            &pids,
+            innocents_ended,
+        ))
     }
 
     /// Takes back what a script may have left behind.
@@ -232,6 +243,7 @@ impl Case {
     fn told(
         &self,
         incident: Option<&Incident>,
+        over: Option<&Incident>,
         began: chrono::DateTime<Utc>,
         pids: &[i32],
         innocents_ended: i64,
@@ -242,10 +254,18 @@ impl Case {
             matches!(&event.what, What::Found { finding } if finding.cause.name() == verdict)
         });
         let culprit = finding.and_then(|finding| finding.culprit.as_ref());
+        let after = |at: chrono::DateTime<Utc>| (at - began).as_seconds_f64();
+        let stopped = incident
+            .into_iter()
+            .flat_map(|i| &i.events)
+            .find(|event| matches!(&event.what, What::Acted { problem: None, .. }));
+        let recovered = over.and_then(|incident| incident.recovered_at);
         Told {
             cause: self.cause().name(),
             verdict: verdict.to_owned(),
-            named_s: said.map_or(f64::NAN, |event| (event.at - began).as_seconds_f64()),
+            named_s: said.map_or(f64::NAN, |event| after(event.at)),
+            stopped_s: stopped.map_or(f64::NAN, |event| after(event.at)),
+            normal_s: recovered.map_or(f64::NAN, after),
             right_session: match self.cause() {
                 Cause::Script | Cause::BlockedChain => {
                     culprit.is_some_and(|culprit| pids.contains(&culprit.pid))

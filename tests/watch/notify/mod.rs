@@ -4,7 +4,7 @@ mod alertmanager;
 mod channels;
 mod destinations;
 mod going_on;
-mod receivers;
+pub mod receivers;
 mod tickets;
 mod tls;
 
