@@ -35,6 +35,20 @@ fn the_demo_shows_the_outage_and_the_same_change_without_one() {
     }
     assert!(number(&outage["onset_s"]) <= 3.0, "{outage}");
 
+    let watched = act("watched");
+    assert_eq!(watched["verdict"], "script", "{watched}");
+    let culprit = watched["culprit"].as_str().unwrap();
+    assert!(culprit.contains("nightly-report"), "{culprit}");
+    for (figure, most) in [("named_s", 1.0), ("stopped_s", 2.0), ("normal_s", 5.0)] {
+        assert!(number(&watched[figure]) <= most, "{figure}: {watched}");
+    }
+    assert!(
+        number(&watched["failed"]) < number(&watched["sent"]),
+        "{watched}"
+    );
+    assert!(number(&watched["browse_ok"]) >= 0.99, "{watched}");
+    assert!(watched["acknowledged_s"].is_number(), "{watched}");
+
     let guarded = act("guarded");
     for class in CLASSES {
         let requests = &guarded["classes"][class];

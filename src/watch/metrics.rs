@@ -132,10 +132,10 @@ impl Board {
 
     /// Writes what was posted to the metrics recorder that is in force. Nothing, before anything was.
     pub fn publish(&self) {
-        self.work.publish();
         let Some(posted) = self.posted.lock().clone() else {
             return;
         };
+        self.work.publish();
         publish(&posted.reading);
         for (severity, open) in posted.incidents {
             gauge!(INCIDENTS_OPEN, "severity" => name(severity)).set(open as f64);

@@ -7,6 +7,7 @@ use evenkeel::app::App;
 use evenkeel::config::Settings;
 use evenkeel::http;
 use evenkeel::watch::log::Log;
+use evenkeel::watch::ticket::Tickets;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -35,9 +36,17 @@ pub struct Builder {
     database: Option<PgConnectOptions>,
     reached_through: Option<PgConnectOptions>,
     incidents: Option<Log>,
+    tickets: Option<Tickets>,
 }
 
 impl Builder {
+    /// Has the service tell people of the incidents of a log.
+    pub fn telling(mut self, log: Log, tickets: Tickets) -> Self {
+        self.incidents = Some(log);
+        self.tickets = Some(tickets);
+        self
+    }
+
     /// Changes the settings.
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
@@ -72,6 +81,7 @@ impl Builder {
         let reached = self.reached_through.unwrap_or_else(|| database.clone());
         let mut app = App::new(self.settings, reached);
         app.incidents = self.incidents;
+        app.tickets = self.tickets;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         app.shutdown.spawn(http::serve(app.clone(), listener));
@@ -158,6 +168,7 @@ impl TestApp {
             database: None,
             reached_through: None,
             incidents: None,
+            tickets: None,
         }
     }
 

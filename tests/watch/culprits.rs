@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use evenkeel::class::Class;
 use evenkeel::demo::trouble::{Decoy, Trouble};
-use evenkeel::watch::event::{Act, What};
+use evenkeel::watch::event::{Act, Event, What};
 use evenkeel::watch::finding::Cause;
 use evenkeel::watch::incident::{Incident, Stage as Progress};
 
@@ -158,5 +158,30 @@ async fn what_is_never_to_be_ended_is_named_and_left() {
     assert_eq!(lock.alive(&mut stage.sql).await.unwrap(), 1);
     assert_eq!(acts(&stage.incident("it is there", |_| true).await), []);
     lock.stop().await.unwrap();
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_allows_is_done_once() {
+    let mut stage = Stage::open().await;
+    let lock = Trouble::Forgotten(orders());
+    let lock = lock
+        .begin(&stage.options(), &actor(ANALYST, "psql"))
+        .await
+        .unwrap();
+    let asks = |event: &Event| matches!(event.what, What::Asked { .. });
+    let asked = stage
+        .incident("somebody is asked", |i| i.events.iter().any(asks))
+        .await;
+    let ask = asked.events.iter().find(|event| asks(event)).unwrap().id;
+    for _ in 0..2 {
+        let allowed = Event::now(asked.id, "ana", What::Permitted { ask });
+        stage.log.append(allowed).await;
+    }
+    let over = stage
+        .incident("it is over", |i| i.stage == Progress::Resolved)
+        .await;
+    assert_eq!(acts(&over), [(Act::Terminate, lock.pids()[0], None)]);
+    assert_eq!(lock.alive(&mut stage.sql).await.unwrap(), 0);
     stage.stop().await;
 }

@@ -6,6 +6,7 @@ mod escalation;
 mod incident_cli;
 mod incident_http;
 mod judgements;
+mod links;
 mod lost;
 mod notify;
 mod postmortem;

@@ -1,5 +1,6 @@
 //! What the watch does to sessions, once each.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::eyes::{Eyes, Unheard};
@@ -117,6 +118,7 @@ impl Hands {
 /// and who allowed it.
 pub(super) fn permitted(incident: &Incident) -> Vec<(Act, Box<Suspect>, String)> {
     let mut permitted = Vec::new();
+    let mut seen = HashSet::new();
     for (i, event) in incident.events.iter().enumerate() {
         let What::Permitted { ask } = &event.what else {
             continue;
@@ -128,7 +130,7 @@ pub(super) fn permitted(incident: &Incident) -> Vec<(Act, Box<Suspect>, String)>
         let done = incident.events[i..].iter().any(
             |later| matches!(&later.what, What::Acted { suspect: of, .. } if same(of, suspect)),
         );
-        if !done {
+        if !done && seen.insert(*ask) {
             permitted.push((*act, suspect.clone(), event.by.clone()));
         }
     }
