@@ -13,6 +13,7 @@
 )]
 
 mod contest;
+mod front;
 mod laws;
 mod report;
 mod shop;

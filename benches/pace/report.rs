@@ -10,6 +10,7 @@ use plotly::{Layout, Plot, Scatter};
 use serde::Serialize;
 
 use super::contest::Period;
+use super::front;
 use super::shop::{CONTESTANTS, EVERYBODY, OURS, UNPACED};
 
 /// One contestant's turn: a rest and then its work. The next turn's rest follows.
@@ -39,8 +40,8 @@ struct Line {
     /// Requests that failed while it worked, all turns together.
     failed: u64,
     cycles: usize,
-    /// Nobody else changed more rows at a smaller ratio.
-    on_front: bool,
+    /// Of those who changed at least as many rows, who was gentler with the greatest probability, and that.
+    beaten: Option<(&'static str, f64)>,
     ratios: Vec<f64>,
 }
 
@@ -76,6 +77,17 @@ fn spread(mut values: Vec<f64>) -> Spread {
         median: at(0.5),
         quarter: at(0.25),
         three_quarters: at(0.75),
+    }
+}
+
+impl Line {
+    /// Whoever is faster and probably gentler; on the front is who is not surely beaten.
+    fn beaten_by(&self) -> String {
+        match self.beaten {
+            Some((name, share)) if share >= front::SURE => format!("{name} ({share:.2}), surely"),
+            Some((name, share)) if share > 0.0 => format!("{name} ({share:.2})"),
+            _ => String::new(),
+        }
     }
 }
 
@@ -140,20 +152,22 @@ impl Report {
                     rows_per_s: spread(own.iter().map(|(turn, ..)| turn.rows_per_s).collect()),
                     failed: own.iter().map(|(turn, ..)| turn.on.failed(recording)).sum(),
                     cycles: own.len(),
-                    on_front: false,
+                    beaten: None,
                     ratios,
                 }
             })
             .collect();
-        let points: Vec<(f64, f64)> = lines
+        let others: Vec<(&'static str, f64, Vec<f64>)> = lines
             .iter()
-            .map(|line| (line.ratio.median, line.rows_per_s.median))
+            .map(|line| (line.name, line.rows_per_s.median, line.ratios.clone()))
             .collect();
-        for (line, (ratio, rows)) in lines.iter_mut().zip(&points) {
-            let beaten = points
+        for line in &mut lines {
+            let faster = others
                 .iter()
-                .any(|(r, n)| r <= ratio && n >= rows && (r < ratio || n > rows));
-            line.on_front = !beaten;
+                .filter(|(name, rows, _)| *name != line.name && *rows >= line.rows_per_s.median);
+            let beats =
+                faster.map(|(name, _, ratios)| (*name, front::gentler(ratios, &line.ratios)));
+            line.beaten = beats.max_by(|a, b| a.1.total_cmp(&b.1));
         }
         self.loads.push(AtLoad {
             share_of_capacity: share,
@@ -166,7 +180,7 @@ impl Report {
     pub fn publish(&self, directory: &Path) {
         for at in &self.loads {
             println!(
-                "\n{:.0} % of {:.0} requests per second\n{:14}  p99 with / without                p99 ms    rows/s  failed  on front",
+                "\n{:.0} % of {:.0} requests per second\n{:14}  p99 with / without                p99 ms    rows/s  failed  beaten by",
                 at.share_of_capacity * 100.0,
                 at.capacity_rps,
                 ""
@@ -182,7 +196,7 @@ impl Report {
                     line.p99_ms.median,
                     line.rows_per_s.median,
                     line.failed,
-                    if line.on_front { "yes" } else { "" }
+                    line.beaten_by()
                 );
             }
         }

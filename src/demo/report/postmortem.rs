@@ -14,12 +14,12 @@ const TASKS: &str = "\
 migration (`migrations/background/orders_placed_day.sql`), reviewed as code, queued with `evenkeel \
 migrate start` and safe at any hour. Review of crontabs and windows off peak: not in Evenkeel yet.
 2. **Upgrade monitoring**: the shop measures what shoppers feel per class (latency from arrival, \
-requests in flight, the wait for a connection; `/metrics`, `/health/ready`) and the engine steers by \
-it. The blocking session in the timeline above was named by this demo's own observer; alerts and \
-naming culprits in a running shop: not in Evenkeel yet.
-3. **Strengthen incident response**: `evenkeel migrate pause` and `cancel` stop a migration at once, \
-batches are short, and the bulkhead keeps classes that do not touch the locked table alive. \
-Terminating foreign scripts and escalation: not in Evenkeel yet.
+requests in flight, the wait for a connection; `/metrics`, `/health/ready`), and a watch over the database \
+names whoever holds what the shop waits for. Alerts on thresholds, burn rates and anomalies are rules in one \
+file (`monitoring/alerts.toml`) that `evenkeel alert test` replays over history.
+3. **Strengthen incident response**: the watch ends a culprit whose role is listed for maintenance, and asks a \
+person about any other; people are told level by level until somebody takes care; the timeline and the \
+postmortem write themselves (`evenkeel incident report`). Act 2 of this demo shows it.
 4. **Regular load tests**: `evenkeel load --capacity` finds the capacity, and this demo runs a \
 migration under peak load. A rehearsal of any script on a copy of the data: not in Evenkeel yet.
 ";

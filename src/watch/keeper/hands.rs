@@ -18,8 +18,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct Hands {
     /// Who is named now, and since when.
     named: Option<(Suspect, Instant)>,
-    /// Who was acted on or asked about last, and when.
-    handled: Option<(Suspect, Instant)>,
+    /// About whom a person was asked last.
+    asked: Option<Suspect>,
+    /// Who was acted on last, and when.
+    acted: Option<(Suspect, Instant)>,
 }
 
 impl Hands {
@@ -47,25 +49,28 @@ impl Hands {
         if waits {
             return None;
         }
-        let decision = breaker::decide(settings, finding, now - since);
-        let again = matches!(decision, Decision::Do { .. }).then_some(AGAIN);
-        match decision {
+        match breaker::decide(settings, finding, now - since) {
             Decision::Leave(_) | Decision::Wait => None,
             Decision::Ask { act, suspect, why } => {
-                self.is_new(&suspect, again, now).then_some(What::Asked {
+                let asked = self.asked.replace((*suspect).clone());
+                let is_new = asked.is_none_or(|before| !same(&before, &suspect));
+                is_new.then_some(What::Asked {
                     act,
                     suspect,
                     policy: why,
                 })
             }
             Decision::Do { act, suspect, why } => {
-                if !self.is_new(&suspect, again, now) {
+                let lately = self
+                    .acted
+                    .as_ref()
+                    .is_some_and(|(before, at)| same(before, &suspect) && now - *at < AGAIN);
+                if lately {
                     return None;
                 }
-                Some(
-                    self.end(eyes, act, suspect, &finding.accomplices, why)
-                        .await,
-                )
+                self.acted = Some(((*suspect).clone(), now));
+                let accomplices = &finding.accomplices;
+                Some(self.end(eyes, act, suspect, accomplices, why).await)
             }
         }
     }
@@ -99,18 +104,6 @@ impl Hands {
             problem,
             undo,
         }
-    }
-
-    /// Whether the suspect has not been dealt with, or so long ago that it is to be `again`; from
-    /// now on it has.
-    fn is_new(&mut self, suspect: &Suspect, again: Option<Duration>, now: Instant) -> bool {
-        let handled = self.handled.as_ref().is_some_and(|(before, at)| {
-            same(before, suspect) && again.is_none_or(|again| now - *at < again)
-        });
-        if !handled {
-            self.handled = Some((suspect.clone(), now));
-        }
-        !handled
     }
 }
 

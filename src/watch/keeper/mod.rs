@@ -251,6 +251,7 @@ impl<W: Windows> Keeper<W> {
             self.append(What::Resolved { impact }, Duration::ZERO).await;
             self.last = self.incident.map(|incident| (incident, now));
             (self.incident, self.blamed) = (None, None);
+            self.hands = Hands::default();
         }
     }
 
@@ -267,6 +268,7 @@ impl<W: Windows> Keeper<W> {
         if !incident.is_open() {
             self.desk = Desk::default();
             (self.incident, self.blamed) = (None, None);
+            self.hands = Hands::default();
             return;
         }
         for (act, suspect, by) in hands::permitted(&incident) {
