@@ -282,6 +282,9 @@ fn what_outlives_its_cause_is_recovery_and_what_nobody_caused_is_unknown() {
     assert_eq!(scene.found().cause, Cause::Unknown);
     scene.before = Some(finding(Cause::Script, 1.0));
     assert_eq!(scene.found().cause, Cause::Recovery);
+    // Whoever failed comes again: that is no surge.
+    scene.shoppers = shoppers(20.0, 3.0);
+    assert_eq!(scene.found().cause, Cause::Recovery);
     scene.shoppers = shoppers(0.0, 1.0);
     assert_eq!(scene.judged(), None);
     scene.sample = None;

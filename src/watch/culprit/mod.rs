@@ -69,6 +69,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Option<Finding> {
             .or_else(|| load::storm(evidence, sample, &pains))
             .or_else(|| {
                 evidence.suffering_s?;
+                if is_fresh(evidence) {
+                    return None;
+                }
                 let stranger = load::stranger(evidence, sample, &pains);
                 let own = own::deploy(evidence, sample, &pains)
                     .or_else(|| own::surge(evidence, sample, &pains));
@@ -77,6 +80,16 @@ pub fn judge(evidence: &Evidence<'_>) -> Option<Finding> {
             })
             .or_else(|| aftermath(evidence, sample, &pains)),
     }
+}
+
+/// Whether somebody was to blame a moment ago. What shoppers suffer then is the queue that was left, and
+/// whoever comes again because of it, rather than a new cause.
+fn is_fresh(evidence: &Evidence<'_>) -> bool {
+    const MOMENT_S: f64 = 5.0;
+    evidence.before.is_some_and(|(before, ago_s)| {
+        let own = matches!(before.cause, Cause::TrafficSurge | Cause::BadDeploy);
+        before.is_of_a_cause() && !own && ago_s <= MOMENT_S
+    })
 }
 
 fn reasons(pains: &[Pain]) -> impl Iterator<Item = String> {
