@@ -16,7 +16,7 @@ use crate::app::APPLICATION;
 use crate::rehearsal::load::Rate;
 use crate::watch::event::What;
 use crate::watch::finding::Cause;
-use crate::watch::incident::{Incident, Stage as Progress};
+use crate::watch::incident::{Incident, Stage as Progress, rule_of};
 use crate::watch::log::Log;
 
 /// How long a cause may go unnoticed.
@@ -286,6 +286,6 @@ async fn incidents(place: &Place) -> Vec<Incident> {
     let incidents = place.log.incidents().into_iter();
     // Those of rules say that something is, not what.
     incidents
-        .filter(|incident| !incident.is_of_a_rule())
+        .filter(|incident| rule_of(&incident.key).is_none())
         .collect()
 }

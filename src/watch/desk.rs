@@ -29,7 +29,8 @@ pub struct Desk {
 
 #[derive(Debug)]
 struct Open {
-    told: Finding,
+    /// What was told last; nothing by a process that was lost at once.
+    told: Option<Finding>,
     felt_at: Instant,
     well_since: Option<Instant>,
     recovered: bool,
@@ -57,13 +58,13 @@ impl Desk {
         self.open.is_some() || self.found_since.is_some()
     }
 
-    /// Takes up an incident that an earlier process has left open.
-    pub fn take_up(&mut self, told: Finding, now: Instant) {
+    /// Takes up an incident that another process has left open, with what it told last.
+    pub fn take_up(&mut self, told: Option<Finding>, recovered: bool, now: Instant) {
         self.open = Some(Open {
             told,
             felt_at: now,
             well_since: None,
-            recovered: false,
+            recovered,
         });
     }
 
@@ -100,7 +101,7 @@ impl Desk {
             });
             minutes.opens = true;
             self.open = Some(Open {
-                told: finding.clone(),
+                told: Some(finding.clone()),
                 felt_at: now,
                 well_since: None,
                 recovered: false,
@@ -109,10 +110,10 @@ impl Desk {
         };
         let mut write = |what| minutes.events.push((what, Duration::ZERO));
         if let Some(finding) = finding
-            && differs(&open.told, finding)
+            && open.told.as_ref().is_none_or(|told| differs(told, finding))
         {
             write(found(finding));
-            open.told = finding.clone();
+            open.told = Some(finding.clone());
         }
         if now - open.felt_at >= FELT_EVERY && !open.recovered {
             write(What::Felt {

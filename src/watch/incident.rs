@@ -12,6 +12,11 @@ use super::finding::Finding;
 /// What the keys of incidents begin with that a rule has opened; its name follows.
 pub const OF_A_RULE: &str = "alert/";
 
+/// The rule of the alerts that has opened the incident with this key, if it was one.
+pub fn rule_of(key: &str) -> Option<&str> {
+    key.strip_prefix(OF_A_RULE)
+}
+
 /// How far an incident has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -99,9 +104,10 @@ impl Incident {
         Some(incident)
     }
 
-    /// Whether a rule of the alerts has opened it, rather than what the watch saw of the database.
-    pub fn is_of_a_rule(&self) -> bool {
-        self.key.starts_with(OF_A_RULE)
+    /// When something of the kind that is `wanted` first happened in it.
+    pub fn first(&self, wanted: impl Fn(&What) -> bool) -> Option<DateTime<Utc>> {
+        let event = self.events.iter().find(|event| wanted(&event.what))?;
+        Some(event.at)
     }
 
     /// The incident as lists show it.

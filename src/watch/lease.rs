@@ -72,8 +72,8 @@ impl Lease {
     }
 
     /// Holds it without having got it.
-    pub(super) fn assume(&mut self, now: Instant) {
-        (self.held, self.asked_at) = (true, Some(now));
+    pub(super) fn assume(&mut self) {
+        self.held = true;
     }
 
     /// Gives it back, so that another process watches at once.

@@ -161,6 +161,16 @@ impl Log {
         incidents.iter().rev().map(Incident::summary).collect()
     }
 
+    /// The incidents that are not over as lists show them, oldest first.
+    pub fn unresolved(&self) -> Vec<Summary> {
+        let memory = self.memory.lock();
+        let open = memory.open.iter();
+        let folded = open.filter_map(|id| memory.fold(*id, What::moves));
+        let mut open: Vec<_> = folded.map(|incident| incident.summary()).collect();
+        open.sort_by_key(|incident| (incident.opened_at, incident.id));
+        open
+    }
+
     /// Whether some incident is not over.
     pub fn has_open(&self) -> bool {
         !self.memory.lock().open.is_empty()

@@ -20,6 +20,8 @@ use super::impact::orders;
 use super::log::Log;
 use super::record;
 
+/// How its session calls itself in the database.
+pub const APPLICATION: &str = "evenkeel record";
 /// How often is exchanged while an incident is open.
 const OPEN: Duration = Duration::from_secs(1);
 /// How often otherwise, for notes on what is over and incidents of other processes.
@@ -61,7 +63,7 @@ impl Replicator {
     /// A replicator of `log` that connects by `options`.
     pub fn new(options: PgConnectOptions, log: Log) -> Self {
         Self {
-            options: options.application_name("evenkeel record"),
+            options: options.application_name(APPLICATION),
             log,
         }
     }

@@ -132,8 +132,7 @@ impl Shoppers {
 #[derive(Clone, Copy)]
 struct Count {
     at: Instant,
-    completed: [u64; 3],
-    failed: [u64; 3],
+    totals: [Totals; 3],
     in_flight: [u64; 3],
 }
 
@@ -153,8 +152,7 @@ impl Gauge {
         let totals = Class::SHOPPERS.map(|class| windows.totals(class));
         self.counts.push_back(Count {
             at: now,
-            completed: totals.map(|total| total.completed),
-            failed: totals.map(|total| total.failed),
+            totals,
             in_flight: readings.map(|reading| reading.in_flight),
         });
         // One that is old enough stays, to count from.
@@ -174,8 +172,9 @@ impl Gauge {
         };
         let seconds = (last.at - first.at).as_secs_f64();
         for (i, class) in shoppers.now.iter_mut().enumerate() {
-            let since = |of: fn(&Count) -> &[u64; 3]| of(last)[i] as f64 - of(first)[i] as f64;
-            let (completed, failed) = (since(|c| &c.completed), since(|c| &c.failed));
+            let since = |of: &dyn Fn(&Count) -> u64| of(last) as f64 - of(first) as f64;
+            let completed = since(&|count| count.totals[i].completed);
+            let failed = since(&|count| count.totals[i].failed);
             let rate = |n: f64| {
                 if seconds > 0.0 {
                     n.max(0.0) / seconds
@@ -184,7 +183,7 @@ impl Gauge {
                 }
             };
             *class = ClassNow {
-                arrivals_per_s: rate(completed + since(|c| &c.in_flight)),
+                arrivals_per_s: rate(completed + since(&|count| count.in_flight[i])),
                 served_per_s: rate(completed - failed),
                 failed_per_s: rate(failed),
                 oldest_ms: readings[i].oldest_ms,
@@ -203,18 +202,7 @@ impl Gauge {
 
     /// Requests that had ended a second before the last sample, by class.
     pub fn totals_before(&self) -> Option<[Totals; 3]> {
-        let first = self.counts.front()?;
-        let totals = first.completed.iter().zip(first.failed);
-        let totals = totals.map(|(completed, failed)| Totals {
-            completed: *completed,
-            failed,
-        });
-        totals.collect::<Vec<_>>().try_into().ok()
-    }
-
-    /// Requests that have ended by now, by class.
-    pub fn totals(&self, windows: &dyn Windows) -> [Totals; 3] {
-        Class::SHOPPERS.map(|class| windows.totals(class))
+        Some(self.counts.front()?.totals)
     }
 
     fn learn(&mut self, now: &[ClassNow; 3], elapsed_s: f64) {

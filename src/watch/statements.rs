@@ -13,10 +13,10 @@ const LEARNT_S: f64 = 20.0;
 /// Statements that are remembered. A shop has a few dozen.
 const MOST: usize = 1_000;
 
-/// The statements and when they were first and last seen.
+/// The statements and when they were first seen.
 #[derive(Clone, Debug, Default)]
 pub struct Statements {
-    seen: HashMap<String, (DateTime<Utc>, DateTime<Utc>)>,
+    seen: HashMap<String, DateTime<Utc>>,
     since: Option<DateTime<Utc>>,
 }
 
@@ -29,9 +29,8 @@ impl Statements {
             if print.is_empty() {
                 continue;
             }
-            let known = self.seen.len() < MOST || self.seen.contains_key(&print);
-            if known {
-                self.seen.entry(print).or_insert((now, now)).1 = now;
+            if self.seen.len() < MOST {
+                self.seen.entry(print).or_insert(now);
             }
         }
     }
@@ -52,7 +51,7 @@ impl Statements {
             *counts.entry(fingerprint(query)).or_default() += 1;
         }
         let (print, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        let established = self.seen.get(&print).is_some_and(|(first, _)| {
+        let established = self.seen.get(&print).is_some_and(|first| {
             let first_s = (now - *first).as_seconds_f64();
             // Early on nothing is older than the watch itself.
             first_s >= ESTABLISHED_S.min(watched_s / 2.0)

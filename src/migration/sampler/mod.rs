@@ -23,6 +23,8 @@ use crate::pressure::fleet::Report;
 use crate::pressure::latency::{FAST, SLOW, TICK};
 use crate::pressure::{Latencies, Surroundings};
 
+/// How its session calls itself in the database.
+pub const APPLICATION: &str = "evenkeel sampler";
 /// How often is looked while a migration runs in some process.
 const BUSY: Duration = Duration::from_millis(250);
 /// How often is looked while none does.
@@ -57,7 +59,7 @@ impl Sampler {
         latencies: Option<Latencies>,
     ) -> Self {
         Self {
-            options: options.application_name("evenkeel sampler"),
+            options: options.application_name(APPLICATION),
             pool,
             fleet: fleet::Fleet::new(surroundings.process()),
             surroundings,

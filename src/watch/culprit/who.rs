@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::config::Job;
 use crate::migration::batch::APPLICATION as MIGRATION;
+use crate::migration::sampler;
 use crate::watch::finding::{KnownJob, Suspect};
 use crate::watch::sessions::Session;
 use crate::watch::sessions::fingerprint::{fingerprint, tags};
+use crate::watch::{keeper, replicator};
 
 /// Keys under which comments in SQL call a job.
 const JOB_TAGS: [&str; 3] = ["job", "application", "action"];
@@ -49,7 +51,11 @@ impl Shop {
 
 /// How the tasks of this program call themselves. Whoever has a name that only resembles them is a
 /// stranger.
-const OURS: [&str; 2] = ["evenkeel sampler", "evenkeel watch"];
+const OURS: [&str; 3] = [
+    sampler::APPLICATION,
+    replicator::APPLICATION,
+    keeper::APPLICATION,
+];
 
 /// Whether `name` is `pattern`, or begins with it where it ends in `*`.
 pub fn matches(pattern: &str, name: &str) -> bool {

@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::eyes::{Eyes, Unheard};
+use super::eyes::Eyes;
+use super::line::{Line, Unheard};
 use crate::class::Class;
 use crate::watch::alerts::{Evaluator, Firing, Reading, Rules, Series, State, history};
-use crate::watch::event::{Event, Impact, What};
-use crate::watch::incident::{Incident, OF_A_RULE};
+use crate::watch::event::{Event, What};
+use crate::watch::incident::{OF_A_RULE, rule_of};
 use crate::watch::log::Log;
 use crate::watch::metrics::Board;
 use crate::watch::sessions::Snapshot;
@@ -24,6 +25,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const SAVED: Duration = Duration::from_secs(60);
 /// How often old points are deleted.
 const PRUNED: Duration = Duration::from_secs(3600);
+/// How long to wait before the history is asked for again.
+const REMEMBERED: Duration = Duration::from_secs(10);
 /// Who writes.
 const ALERTS: &str = "alerts";
 
@@ -35,7 +38,6 @@ pub(super) struct Alarms {
     asked_at: Option<Instant>,
     saved_at: Instant,
     pruned_at: Option<Instant>,
-    restored: bool,
     /// The snapshot that the last reading was taken from, for rates.
     before: Option<Snapshot>,
 }
@@ -50,18 +52,30 @@ impl Alarms {
             asked_at: None,
             saved_at: now,
             pruned_at: None,
-            restored: false,
             before: None,
         }
     }
 
     /// Takes up the incidents that rules have opened before.
     pub(super) fn take_up(&mut self, log: &Log) {
-        let open = log.incidents().into_iter().filter(Incident::is_open);
-        for incident in open.filter(Incident::is_of_a_rule) {
-            let rule = incident.key.trim_start_matches(OF_A_RULE).to_owned();
-            self.open.insert(rule, incident.id);
+        for incident in log.unresolved() {
+            if let Some(rule) = rule_of(&incident.key) {
+                self.open.insert(rule.to_owned(), incident.id);
+            }
         }
+    }
+
+    /// How far back the rules want to know.
+    pub(super) fn remembers_since(&self) -> DateTime<Utc> {
+        Utc::now() - self.evaluator.rules().remembers()
+    }
+
+    /// Takes what was learnt before this process began; what it has seen itself is kept for the history.
+    pub(super) fn restore(&mut self, readings: &[Reading]) {
+        let mut restored = Evaluator::new(self.evaluator.rules().clone());
+        restored.restore(readings);
+        restored.give_back(self.evaluator.take_unsaved());
+        self.evaluator = restored;
     }
 
     /// Asks the rules, when it is time. What fires while the `main` incident is open is noted in it:
@@ -78,21 +92,16 @@ impl Alarms {
             return;
         }
         self.asked_at = Some(now);
-        if !self.restored {
-            self.restore(eyes).await;
-        }
         let reading = self.read(eyes, shoppers, now);
         for firing in self.evaluator.observe(&reading) {
             self.tell(&firing, log, main).await;
         }
-        let incidents = log.incidents();
-        let open = incidents.iter().filter(|incident| incident.is_open());
-        let open = open.map(|incident| incident.severity);
+        let open = log.unresolved().into_iter();
         self.board.post(
             &reading,
             self.evaluator.rules(),
             self.evaluator.current(),
-            open,
+            open.map(|incident| incident.severity),
         );
         self.remember(eyes, now).await;
     }
@@ -139,32 +148,17 @@ impl Alarms {
                 self.open.insert(rule, incident);
             }
             (State::Resolved, Some(incident), _) => {
-                let impact = Box::<Impact>::default();
                 let incident = *incident;
-                log.append(Event::now(incident, ALERTS, What::Recovered))
-                    .await;
-                log.append(Event::now(incident, ALERTS, What::Resolved { impact }))
-                    .await;
                 self.open.remove(&rule);
+                // Unless a person has said so before.
+                if log.incident(incident).is_some_and(|known| known.is_open()) {
+                    let impact = Box::default();
+                    for what in [What::Recovered, What::Resolved { impact }] {
+                        log.append(Event::now(incident, ALERTS, what)).await;
+                    }
+                }
             }
             (State::Pending | State::Firing | State::Resolved, _, _) => {}
-        }
-    }
-
-    /// What was learnt before this process began.
-    async fn restore(&mut self, eyes: &mut Eyes) {
-        let since = Utc::now() - self.evaluator.rules().remembers();
-        match eyes
-            .ask(async |conn| history::load(conn, since).await)
-            .await
-        {
-            Ok(readings) => {
-                self.evaluator.restore(&readings);
-                self.restored = true;
-            }
-            Err(Unheard { problem, .. }) => {
-                warn!(%problem, "the alerts do not know yet what is usual");
-            }
         }
     }
 
@@ -175,6 +169,7 @@ impl Alarms {
         self.saved_at = now;
         let points = self.evaluator.take_unsaved();
         let saved = eyes
+            .line
             .ask(async |conn| history::save(conn, &points).await)
             .await;
         if let Err(Unheard { problem, .. }) = saved {
@@ -186,8 +181,26 @@ impl Alarms {
             let wall = Utc::now();
             // What is too old is deleted the next time.
             let _ = eyes
+                .line
                 .ask(async |conn| history::prune(conn, wall).await)
                 .await;
         }
+    }
+}
+
+/// What was learnt since `since`, as soon as the database tells. That can be half a year, which nobody
+/// waits for to whom something happens meanwhile.
+pub(super) async fn remembered(mut line: Line, since: DateTime<Utc>) -> Vec<Reading> {
+    loop {
+        match line
+            .ask(async |conn| history::load(conn, since).await)
+            .await
+        {
+            Ok(readings) => return readings,
+            Err(Unheard { problem, .. }) => {
+                warn!(%problem, "the alerts do not know yet what is usual");
+            }
+        }
+        tokio::time::sleep(REMEMBERED).await;
     }
 }

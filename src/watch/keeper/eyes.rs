@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnectOptions;
 use tracing::warn;
 
+use super::APPLICATION;
+use super::line::{Line, Unheard};
 use crate::config::Watch as Settings;
 use crate::watch::changes::{self, Change};
 use crate::watch::culprit::Database;
@@ -15,21 +16,21 @@ use crate::watch::metrics::Board;
 use crate::watch::sessions::{self, Snapshot};
 
 /// How long the database may take to say what it is at; the connection is given up after that.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Looks in a row without an answer, after which the database counts as lost.
 const LOST: u32 = 2;
 /// Looking may take a hundredth of the time while all is well.
 const CHEAP: u32 = 100;
 /// A tenth while shoppers suffer, which is rare.
 const URGENT: u32 = 10;
-/// How often is read what was changed, and how far back.
-const CHANGES_EVERY: Duration = Duration::from_secs(5);
+/// How often is read what was changed, beside the moment when shoppers begin to suffer, and how far back.
+const CHANGES_EVERY: Duration = Duration::from_secs(30);
 const CHANGES_SINCE: TimeDelta = TimeDelta::hours(12);
 
 /// Looks at the database.
 pub(super) struct Eyes {
-    options: PgConnectOptions,
-    conn: Option<PgConnection>,
+    /// Where it asks.
+    pub(super) line: Line,
     shop: String,
     lease: Lease,
     snapshot: Option<Snapshot>,
@@ -45,8 +46,7 @@ impl Eyes {
     /// Looks by `options` for a shop whose sessions call themselves `shop`.
     pub(super) fn new(options: PgConnectOptions, shop: &str, process: &str, now: Instant) -> Self {
         Self {
-            options: options.application_name("evenkeel watch"),
-            conn: None,
+            line: Line::new(options.application_name(APPLICATION), PATIENCE),
             shop: shop.to_owned(),
             lease: Lease::new(process.to_owned(), now),
             snapshot: None,
@@ -69,37 +69,13 @@ impl Eyes {
         self.board.acted();
     }
 
-    /// Runs `work` on the connection. One on which it does not end in time or fails is not used again.
-    pub(super) async fn ask<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, Unheard> {
-        let answer = tokio::time::timeout(PATIENCE, async {
-            let conn = match &mut self.conn {
-                Some(conn) => conn,
-                None => self.conn.insert(self.options.connect().await?),
-            };
-            work(conn).await
-        });
-        let answer = match answer.await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(err)) => Unheard {
-                // Whoever refuses a statement answers.
-                lost: !is_refusal(&err),
-                problem: err.to_string(),
-            },
-            Err(_) => Unheard {
-                lost: true,
-                problem: format!("no answer within {PATIENCE:?}"),
-            },
-        };
-        self.conn = None;
-        Err(answer)
-    }
-
     /// Says what the role lacks: at the start, rather than when it matters.
     pub(super) async fn tell_rights(&mut self) {
-        match self.ask(async |conn| sessions::rights(conn).await).await {
+        match self
+            .line
+            .ask(async |conn| sessions::rights(conn).await)
+            .await
+        {
             Ok(lacking) => {
                 for lack in lacking {
                     warn!("the watch is not whole: {lack}");
@@ -112,15 +88,11 @@ impl Eyes {
     /// Whether this process is the one that watches; asks for it when it is time.
     pub(super) async fn leads(&mut self, now: Instant) -> bool {
         if self.lease.is_due(now) {
-            let mut lease = std::mem::replace(&mut self.lease, Lease::new(String::new(), now));
-            let asked = self.ask(async |conn| lease.ask(conn, now).await).await;
-            self.lease = lease;
-            if let Err(unheard) = asked {
-                if !unheard.lost {
-                    // Where there is no lease, nobody else can have it.
-                    self.lease.assume(now);
-                }
-                self.unheard(unheard);
+            let lease = &mut self.lease;
+            let asked = self.line.ask(async |conn| lease.ask(conn, now).await).await;
+            // Where there is no lease, nobody else can have it. That nobody answers, looks will tell.
+            if asked.is_err_and(|unheard| !unheard.lost) {
+                self.lease.assume();
             }
         }
         self.lease.is_held(now)
@@ -128,10 +100,12 @@ impl Eyes {
 
     /// Lets another process watch.
     pub(super) async fn leave(&mut self) {
-        let mut lease =
-            std::mem::replace(&mut self.lease, Lease::new(String::new(), Instant::now()));
+        let lease = &mut self.lease;
         // It ends by itself, too.
-        let _ = self.ask(async |conn| lease.give_back(conn).await).await;
+        let _ = self
+            .line
+            .ask(async |conn| lease.give_back(conn).await)
+            .await;
     }
 
     /// Looks, when it is time: the more rarely, the longer a look takes. Whether it did and saw.
@@ -146,9 +120,10 @@ impl Eyes {
             return false;
         }
         self.looked_at = Some(now);
-        let shop = self.shop.clone();
+        let shop = self.shop.as_str();
         match self
-            .ask(async |conn| sessions::read(conn, &shop).await)
+            .line
+            .ask(async |conn| sessions::read(conn, shop).await)
             .await
         {
             Ok(snapshot) => {
@@ -204,6 +179,7 @@ impl Eyes {
         self.changes_at = Some(now);
         let since = Utc::now() - CHANGES_SINCE;
         match self
+            .line
             .ask(async |conn| changes::since(conn, since).await)
             .await
         {
@@ -222,24 +198,4 @@ impl Eyes {
         self.board.unanswered();
         self.problem = problem;
     }
-}
-
-/// No answer, and why.
-#[derive(Debug)]
-pub(super) struct Unheard {
-    /// In words.
-    pub(super) problem: String,
-    /// Whether the server may be gone.
-    pub(super) lost: bool,
-}
-
-/// Whether a server that lives says no to what was asked, rather than to being asked. The classes of
-/// SQLSTATE are: 08 connection, 53 resources, 57 the server's operators.
-fn is_refusal(err: &sqlx::Error) -> bool {
-    let code = err.as_database_error().and_then(|err| err.code());
-    code.is_some_and(|code| {
-        !["08", "53", "57"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
 }

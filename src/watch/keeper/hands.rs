@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::eyes::{Eyes, Unheard};
+use super::eyes::Eyes;
+use super::line::Unheard;
 use crate::config::Breaker;
 use crate::watch::breaker::{self, Decision};
 use crate::watch::event::{Act, What};
@@ -86,6 +87,7 @@ impl Hands {
     ) -> What {
         let all: Vec<&Suspect> = std::iter::once(&*suspect).chain(accomplices).collect();
         let told = eyes
+            .line
             .ask(async |conn| breaker::act(conn, act, &all).await)
             .await;
         let problem = match told {

@@ -4,15 +4,20 @@
 //! looked at ten times a second, which costs nothing; the database once a second, at once when
 //! shoppers begin to suffer, and five times a second while they do.
 //!
-//! - `eyes`: the database as the watch sees it; `hands`: what it does to sessions; `alarms`: alerts
+//! - `line`: the connection; `eyes`: the database as the watch sees it; `hands`: what it does to
+//!   sessions; `alarms`: alerts
 
 mod alarms;
 mod eyes;
 mod hands;
+mod line;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
+use futures_util::FutureExt;
+use futures_util::future::{FusedFuture, OptionFuture};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,14 +25,16 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::alarms::Alarms;
-use self::eyes::{Eyes, Unheard};
+use self::eyes::Eyes;
 use self::hands::Hands;
+use self::line::Unheard;
 use super::alerts::Rules;
 use super::culprit::{self, Evidence, Shop};
 use super::desk::{Desk, Minutes};
 use super::event::{Event, Impact, What};
 use super::finding::Finding;
 use super::impact::{self, Requests, orders};
+use super::incident::{Stage, rule_of};
 use super::log::Log;
 use super::metrics::Board;
 use super::shoppers::{Gauge, Shoppers};
@@ -37,10 +44,14 @@ use crate::config::Watch as Settings;
 use crate::pressure::Windows;
 use crate::pressure::latency::Totals;
 
+/// How its session calls itself in the database.
+pub const APPLICATION: &str = "evenkeel watch";
 /// How often shoppers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// What rules find so soon after an incident is of the same trouble: many of them look back.
 const AFTERMATH: Duration = Duration::from_secs(600);
+/// How long the database may take to tell half a year.
+const HISTORY: Duration = Duration::from_secs(60);
 /// Who writes.
 const WATCH: &str = "watch";
 
@@ -123,9 +134,19 @@ impl<W: Windows> Keeper<W> {
         self.eyes.tell_rights().await;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let history = self.alarms.as_ref().map(|alarms| {
+            let line = self.eyes.line.another(HISTORY);
+            alarms::remembered(line, alarms.remembers_since())
+        });
+        let mut history = pin!(OptionFuture::from(history).fuse());
         while !stop.is_cancelled() {
             tokio::select! {
                 _ = ticks.tick() => self.tick().await,
+                readings = &mut history, if !history.is_terminated() => {
+                    if let (Some(alarms), Some(readings)) = (&mut self.alarms, readings) {
+                        alarms.restore(&readings);
+                    }
+                }
                 () = stop.cancelled() => {}
             }
         }
@@ -150,7 +171,7 @@ impl<W: Windows> Keeper<W> {
             return;
         }
         if began {
-            self.take_up(now);
+            self.take_up(now).await;
         }
         self.look(now).await;
         let finding = self.judge(&shoppers, now);
@@ -162,7 +183,7 @@ impl<W: Windows> Keeper<W> {
                 .ask(&mut self.eyes, &shoppers, &self.log, main, now)
                 .await;
         }
-        self.heed_people().await;
+        self.heed_people(now).await;
         let Some(finding) = finding else {
             return self.hands.rest();
         };
@@ -177,19 +198,29 @@ impl<W: Windows> Keeper<W> {
     }
 
     /// Goes on with what another process, or an earlier one, has left open.
-    fn take_up(&mut self, now: Instant) {
+    async fn take_up(&mut self, now: Instant) {
         if let Some(alarms) = &mut self.alarms {
             alarms.take_up(&self.log);
         }
-        let incidents = self.log.incidents().into_iter();
-        let mut open = incidents.filter(|incident| !incident.is_of_a_rule());
-        let open = open.rfind(|incident| incident.is_open());
-        if let Some(incident) = open
-            && let Some(finding) = incident.finding
-        {
-            self.desk.take_up(finding, now);
-            self.incident = Some(incident.id);
+        // What people have done meanwhile has not been heeded.
+        self.heard.mark_changed();
+        let mut open = self.log.unresolved();
+        open.retain(|incident| rule_of(&incident.key).is_none());
+        let newest = open.pop();
+        let Some(newest) = newest.and_then(|newest| self.log.incident(newest.id)) else {
+            return;
+        };
+        // Two processes that did not hear of each other may have opened one each.
+        for older in open {
+            let impact = Box::default();
+            let text = format!("goes on as {}", newest.id);
+            for what in [What::Noted { text }, What::Resolved { impact }] {
+                self.log.append(Event::now(older.id, WATCH, what)).await;
+            }
         }
+        let recovered = newest.stage == Stage::Recovered;
+        self.desk.take_up(newest.finding, recovered, now);
+        self.incident = Some(newest.id);
     }
 
     async fn look(&mut self, now: Instant) {
@@ -241,7 +272,7 @@ impl<W: Windows> Keeper<W> {
         for (what, ago) in events {
             match &what {
                 What::Found { finding } => info!(cause = %finding.cause, "{}", finding.sentence()),
-                What::Recovered => self.after = Some(self.gauge.totals(&self.windows)),
+                What::Recovered => self.after = Some(self.totals()),
                 _ => {}
             }
             self.append(what, ago).await;
@@ -249,15 +280,13 @@ impl<W: Windows> Keeper<W> {
         if resolves {
             let impact = Box::new(self.impact().await);
             self.append(What::Resolved { impact }, Duration::ZERO).await;
-            self.last = self.incident.map(|incident| (incident, now));
-            (self.incident, self.blamed) = (None, None);
-            self.hands = Hands::default();
+            self.end(now);
         }
     }
 
     /// Heeds what people have done to the incident: what they have allowed is done, once, and what they have
     /// resolved is over. Looks only when something was appended.
-    async fn heed_people(&mut self) {
+    async fn heed_people(&mut self, now: Instant) {
         if !self.heard.has_changed().unwrap_or(false) {
             return;
         }
@@ -267,8 +296,7 @@ impl<W: Windows> Keeper<W> {
         };
         if !incident.is_open() {
             self.desk = Desk::default();
-            (self.incident, self.blamed) = (None, None);
-            self.hands = Hands::default();
+            self.end(now);
             return;
         }
         for (act, suspect, by) in hands::permitted(&incident) {
@@ -279,6 +307,13 @@ impl<W: Windows> Keeper<W> {
                 .await;
             self.append(acted, Duration::ZERO).await;
         }
+    }
+
+    /// The incident is over; the next one begins with nothing.
+    fn end(&mut self, now: Instant) {
+        self.last = self.incident.take().map(|incident| (incident, now));
+        (self.blamed, self.before, self.after) = (None, None, None);
+        self.hands = Hands::default();
     }
 
     /// What the incident that is open has cost until shoppers were well again.
@@ -298,6 +333,7 @@ impl<W: Windows> Keeper<W> {
         };
         let trade = self
             .eyes
+            .line
             .ask(async |conn| orders::trade(conn, from, to).await)
             .await;
         let trade = trade.unwrap_or_else(|Unheard { problem, .. }| {
@@ -305,6 +341,11 @@ impl<W: Windows> Keeper<W> {
             None
         });
         impact::impact(&requests, trade.as_ref())
+    }
+
+    /// Requests that have ended by now, by class.
+    fn totals(&self) -> [Totals; 3] {
+        Class::SHOPPERS.map(|class| self.windows.totals(class))
     }
 
     async fn append(&self, what: What, ago: Duration) {

@@ -47,8 +47,6 @@ pub struct Sample {
     pub checkpoints_requested: i64,
     /// The farthest behind of the replicas, in seconds.
     pub replica_lag_s: Option<f64>,
-    /// Vacuum workers at work.
-    pub vacuums: u32,
     /// Connections by application and role, whatever they do.
     pub clients: Vec<Clients>,
     /// Sessions that do something, or hold something that others wait for.
@@ -91,9 +89,6 @@ pub enum State {
 pub struct Session {
     /// Its process id on the server.
     pub pid: i32,
-    /// What it is to the server, `client backend` as a rule.
-    #[serde(default)]
-    pub kind: String,
     /// Its role; empty where it has none.
     pub role: String,
     /// How it calls itself; may be empty.

@@ -86,7 +86,6 @@ SELECT jsonb_build_object(
                       ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint END,
     'checkpoints_requested', CHECKPOINTS,
     'replica_lag_s', (SELECT max(extract(epoch FROM replay_lag))::float8 FROM pg_stat_replication),
-    'vacuums', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'),
     'clients', (
         SELECT coalesce(jsonb_agg(c), '[]')
           FROM (SELECT application_name AS application, coalesce(usename, '') AS role,
@@ -98,7 +97,7 @@ SELECT jsonb_build_object(
                  WHERE application_name = $3 AND query <> '' LIMIT 50) AS q),
     'sessions', (
         SELECT coalesce(jsonb_agg(s), '[]')
-          FROM (SELECT a.pid, a.backend_type AS kind, coalesce(a.usename, '') AS role, coalesce(a.application_name, '') AS application,
+          FROM (SELECT a.pid, coalesce(a.usename, '') AS role, coalesce(a.application_name, '') AS application,
                        host(a.client_addr) AS client, a.state, a.backend_start, a.xact_start,
                        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS xact_s,
                        extract(epoch FROM clock_timestamp() - CASE a.state WHEN 'active' THEN a.query_start
