@@ -136,6 +136,32 @@ async fn a_start_right_after_everything_was_killed_recovers() {
 }
 
 #[tokio::test]
+async fn a_lock_that_outlives_its_process_for_a_moment_is_waited_for() {
+    let dir = data_dir();
+    start(dir.path()).await.stop().await.unwrap();
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let lock = dir.path().join("lock");
+    fs::write(&lock, format!("{}\n", dead.id())).unwrap();
+    let locked = fs::File::open(&lock).unwrap();
+    locked.lock().unwrap();
+    // Whoever inherits an open file shares its lock.
+    let mut child = Command::new("sleep")
+        .arg("1")
+        .stdin(locked)
+        .spawn()
+        .unwrap();
+
+    let cluster = start(dir.path()).await;
+
+    assert!(
+        child.try_wait().unwrap().is_some(),
+        "the lock was respected"
+    );
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stale_pid_file_that_names_a_stranger_is_no_obstacle() {
     let dir = data_dir();
     start(dir.path()).await.stop().await.unwrap();

@@ -2,8 +2,9 @@
 
 use evenkeel::db::embedded::{Cluster, ClusterOptions};
 use evenkeel::db::schema;
+use evenkeel::demo;
 use evenkeel::rehearsal::load::Credentials;
-use evenkeel::store::sample::{self, DEMO_PASSWORD, SampleSize};
+use evenkeel::store::sample::{self, SampleSize};
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Executor};
 use tempfile::TempDir;
@@ -22,7 +23,6 @@ const SETTINGS: [(&str, &str); 4] = [
     ("checkpoint_timeout", "1h"),
     ("autovacuum", "off"),
 ];
-const SHOPPERS: i64 = 24;
 
 /// A sample shop on a PostgreSQL server of its own.
 pub struct Stage {
@@ -67,20 +67,7 @@ impl Stage {
             .connect()
             .await
             .unwrap();
-        let sql = "SELECT email FROM accounts WHERE id % 101 = 0 ORDER BY id LIMIT $1";
-        let emails: Vec<String> = sqlx::query_scalar(sql)
-            .bind(SHOPPERS)
-            .fetch_all(&mut conn)
-            .await
-            .unwrap();
-        let password = || DEMO_PASSWORD.to_owned();
-        emails
-            .into_iter()
-            .map(|email| Credentials {
-                email,
-                password: password(),
-            })
-            .collect()
+        demo::shoppers(&mut conn).await.unwrap()
     }
 
     /// Rows that `name` has changed so far.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use evenkeel::db::embedded::{Cluster, ClusterOptions};
 use evenkeel::db::schema;
+use evenkeel::demo::{self, trouble};
 use evenkeel::rehearsal::load::Credentials;
-use evenkeel::store::sample::{self, DEMO_PASSWORD, SampleSize};
+use evenkeel::store::sample::{self, SampleSize};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
 
 /// The role whose sessions may be ended, and one whose may not.
@@ -22,7 +23,6 @@ const SIZE: SampleSize = SampleSize {
     accounts: 5_000,
     orders: 100_000,
 };
-const SHOPPERS: i64 = 24;
 const SETTINGS: &str = "
 [watch]
 resolve_after = '1s'
@@ -50,11 +50,7 @@ impl Stage {
         schema::apply(&mut conn, schema::latest()).await.unwrap();
         sample::fill(&mut conn, SIZE, &|_, _| ()).await.unwrap();
         for role in [MAINTENANCE, PERSON] {
-            let sql = format!(
-                "CREATE ROLE {role} LOGIN;
-                 DO $$ BEGIN EXECUTE format('GRANT %I TO {role}', current_user); END $$"
-            );
-            conn.execute(AssertSqlSafe(sql)).await.unwrap();
+            trouble::create_role(&mut conn, role).await.unwrap();
         }
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
@@ -103,17 +99,7 @@ impl Stage {
     /// Accounts that have ordered before.
     pub async fn shoppers(&self) -> Vec<Credentials> {
         let mut conn: PgConnection = self.options().connect().await.unwrap();
-        let sql = "SELECT email FROM accounts WHERE id % 101 = 0 ORDER BY id LIMIT $1";
-        let emails: Vec<String> = sqlx::query_scalar(sql)
-            .bind(SHOPPERS)
-            .fetch_all(&mut conn)
-            .await
-            .unwrap();
-        let credentials = |email| Credentials {
-            email,
-            password: DEMO_PASSWORD.to_owned(),
-        };
-        emails.into_iter().map(credentials).collect()
+        demo::shoppers(&mut conn).await.unwrap()
     }
 
     pub async fn close(mut self) {

@@ -49,6 +49,13 @@ enum Command {
         #[command(flatten)]
         who: Who,
     },
+    /// Allow what the watch asked for last; it is done once.
+    Allow {
+        /// Its id, or the beginning of it.
+        id: String,
+        #[command(flatten)]
+        who: Who,
+    },
     /// Add your words to the timeline.
     Note {
         /// Its id, or the beginning of it.
@@ -129,6 +136,16 @@ async fn dispatch(command: Command, source: &mut Source) -> Result<(), IncidentE
                 .append(response::acknowledge(&incident, &by, "cli")?)
                 .await?;
             println!("{by} takes care of {}", show::short(incident.id));
+            Ok(())
+        }
+        Command::Allow { id, who } => {
+            let incident = source.find(&id).await?;
+            let allowed = response::allow(&incident, &who.name())?;
+            let question = incident.questions().next_back();
+            let asked = question.and_then(postmortem::words).unwrap_or_default();
+            source.append(allowed).await?;
+            println!("allowed: the watch {asked}");
+            println!("the shop's process that watches does it, once");
             Ok(())
         }
         Command::Note { id, text, who } => {

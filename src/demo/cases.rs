@@ -250,22 +250,19 @@ impl Case {
     ) -> Told {
         let finding = incident.and_then(|incident| incident.finding.as_ref());
         let verdict = finding.map_or("nothing", |finding| finding.cause.name());
-        let said = incident.into_iter().flat_map(|i| &i.events).find(|event| {
-            matches!(&event.what, What::Found { finding } if finding.cause.name() == verdict)
-        });
         let culprit = finding.and_then(|finding| finding.culprit.as_ref());
-        let after = |at: chrono::DateTime<Utc>| (at - began).as_seconds_f64();
-        let stopped = incident
-            .into_iter()
-            .flat_map(|i| &i.events)
-            .find(|event| matches!(&event.what, What::Acted { problem: None, .. }));
-        let recovered = over.and_then(|incident| incident.recovered_at);
+        let after = |at: Option<chrono::DateTime<Utc>>| {
+            at.map_or(f64::NAN, |at| (at - began).as_seconds_f64())
+        };
+        let first = |wanted: &dyn Fn(&What) -> bool| after(incident.and_then(|i| i.first(wanted)));
+        let says = |what: &What| matches!(what, What::Found { finding } if finding.cause.name() == verdict);
+        let ended = |what: &What| matches!(what, What::Acted { problem: None, .. });
         Told {
             cause: self.cause().name(),
             verdict: verdict.to_owned(),
-            named_s: said.map_or(f64::NAN, |event| after(event.at)),
-            stopped_s: stopped.map_or(f64::NAN, |event| after(event.at)),
-            normal_s: recovered.map_or(f64::NAN, after),
+            named_s: first(&says),
+            stopped_s: first(&ended),
+            normal_s: after(over.and_then(|incident| incident.recovered_at)),
             right_session: match self.cause() {
                 Cause::Script | Cause::BlockedChain => {
                     culprit.is_some_and(|culprit| pids.contains(&culprit.pid))

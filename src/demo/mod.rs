@@ -305,7 +305,11 @@ async fn learn(stage: &Stage, shop: &Shop, profile: &Profile) -> Result<Arc<Lear
     Ok(Arc::new(learnt))
 }
 
-async fn shoppers(conn: &mut PgConnection) -> Result<Vec<Credentials>, sqlx::Error> {
+/// Sample accounts that have ordered before, spread over all, as those who are in the shop.
+///
+/// # Errors
+/// What the database says.
+pub async fn shoppers(conn: &mut PgConnection) -> Result<Vec<Credentials>, sqlx::Error> {
     let emails: Vec<String> =
         sqlx::query_scalar("SELECT email FROM accounts WHERE id % 101 = 0 ORDER BY id LIMIT $1")
             .bind(SHOPPERS)

@@ -269,6 +269,21 @@ impl AtWork {
     }
 }
 
+/// Makes a role for those who cause troubles, or leaves one of that name as it is. As a member of the
+/// owner it may alter the tables.
+///
+/// # Errors
+/// What the database says.
+pub async fn create_role(conn: &mut PgConnection, role: &str) -> Result<(), sqlx::Error> {
+    let sql = format!(
+        "DO $$ BEGIN CREATE ROLE {role} LOGIN;
+               EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+         DO $$ BEGIN EXECUTE format('GRANT %I TO {role}', current_user); END $$"
+    );
+    conn.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
+}
+
 async fn connect(options: &PgConnectOptions, actor: &Actor) -> Result<PgConnection, sqlx::Error> {
     let options = options.clone().username(&actor.role);
     options.application_name(&actor.application).connect().await

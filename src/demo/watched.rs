@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::Executor;
 
 use super::cycles::Period;
 use super::evidence::{Act, Classes};
@@ -16,11 +16,12 @@ use super::people::{ADMINISTRATORS, ON_CALL, People};
 use super::scene::{Footage, Scene};
 use super::shop::{Safeguards, Shop};
 use super::stories::PERSON;
-use super::{DemoError, Production};
+use super::{DemoError, Production, trouble};
 use crate::rehearsal::load::Record;
-use crate::watch::event::{Event, What};
+use crate::watch::event::What;
 use crate::watch::incident::{Incident, Stage as Progress};
 use crate::watch::log::Log;
+use crate::watch::postmortem;
 
 /// The role that cron jobs have.
 pub const ROLE: &str = "cron";
@@ -133,18 +134,14 @@ pub(super) async fn play(production: &Production<'_>) -> Result<Watched, DemoErr
     Ok(judge(footage, script, started, incident))
 }
 
-/// Makes the roles of cron jobs and of people. As members of the owner they may alter the tables.
+/// Makes the roles of cron jobs and of people.
 ///
 /// # Errors
 /// What the database says.
 pub(super) async fn create_roles(production: &Production<'_>) -> Result<(), DemoError> {
     let mut conn = production.stage.connect("evenkeel demo: operator").await?;
     for role in [ROLE, PERSON] {
-        let sql = format!(
-            "CREATE ROLE {role} LOGIN;
-             DO $$ BEGIN EXECUTE format('GRANT %I TO {role}', current_user); END $$"
-        );
-        conn.execute(AssertSqlSafe(sql)).await?;
+        trouble::create_role(&mut conn, role).await?;
     }
     Ok(())
 }
@@ -170,10 +167,10 @@ async fn follow(
         };
         for event in &incident.events {
             if told.insert(event.id)
-                && let Some(text) = words(event)
+                && let Some(text) = postmortem::words(event)
             {
                 let after = (event.at - started).to_std().unwrap_or_default();
-                scene.note_at(from + after, text);
+                scene.note_at(from + after, format!("{}: {text}", event.by));
             }
         }
         if incident.stage == Progress::Resolved {
@@ -183,55 +180,17 @@ async fn follow(
     incident
 }
 
-/// What happened, in a clause; `None` for what fills a chart rather than a timeline.
-fn words(event: &Event) -> Option<String> {
-    let by = &event.by;
-    Some(match &event.what {
-        What::Opened { title, .. } => format!("incident: {title}"),
-        What::Found { finding } => format!("named: {}", finding.sentence()),
-        What::Acted {
-            problem: None,
-            policy,
-            ..
-        } => format!("the watch ends it: {policy}"),
-        What::Acted {
-            problem: Some(problem),
-            ..
-        } => format!("the watch cannot end it: {problem}"),
-        What::Asked { policy, .. } => format!("the watch asks: {policy}"),
-        What::Escalated { level, reason } => format!("level {level} is told: {reason}"),
-        What::Notified {
-            channel,
-            problem: None,
-            level,
-            ..
-        } => format!("told {channel} (level {level})"),
-        What::Notified {
-            channel,
-            problem: Some(problem),
-            ..
-        } => format!("{channel} was not reached: {problem}"),
-        What::Permitted { .. } => "what the watch asked for is allowed".to_owned(),
-        What::Acknowledged { via } => format!("{by} take care of it (by {via})"),
-        What::AcknowledgementExpired => "the acknowledgement has expired".to_owned(),
-        What::Recovered => "shoppers are well again".to_owned(),
-        What::Relapsed => "shoppers suffer again".to_owned(),
-        What::Resolved { .. } => "the incident is over".to_owned(),
-        What::Changed { summary, .. } | What::Noted { text: summary } => summary.clone(),
-        What::Felt { .. } => return None,
-    })
-}
-
 fn judge(
     footage: Footage,
     script: Period,
     started: DateTime<Utc>,
     incident: Option<Incident>,
 ) -> Watched {
-    let events = incident.iter().flat_map(|incident| &incident.events);
     let first = |wanted: fn(&What) -> bool| {
-        let found = events.clone().find(|event| wanted(&event.what));
-        found.map_or(f64::NAN, |event| (event.at - started).as_seconds_f64())
+        let at = incident
+            .as_ref()
+            .and_then(|incident| incident.first(wanted));
+        at.map_or(f64::NAN, |at| (at - started).as_seconds_f64())
     };
     let finding = incident
         .as_ref()

@@ -25,6 +25,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(list))
         .routes(routes!(show))
         .routes(routes!(acknowledge))
+        .routes(routes!(allow))
         .routes(routes!(note))
         .routes(routes!(resolve))
 }
@@ -36,7 +37,7 @@ impl From<RegisterError> for ApiError {
                 crate::store::StoreError::from(err).into()
             }
             RegisterError::Find(_) => Self::not_found("incident"),
-            RegisterError::Refused(err @ Refusal::Over(_)) => {
+            RegisterError::Refused(err @ (Refusal::Over(_) | Refusal::NoQuestion(_))) => {
                 Self::new(Kind::CONFLICT, err.to_string())
             }
             RegisterError::Refused(err @ Refusal::Name) => Self::field("by", err.to_string()),
@@ -98,6 +99,20 @@ async fn acknowledge(
     extract::Json(who): extract::Json<Who>,
 ) -> Result<Json<Incident>, ApiError> {
     Ok(Json(register(&app).acknowledge(id, &who.by).await?))
+}
+
+/// Allow what the watch asked for last; it is done once.
+#[utoipa::path(post, path = "/ops/incidents/{id}/allow", tag = "operations",
+    security(("bearer" = [])), request_body = Who,
+    params(("id" = Uuid, Path, description = "Identity of the incident")),
+    responses((status = OK, body = Incident)))]
+async fn allow(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<Uuid>,
+    extract::Json(who): extract::Json<Who>,
+) -> Result<Json<Incident>, ApiError> {
+    Ok(Json(register(&app).allow(id, &who.by).await?))
 }
 
 /// Somebody's words.

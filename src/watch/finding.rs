@@ -101,6 +101,11 @@ pub struct KnownJob {
 }
 
 impl Suspect {
+    /// Whether `other` is the same session, not only one with the same process id.
+    pub fn is_same_session(&self, other: &Self) -> bool {
+        (self.pid, self.backend_start) == (other.pid, other.backend_start)
+    }
+
     /// Who it is, in a clause: "job `nightly-reprice` (role cron, 10.0.0.7, since 10:00:02)".
     pub fn describe(&self) -> String {
         let who = match (&self.job, self.application.as_str()) {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::event::{Event, Impact, Severity, What};
-use super::finding::Finding;
+use super::finding::{Finding, Suspect};
 
 /// What the keys of incidents begin with that a rule has opened; its name follows.
 pub const OF_A_RULE: &str = "alert/";
@@ -108,6 +108,39 @@ impl Incident {
     pub fn first(&self, wanted: impl Fn(&What) -> bool) -> Option<DateTime<Utc>> {
         let event = self.events.iter().find(|event| wanted(&event.what))?;
         Some(event.at)
+    }
+
+    /// Whether what the event `ask` asked for has been allowed.
+    pub fn is_permitted(&self, ask: Uuid) -> bool {
+        self.first(|what| matches!(what, What::Permitted { ask: of } if *of == ask))
+            .is_some()
+    }
+
+    /// The questions of the watch that are still open, oldest first: nobody has allowed what it asks,
+    /// the session is there, and it has not been asked again.
+    pub fn questions(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        let open = |event: &&Event| match &event.what {
+            What::Asked { suspect, .. } => {
+                !self.is_permitted(event.id) && !self.is_settled(event, suspect)
+            }
+            _ => false,
+        };
+        self.events.iter().filter(open)
+    }
+
+    /// Whether the session that `question` is about has gone, or is asked about again.
+    fn is_settled(&self, question: &Event, suspect: &Suspect) -> bool {
+        self.events.iter().any(|event| match &event.what {
+            What::Acted {
+                suspect: of,
+                problem: None,
+                ..
+            } => of.is_same_session(suspect),
+            What::Asked { suspect: of, .. } => {
+                (event.at, event.id) > (question.at, question.id) && of.is_same_session(suspect)
+            }
+            _ => false,
+        })
     }
 
     /// The incident as lists show it.

@@ -95,6 +95,16 @@ impl Register<'_> {
         self.append(incident, event).await
     }
 
+    /// `by` allows what the watch asked for last; the incident after that.
+    ///
+    /// # Errors
+    /// [`RegisterError`].
+    pub async fn allow(self, id: Uuid, by: &str) -> Result<Incident, RegisterError> {
+        let incident = self.find(id).await?;
+        let event = response::allow(&incident, by)?;
+        self.append(incident, event).await
+    }
+
     /// `by` says that it is over; the incident after that. Its cost is summed up from the readings,
     /// and the orders that were lost from the database, if that answers.
     ///

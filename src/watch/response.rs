@@ -16,6 +16,9 @@ pub enum Refusal {
     /// It is over.
     #[error("incident {0} is over; a note can still be added, and `report` writes its postmortem")]
     Over(Uuid),
+    /// There is nothing to allow.
+    #[error("the watch asks for nothing in incident {0} that has not been allowed")]
+    NoQuestion(Uuid),
     /// Nobody would know who.
     #[error("say who you are, in one line of at most {LONGEST_NAME} characters")]
     Name,
@@ -49,6 +52,20 @@ pub fn note(incident: &Incident, by: &str, text: &str) -> Result<Event, Refusal>
     let what = What::Noted {
         text: text.to_owned(),
     };
+    Ok(Event::now(incident.id, name(by)?, what))
+}
+
+/// `by` allows what the watch asked for last: it is done, once.
+///
+/// # Errors
+/// [`Refusal::Over`], [`Refusal::NoQuestion`], [`Refusal::Name`].
+pub fn allow(incident: &Incident, by: &str) -> Result<Event, Refusal> {
+    require_open(incident)?;
+    let ask = incident
+        .questions()
+        .next_back()
+        .ok_or(Refusal::NoQuestion(incident.id))?;
+    let what = What::Permitted { ask: ask.id };
     Ok(Event::now(incident.id, name(by)?, what))
 }
 

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::event::{Act, Event, What};
-use super::incident::Incident;
 use super::log::Log;
 use super::signing::SigningKey;
 use crate::config::ConfigError;
@@ -175,7 +174,7 @@ impl Tickets {
                 let via = "link".to_owned();
                 (channel.as_str(), What::Acknowledged { via })
             }
-            Right::Act { ask, .. } if is_permitted(&incident, *ask) => {
+            Right::Act { ask, .. } if incident.is_permitted(*ask) => {
                 return Err(TicketError::Used);
             }
             Right::Act { ask, .. } => ("link", What::Permitted { ask: *ask }),
@@ -188,9 +187,3 @@ impl Tickets {
 
 /// A year: a longer life would be beyond the calendar at some point.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// Whether what was asked for has been permitted.
-pub fn is_permitted(incident: &Incident, ask: Uuid) -> bool {
-    let permits = |event: &Event| matches!(event.what, What::Permitted { ask: of } if of == ask);
-    incident.events.iter().any(permits)
-}

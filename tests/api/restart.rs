@@ -4,23 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use evenkeel::db::embedded::{Cluster, StopMode};
+use evenkeel::db::embedded::StopMode;
 use futures_util::future::join_all;
 
+use crate::support::TestApp;
 use crate::support::app::{fresh_key, order};
-use crate::support::{TestApp, server};
+use crate::support::server::OwnServer;
 
 /// Of the product, before anything is sold.
 const STOCK: i32 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_order_is_missing_after_postgresql_crashed_under_load() {
-    let directory = server::directory("restart");
-    let options = server::options(&directory);
-    let mut cluster = Cluster::start(options, |_| ()).await.unwrap();
-    cluster.create_database("shop").await.unwrap();
-    let database = cluster.connect_options("shop");
-    server::apply_schema(&database).await;
+    let mut server = OwnServer::start("restart").await;
+    let database = server.database.clone();
     let shop = TestApp::builder().database(database).start().await;
     shop.product("chair", 4900, STOCK).await;
     let ann = shop.shopper("ann@example.org").await;
@@ -39,7 +36,7 @@ async fn no_acknowledged_order_is_missing_after_postgresql_crashed_under_load() 
     let crashes = async {
         for _ in 0..2 {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            cluster.restart(StopMode::Immediate).await.unwrap();
+            server.cluster.restart(StopMode::Immediate).await.unwrap();
             tokio::time::sleep(Duration::from_millis(1500)).await;
         }
         stop.store(true, Ordering::Relaxed);
@@ -56,6 +53,5 @@ async fn no_acknowledged_order_is_missing_after_postgresql_crashed_under_load() 
     let sold = i32::try_from(acknowledged.len()).unwrap();
     assert_eq!(shop.stock("chair").await, STOCK - sold);
     shop.get("/health/ready").await.expect(200);
-    cluster.stop().await.unwrap();
-    std::fs::remove_dir_all(directory).unwrap();
+    server.stop().await;
 }

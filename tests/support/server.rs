@@ -58,6 +58,34 @@ pub fn directory(purpose: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
+/// A server of a test's own with an empty shop, for a test that kills it.
+pub struct OwnServer {
+    pub cluster: Cluster,
+    pub database: PgConnectOptions,
+    directory: PathBuf,
+}
+
+impl OwnServer {
+    /// One for `purpose`, which no other test has.
+    pub async fn start(purpose: &str) -> Self {
+        let directory = directory(purpose);
+        let cluster = Cluster::start(options(&directory), |_| ()).await.unwrap();
+        cluster.create_database("shop").await.unwrap();
+        let database = cluster.connect_options("shop");
+        apply_schema(&database).await;
+        Self {
+            cluster,
+            database,
+            directory,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.cluster.stop().await.unwrap();
+        std::fs::remove_dir_all(self.directory).unwrap();
+    }
+}
+
 /// Brings the schema into `database`.
 pub async fn apply_schema(database: &PgConnectOptions) {
     let mut conn = database.connect().await.unwrap();

@@ -90,7 +90,7 @@ fn acted(pid: i32, problem: Option<&str>) -> What {
     }
 }
 
-fn asked(pid: i32) -> What {
+pub fn asked(pid: i32) -> What {
     What::Asked {
         act: Act::Terminate,
         suspect: Box::new(suspect(pid)),

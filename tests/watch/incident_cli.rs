@@ -10,6 +10,7 @@ use serde_json::Value;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
+use super::escalation::asked;
 use super::story::{Story, felt, whole};
 use crate::migration::process::evenkeel_on;
 use crate::support::server;
@@ -113,6 +114,26 @@ async fn incidents_are_listed_shown_taken_care_of_and_ended() {
     assert_eq!(arrived, 2000);
     let list: Value = serde_json::from_str(&terminal.said(&["list", "--json"]).await).unwrap();
     assert_eq!(list[0]["stage"], "resolved");
+}
+
+#[tokio::test]
+async fn what_the_watch_asks_for_is_allowed_once() {
+    let terminal = Terminal::new().await;
+    let mut sql = terminal.database.connect().await.unwrap();
+    let mut story = Story::open("browse suffers");
+    story.add(1.0, "watch", asked(4711));
+    let last = story.add(2.0, "watch", asked(4712));
+    record::store(&mut sql, &story.events).await.unwrap();
+    let id = story.id.to_string();
+    let shown = terminal.said(&["show", &id]).await;
+    assert!(shown.contains("evenkeel incident allow"), "{shown}");
+    let said = terminal.said(&["allow", &id, "--by", "Ana"]).await;
+    assert!(said.contains("nightly-reprice"), "{said}");
+    let known = record::find(&mut sql, story.id).await.unwrap();
+    assert!(known.is_permitted(last.id));
+    terminal.said(&["allow", &id, "--by", "Ana"]).await;
+    let refused = terminal.refused(&["allow", &id, "--by", "Ana"]).await;
+    assert!(refused.contains("asks for nothing"), "{refused}");
 }
 
 #[tokio::test]

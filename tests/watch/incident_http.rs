@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::escalation::asked;
 use super::story::{Story, felt};
 use crate::support::app::{Answer, TestApp, send};
 
@@ -68,6 +69,22 @@ async fn an_incident_is_listed_shown_taken_care_of_noted_on_and_resolved() {
     }
     let listed = ops(&shop, Method::GET, INCIDENTS, None).await.expect(200);
     assert_eq!(listed.json()[0]["stage"], "resolved");
+}
+
+#[tokio::test]
+async fn what_the_watch_asks_for_is_allowed_once() {
+    let shop = shop().await;
+    let mut story = Story::open("browse suffers");
+    let asked = story.add(1.0, "watch", asked(4711));
+    record::store(&mut shop.sql().await, &story.events)
+        .await
+        .unwrap();
+    let allow = format!("{INCIDENTS}/{}/allow", story.id);
+    let allowed = post(&shop, &allow, json!({"by": "Ana"})).await.expect(200);
+    let last = allowed.json()["events"].as_array().unwrap().last().cloned();
+    assert_eq!(last.unwrap()["ask"], asked.id.to_string());
+    let again = post(&shop, &allow, json!({"by": "Ana"})).await.expect(409);
+    assert!(again.text.contains("asks for nothing"), "{again:?}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod links;
 mod lost;
 mod notify;
 mod postmortem;
+mod processes;
 mod record;
 mod stage;
 mod story;

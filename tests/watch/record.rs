@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use chrono::{TimeDelta, Utc};
-use evenkeel::db::embedded::{Cluster, StopMode};
+use evenkeel::db::embedded::StopMode;
 use evenkeel::watch::event::{Event, Impact, What};
 use evenkeel::watch::incident::{Incident, Stage};
 use evenkeel::watch::log::Log;
@@ -22,10 +22,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::story::{Story, felt, note, opened, whole};
-use crate::support::server;
-
-/// Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::server::OwnServer;
+use crate::support::{eventually, server};
 
 /// A process that keeps a record: its log, and the task that shares it.
 struct Process {
@@ -70,19 +68,6 @@ impl Process {
 
 fn ids(incident: &Incident) -> BTreeSet<Uuid> {
     incident.events.iter().map(|event| event.id).collect()
-}
-
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    let waited = waited.await;
-    waited.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
 /// Waits until the database has all of `story`.
@@ -133,13 +118,8 @@ async fn what_a_process_writes_comes_to_the_database_and_to_every_other_process(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_killed_during_an_incident_loses_nothing() {
-    let directory = server::directory("record");
-    let mut cluster = Cluster::start(server::options(&directory), |_| ())
-        .await
-        .unwrap();
-    cluster.create_database("shop").await.unwrap();
-    let database = cluster.connect_options("shop");
-    server::apply_schema(&database).await;
+    let mut server = OwnServer::start("record").await;
+    let database = server.database.clone();
     let process = Process::start(&database).await;
     let mut story = Story::open("the database is about to be lost");
     process.append_all(&story.events).await;
@@ -156,7 +136,7 @@ async fn the_database_killed_during_an_incident_loses_nothing() {
         };
         let killing = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            cluster.restart(StopMode::Immediate).await.unwrap();
+            server.cluster.restart(StopMode::Immediate).await.unwrap();
         };
         tokio::join!(writing, killing);
     }
@@ -170,8 +150,7 @@ async fn the_database_killed_during_an_incident_loses_nothing() {
     assert_eq!(listed, [story.incident().summary()]);
     process.stop().await;
     drop(sql);
-    cluster.stop().await.unwrap();
-    fs::remove_dir_all(directory).unwrap();
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel::config::{BreakerRule, Policy};
-use evenkeel::demo::trouble::Actor;
+use evenkeel::demo::trouble::{self, Actor};
 use evenkeel::rehearsal::load::{Load, Profile, Recording, Sessions, Shop, Target};
 use evenkeel::store::sample::{self, SampleSize};
 use evenkeel::watch::event::What;
 use evenkeel::watch::finding::Finding;
 use evenkeel::watch::incident::Incident;
 use evenkeel::watch::log::Log;
-use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, eventually};
 
 const SIZE: SampleSize = SampleSize {
     products: 50,
@@ -54,13 +53,9 @@ impl Stage {
             .await;
         let mut sql = shop.sql().await;
         for role in [CRON, ANALYST] {
-            // A role of the whole server, and other tests make it, too. As a member of the owner it
-            // may alter the tables.
-            let create = format!(
-                "DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN OTHERS THEN NULL; END $$;
-                 DO $$ BEGIN EXECUTE format('GRANT %I TO {role}', current_user); END $$"
-            );
-            let _ = sql.execute(sqlx::AssertSqlSafe(create)).await;
+            // Of the whole server, and other tests make it at the same time.
+            let made = async || trouble::create_role(&mut sql, role).await.ok();
+            eventually("the role", made).await;
         }
         sample::fill(&mut sql, SIZE, &|_, _| {}).await.unwrap();
         let journal = tempfile::tempdir().unwrap();

@@ -53,6 +53,14 @@ pub(super) fn text(incident: &Incident) -> String {
             printable(&finding.sentence())
         );
     }
+    if let Some(question) = incident.questions().next_back().and_then(postmortem::words) {
+        let _ = writeln!(
+            text,
+            "the watch {}; `evenkeel incident allow {}` allows it",
+            printable(&question),
+            short(incident.id)
+        );
+    }
     text.push('\n');
     for row in postmortem::timeline(incident) {
         let (by, what) = (printable(&row.by), printable(&row.what));

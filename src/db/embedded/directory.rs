@@ -40,7 +40,7 @@ impl DataDirectory {
         account::create_dir(&path)?;
         check_ours(&path)?;
         account.check_reaches(&path).await?;
-        let lock = lock(&path)?;
+        let lock = lock(&path).await?;
         let marker = path.join(MARKER);
         if !marker.exists() {
             fs::write(&marker, MARKER_TEXT).map_err(EmbeddedError::io("write", &marker))?;
@@ -152,7 +152,7 @@ impl DataDirectory {
         else {
             return Ok(None);
         };
-        if kill(Pid::from_raw(pid.cast_signed()), None) == Err(Errno::ESRCH) {
+        if !is_alive(pid) {
             // PostgreSQL recognises such a stale file itself.
             return Ok(None);
         }
@@ -252,7 +252,24 @@ fn check_ours(path: &Path) -> Result<(), EmbeddedError> {
 }
 
 /// Locks the directory and leaves this process's id for whoever comes second.
-fn lock(dir: &Path) -> Result<File, EmbeddedError> {
+///
+/// The lock of a process that was killed can outlive it for a moment: a child that it was just starting
+/// shares the open file until it executes its program. Such a lock is waited for.
+async fn lock(dir: &Path) -> Result<File, EmbeddedError> {
+    let deadline = Instant::now() + LEFTOVER_PATIENCE;
+    loop {
+        match try_lock(dir) {
+            Err(EmbeddedError::InUse {
+                holder: Some(pid), ..
+            }) if !is_alive(pid) && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_lock(dir: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join(LOCK);
     let mut file = OpenOptions::new()
         .create(true)
@@ -276,6 +293,10 @@ fn lock(dir: &Path) -> Result<File, EmbeddedError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(EmbeddedError::io("write", &path))?;
     Ok(file)
+}
+
+fn is_alive(pid: u32) -> bool {
+    kill(Pid::from_raw(pid.cast_signed()), None) != Err(Errno::ESRCH)
 }
 
 /// Whether a live process has `dir` as its working directory, as the postmaster of `dir` has.

@@ -1,19 +1,19 @@
 //! Alerts as the keeper of the watch lives with them: read every second, remembered in the
 //! database, and made into incidents.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::AFTERMATH;
 use super::eyes::Eyes;
 use super::line::{Line, Unheard};
 use crate::class::Class;
 use crate::watch::alerts::{Evaluator, Firing, Reading, Rules, Series, State, history};
 use crate::watch::event::{Event, What};
-use crate::watch::incident::{OF_A_RULE, rule_of};
+use crate::watch::incident::{Incident, OF_A_RULE, rule_of};
 use crate::watch::log::Log;
 use crate::watch::metrics::Board;
 use crate::watch::sessions::Snapshot;
@@ -34,7 +34,8 @@ const ALERTS: &str = "alerts";
 pub(super) struct Alarms {
     evaluator: Evaluator,
     board: Board,
-    open: HashMap<String, Uuid>,
+    /// What fires since before this process began, until it has been told.
+    restored: Vec<Firing>,
     asked_at: Option<Instant>,
     saved_at: Instant,
     pruned_at: Option<Instant>,
@@ -48,20 +49,11 @@ impl Alarms {
         Self {
             evaluator: Evaluator::new(rules),
             board,
-            open: HashMap::new(),
+            restored: Vec::new(),
             asked_at: None,
             saved_at: now,
             pruned_at: None,
             before: None,
-        }
-    }
-
-    /// Takes up the incidents that rules have opened before.
-    pub(super) fn take_up(&mut self, log: &Log) {
-        for incident in log.unresolved() {
-            if let Some(rule) = rule_of(&incident.key) {
-                self.open.insert(rule.to_owned(), incident.id);
-            }
         }
     }
 
@@ -75,6 +67,7 @@ impl Alarms {
         let mut restored = Evaluator::new(self.evaluator.rules().clone());
         restored.restore(readings);
         restored.give_back(self.evaluator.take_unsaved());
+        self.restored = restored.firing();
         self.evaluator = restored;
     }
 
@@ -92,6 +85,11 @@ impl Alarms {
             return;
         }
         self.asked_at = Some(now);
+        for firing in std::mem::take(&mut self.restored) {
+            if !was_told(&firing, &log.incidents()) {
+                self.tell(&firing, log, main).await;
+            }
+        }
         let reading = self.read(eyes, shoppers, now);
         for firing in self.evaluator.observe(&reading) {
             self.tell(&firing, log, main).await;
@@ -125,9 +123,11 @@ impl Alarms {
         reading
     }
 
-    async fn tell(&mut self, firing: &Firing, log: &Log, main: Option<Uuid>) {
-        let rule = firing.rule.to_string();
-        match (firing.state, self.open.get(&rule), main) {
+    async fn tell(&self, firing: &Firing, log: &Log, main: Option<Uuid>) {
+        let key = format!("{OF_A_RULE}{}", firing.rule);
+        let mut open = log.unresolved().into_iter();
+        let open = open.find(|incident| incident.key == key);
+        match (firing.state, open, main) {
             (State::Firing, None, Some(incident)) => {
                 let text = format!("alert: {firing}");
                 log.append(Event::now(incident, ALERTS, What::Noted { text }))
@@ -135,27 +135,21 @@ impl Alarms {
             }
             (State::Firing, None, None) => {
                 let incident = Uuid::now_v7();
-                info!(%incident, rule, "alert: {firing}");
+                info!(%incident, rule = %firing.rule, "alert: {firing}");
                 let opened = What::Opened {
                     title: firing.title.to_string(),
                     severity: firing.severity,
-                    key: format!("{OF_A_RULE}{rule}"),
+                    key,
                 };
                 log.append(Event::now(incident, ALERTS, opened)).await;
                 let text = firing.to_string();
                 log.append(Event::now(incident, ALERTS, What::Noted { text }))
                     .await;
-                self.open.insert(rule, incident);
             }
             (State::Resolved, Some(incident), _) => {
-                let incident = *incident;
-                self.open.remove(&rule);
-                // Unless a person has said so before.
-                if log.incident(incident).is_some_and(|known| known.is_open()) {
-                    let impact = Box::default();
-                    for what in [What::Recovered, What::Resolved { impact }] {
-                        log.append(Event::now(incident, ALERTS, what)).await;
-                    }
+                let impact = Box::default();
+                for what in [What::Recovered, What::Resolved { impact }] {
+                    log.append(Event::now(incident.id, ALERTS, what)).await;
                 }
             }
             (State::Pending | State::Firing | State::Resolved, _, _) => {}
@@ -186,6 +180,20 @@ impl Alarms {
                 .await;
         }
     }
+}
+
+/// Whether people know of what began to fire under an earlier process: in an incident of the rule itself,
+/// or in one after which so soon it is of the same trouble.
+fn was_told(firing: &Firing, incidents: &[Incident]) -> bool {
+    let aftermath = TimeDelta::from_std(AFTERMATH).unwrap_or_default();
+    incidents.iter().any(|incident| {
+        let after_end = |end: DateTime<Utc>| firing.since - end;
+        let after_end = incident.resolved_at.map_or(TimeDelta::MIN, after_end);
+        match rule_of(&incident.key) {
+            Some(rule) => rule == &*firing.rule && after_end <= TimeDelta::zero(),
+            None => incident.opened_at <= firing.since && after_end <= aftermath,
+        }
+    })
 }
 
 /// What was learnt since `since`, as soon as the database tells. That can be half a year, which nobody

@@ -43,7 +43,7 @@ impl Hands {
     ) -> Option<What> {
         let culprit = finding.culprit.as_ref()?;
         let since = match &self.named {
-            Some((named, since)) if same(named, culprit) => *since,
+            Some((named, since)) if named.is_same_session(culprit) => *since,
             _ => now,
         };
         self.named = Some((culprit.clone(), since));
@@ -54,7 +54,7 @@ impl Hands {
             Decision::Leave(_) | Decision::Wait => None,
             Decision::Ask { act, suspect, why } => {
                 let asked = self.asked.replace((*suspect).clone());
-                let is_new = asked.is_none_or(|before| !same(&before, &suspect));
+                let is_new = asked.is_none_or(|before| !before.is_same_session(&suspect));
                 is_new.then_some(What::Asked {
                     act,
                     suspect,
@@ -62,10 +62,9 @@ impl Hands {
                 })
             }
             Decision::Do { act, suspect, why } => {
-                let lately = self
-                    .acted
-                    .as_ref()
-                    .is_some_and(|(before, at)| same(before, &suspect) && now - *at < AGAIN);
+                let lately = self.acted.as_ref().is_some_and(|(before, at)| {
+                    before.is_same_session(&suspect) && now - *at < AGAIN
+                });
                 if lately {
                     return None;
                 }
@@ -123,16 +122,11 @@ pub(super) fn permitted(incident: &Incident) -> Vec<(Act, Box<Suspect>, String)>
             continue;
         };
         let done = incident.events[i..].iter().any(
-            |later| matches!(&later.what, What::Acted { suspect: of, .. } if same(of, suspect)),
+            |later| matches!(&later.what, What::Acted { suspect: of, .. } if of.is_same_session(suspect)),
         );
         if !done && seen.insert(*ask) {
             permitted.push((*act, suspect.clone(), event.by.clone()));
         }
     }
     permitted
-}
-
-/// The same session, not only the same process id.
-fn same(a: &Suspect, b: &Suspect) -> bool {
-    (a.pid, a.backend_start) == (b.pid, b.backend_start)
 }

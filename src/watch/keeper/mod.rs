@@ -171,8 +171,10 @@ impl<W: Windows> Keeper<W> {
             return;
         }
         if began {
-            self.take_up(now).await;
+            // What has happened meanwhile has not been heeded.
+            self.heard.mark_changed();
         }
+        self.heed_news(now).await;
         self.look(now).await;
         let finding = self.judge(&shoppers, now);
         self.write_down(finding.as_ref(), &shoppers, now).await;
@@ -183,7 +185,6 @@ impl<W: Windows> Keeper<W> {
                 .ask(&mut self.eyes, &shoppers, &self.log, main, now)
                 .await;
         }
-        self.heed_people(now).await;
         let Some(finding) = finding else {
             return self.hands.rest();
         };
@@ -197,17 +198,21 @@ impl<W: Windows> Keeper<W> {
         }
     }
 
+    /// Heeds what was appended, here or elsewhere.
+    async fn heed_news(&mut self, now: Instant) {
+        if self.heard.has_changed().unwrap_or(false) {
+            self.heard.mark_unchanged();
+            self.take_up(now).await;
+            self.heed_people(now).await;
+        }
+    }
+
     /// Goes on with what another process, or an earlier one, has left open.
     async fn take_up(&mut self, now: Instant) {
-        if let Some(alarms) = &mut self.alarms {
-            alarms.take_up(&self.log);
-        }
-        // What people have done meanwhile has not been heeded.
-        self.heard.mark_changed();
         let mut open = self.log.unresolved();
         open.retain(|incident| rule_of(&incident.key).is_none());
         let newest = open.pop();
-        let Some(newest) = newest.and_then(|newest| self.log.incident(newest.id)) else {
+        let Some(newest) = newest else {
             return;
         };
         // Two processes that did not hear of each other may have opened one each.
@@ -218,8 +223,12 @@ impl<W: Windows> Keeper<W> {
                 self.log.append(Event::now(older.id, WATCH, what)).await;
             }
         }
-        let recovered = newest.stage == Stage::Recovered;
-        self.desk.take_up(newest.finding, recovered, now);
+        if self.incident == Some(newest.id) {
+            return;
+        }
+        let finding = self.log.incident(newest.id).and_then(|known| known.finding);
+        self.desk
+            .take_up(finding, newest.stage == Stage::Recovered, now);
         self.incident = Some(newest.id);
     }
 
@@ -285,12 +294,8 @@ impl<W: Windows> Keeper<W> {
     }
 
     /// Heeds what people have done to the incident: what they have allowed is done, once, and what they have
-    /// resolved is over. Looks only when something was appended.
+    /// resolved is over.
     async fn heed_people(&mut self, now: Instant) {
-        if !self.heard.has_changed().unwrap_or(false) {
-            return;
-        }
-        self.heard.mark_unchanged();
         let Some(incident) = self.incident.and_then(|id| self.log.incident(id)) else {
             return;
         };

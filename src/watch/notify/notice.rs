@@ -12,7 +12,7 @@ use crate::watch::escalation::Tell;
 use crate::watch::event::{Event, Occasion, Severity, What};
 use crate::watch::finding::Cause;
 use crate::watch::incident::{Incident, Stage};
-use crate::watch::ticket::{Right, Tickets, is_permitted};
+use crate::watch::ticket::{Right, Tickets};
 
 /// An incident as people are told of it. Texts that come from sessions or people are one line each.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -226,31 +226,17 @@ fn asks(incident: &Incident, links: &Links, now: DateTime<Utc>) -> Vec<Ask> {
     if !incident.is_open() {
         return Vec::new();
     }
-    let open = incident.events.iter().filter_map(|event| {
+    let open = incident.questions().filter_map(|question| {
         let What::Asked {
             act,
             suspect,
             policy,
-        } = &event.what
+        } = &question.what
         else {
             return None;
         };
-        let is_gone = |later: &Event| {
-            matches!(&later.what, What::Acted { suspect: of, problem: None, .. }
-                if (of.pid, of.backend_start) == (suspect.pid, suspect.backend_start))
-        };
-        // Asked again, it is one question.
-        let is_again = |later: &Event| {
-            (later.at, later.id) > (event.at, event.id)
-                && matches!(&later.what, What::Asked { suspect: of, .. }
-                    if (of.pid, of.backend_start) == (suspect.pid, suspect.backend_start))
-        };
-        let is_over = |later: &Event| is_gone(later) || is_again(later);
-        if is_permitted(incident, event.id) || incident.events.iter().any(is_over) {
-            return None;
-        }
         let right = Right::Act {
-            ask: event.id,
+            ask: question.id,
             act: *act,
             pid: suspect.pid,
             backend_start: suspect.backend_start,

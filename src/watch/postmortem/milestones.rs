@@ -27,18 +27,15 @@ pub(super) struct Milestones {
 
 impl Milestones {
     pub(super) fn of(incident: &Incident) -> Self {
-        let first = |wanted: &dyn Fn(&What) -> bool| {
-            let event = incident.events.iter().find(|event| wanted(&event.what));
-            event.map(|event| event.at)
-        };
         let named = |finding: &Finding| is_named(incident, finding);
         Self {
             opened: incident.opened_at,
-            acknowledged: first(&|what| matches!(what, What::Acknowledged { .. })),
+            acknowledged: incident.first(|what| matches!(what, What::Acknowledged { .. })),
             // The first level is who is told to begin with.
-            escalated: first(&|what| matches!(what, What::Escalated { level, .. } if *level > 1)),
-            named: first(&|what| matches!(what, What::Found { finding } if named(finding))),
-            stopped: first(&|what| matches!(what, What::Acted { problem: None, .. })),
+            escalated: incident
+                .first(|what| matches!(what, What::Escalated { level, .. } if *level > 1)),
+            named: incident.first(|what| matches!(what, What::Found { finding } if named(finding))),
+            stopped: incident.first(|what| matches!(what, What::Acted { problem: None, .. })),
             normal: incident.recovered_at.or(incident.resolved_at),
             resolved: incident.resolved_at,
             false_trails: false_trails(incident),

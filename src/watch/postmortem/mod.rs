@@ -24,7 +24,7 @@ use super::incident::Incident;
 
 pub use document::document;
 pub use picture::picture;
-pub use timeline::{Row, timeline};
+pub use timeline::{Row, timeline, words};
 
 /// Name of the document.
 pub const DOCUMENT: &str = "postmortem.md";

@@ -47,6 +47,11 @@ pub fn timeline(incident: &Incident) -> Vec<Row> {
     rows(incident, &PLAIN)
 }
 
+/// What happened, as plain text; `None` for a reading of what shoppers felt.
+pub fn words(event: &Event) -> Option<String> {
+    (!matches!(event.what, What::Felt { .. })).then(|| describe(event, &PLAIN))
+}
+
 impl Row {
     /// The time of day, to the second; with the day where the incident goes over midnight.
     pub fn time(&self, with_day: bool) -> String {

@@ -52,7 +52,7 @@ async fn an_alert_is_sent_again_while_the_incident_is_open_and_ends_with_it() {
     );
     process.resolves(incident).await;
     let resolved = process.incident(incident).resolved_at.unwrap();
-    let ended = || {
+    let ended = async || {
         let last = receiver.requests().pop()?.json();
         let ends: chrono::DateTime<chrono::Utc> = last[0]["endsAt"].as_str()?.parse().ok()?;
         (ends == resolved).then_some(())
@@ -134,7 +134,7 @@ async fn a_real_alertmanager_takes_the_alert_and_its_end() {
     assert_eq!(alert["generatorURL"], link);
 
     process.resolves(incident).await;
-    let ended = || {
+    let ended = async || {
         let last = receiver.requests().pop()?.json();
         (last["status"] == "resolved").then_some(())
     };

@@ -83,7 +83,7 @@ async fn a_receiver_that_stumbles_gets_the_same_message_again() {
     verify(&requests[1]);
     let id = |request: &Request| request.headers["webhook-id"].clone();
     assert_eq!(id(&requests[0]), id(&requests[1]));
-    let told = || Some(process.told(incident)).filter(|told| !told.is_empty());
+    let told = async || Some(process.told(incident)).filter(|told| !told.is_empty());
     let told = eventually("the record", told).await;
     assert_eq!(told, [(1, "hook".to_owned(), None)]);
     process.finish().await;
@@ -97,7 +97,7 @@ async fn a_refusal_is_final_and_redirects_are_not_followed() {
         let receiver = Receiver::answering(vec![answer.clone()]).await;
         let (process, _journal) = webhook(&receiver, "").await;
         let incident = process.opens().await;
-        let told = || process.told(incident).pop();
+        let told = async || process.told(incident).pop();
         let (_, _, problem) = eventually("the record", told).await;
         let problem = problem.unwrap();
         assert!(problem.starts_with("answered"), "{answer:?}: {problem}");
@@ -236,7 +236,7 @@ async fn an_email_reads_as_a_person_would_write_it() {
     let journal = TempDir::new().unwrap();
     let process = Process::start(&settings, &journal).await;
     let incident = process.opens().await;
-    let first = || server.mails().pop();
+    let first = async || server.mails().pop();
     eventually("the first mail", first).await;
     let undo = "start the job again".to_owned();
     let acted = What::Acted {
@@ -247,7 +247,7 @@ async fn an_email_reads_as_a_person_would_write_it() {
         undo,
     };
     process.happens(incident, acted).await;
-    let two = || Some(server.mails()).filter(|mails| mails.len() >= 2);
+    let two = async || Some(server.mails()).filter(|mails| mails.len() >= 2);
     let mails = eventually("the second mail", two).await;
     assert_eq!(mails[0].from, "<evenkeel@shop.example>");
     assert_eq!(mails[0].to, ["<dba@shop.example>", "<ops@shop.example>"]);
@@ -274,7 +274,7 @@ async fn a_mail_server_without_tls_gets_nothing_unless_that_is_meant() {
         let journal = TempDir::new().unwrap();
         let process = Process::start(&settings, &journal).await;
         let incident = process.opens().await;
-        let told = || process.told(incident).pop();
+        let told = async || process.told(incident).pop();
         let (_, _, problem) = eventually("the record", told).await;
         assert!(problem.is_some());
         assert_eq!(server.mails().len(), 0);

@@ -136,7 +136,7 @@ async fn nothing_is_sent_to_this_machine_unless_the_settings_say_so() {
         let journal = TempDir::new().unwrap();
         let process = Process::start(&settings, &journal).await;
         let incident = process.opens().await;
-        let told = || process.told(incident).pop();
+        let told = async || process.told(incident).pop();
         let (_, _, problem) = eventually("the record", told).await;
         let problem = problem.unwrap();
         assert!(

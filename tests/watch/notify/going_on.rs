@@ -15,7 +15,7 @@ use super::receivers::{Answer, Receiver};
 use super::{Process, eventually, settings};
 
 /// Two levels of one Slack-like channel each.
-fn two_levels(first: &str, second: &str, more: &str) -> Watch {
+pub fn two_levels(first: &str, second: &str, more: &str) -> Watch {
     settings(&format!(
         r#"
         watch.notify.tries = 2
@@ -95,7 +95,7 @@ async fn a_process_that_is_lost_is_followed_by_one_that_goes_on() {
     let journal = TempDir::new().unwrap();
     let process = Process::start(&settings, &journal).await;
     let incident = process.opens().await;
-    let told = || Some(()).filter(|()| !process.told(incident).is_empty());
+    let told = async || Some(()).filter(|()| !process.told(incident).is_empty());
     eventually("the record", told).await;
     process.die().await;
     assert_eq!(second.requests().len(), 0);
@@ -121,8 +121,8 @@ async fn a_process_that_is_lost_is_followed_by_one_that_goes_on() {
         let last = receiver.requests().pop()?.json();
         last["text"].as_str()?.contains("(resolved)").then_some(())
     };
-    eventually("the end at the first", || is_end(&first)).await;
-    eventually("the end at the second", || is_end(&second)).await;
+    eventually("the end at the first", async || is_end(&first)).await;
+    eventually("the end at the second", async || is_end(&second)).await;
     process.finish().await;
 }
 

@@ -3,12 +3,10 @@
 mod alertmanager;
 mod channels;
 mod destinations;
-mod going_on;
+pub mod going_on;
 pub mod receivers;
 mod tickets;
 mod tls;
-
-use std::time::Duration;
 
 use evenkeel::class::Class;
 use evenkeel::config::{Settings, Watch};
@@ -24,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::escalation::suspect;
+use crate::support::eventually;
 
 /// Settings as somebody would write them, below `[watch]`.
 fn settings(toml: &str) -> Watch {
@@ -143,15 +142,4 @@ impl Process {
         });
         told.collect()
     }
-}
-
-/// Waits until there is something.
-async fn eventually<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..1_000 {
-        if let Some(value) = get() {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    panic!("{what} did not come");
 }

@@ -14,6 +14,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
+use crate::support::eventually;
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -68,8 +70,8 @@ impl Receiver {
     }
 
     pub async fn wait_for(&self, count: usize) -> Vec<Request> {
-        let enough = || Some(self.requests()).filter(|requests| requests.len() >= count);
-        super::eventually(&format!("request {count}"), enough).await
+        let enough = async || Some(self.requests()).filter(|requests| requests.len() >= count);
+        eventually(&format!("request {count}"), enough).await
     }
 }
 

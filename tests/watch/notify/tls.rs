@@ -121,7 +121,7 @@ async fn tell(server: Server, certificate: &Path) -> (Option<String>, usize) {
     let journal = TempDir::new().unwrap();
     let process = Process::start(&settings(&channel(server, port)), &journal).await;
     let incident = process.opens().await;
-    let told = || process.told(incident).pop();
+    let told = async || process.told(incident).pop();
     let (_, _, problem) = eventually("the record", told).await;
     process.die().await;
     let taken = taken.lock().len();
