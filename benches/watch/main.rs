@@ -1,7 +1,8 @@
 //! Whether the watch names the right cause: incidents of known causes, with harmless company, one
 //! after another against a shop that serves shoppers all the while.
 //!
-//! `cargo bench --bench watch` plays 200, `-- --cases 20 --seed 7` others. It prints how many were
+//! `cargo bench --bench watch` plays 200, `-- --cases 20 --seed 7` others, and `-- --cost`
+//! measures what watching costs. It prints how many were
 //! named rightly and how fast, and every one that was not; `docs/benchmarks.md` says how to read it.
 
 #![expect(
@@ -9,13 +10,15 @@
     reason = "a benchmark that cannot go on ends here"
 )]
 
+mod cost;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel::demo::cases::{Case, Place, Roles, Told};
+use evenkeel::class::Class;
+use evenkeel::demo::cases::{Case, Place, Roles, Told, incidents};
 use evenkeel::demo::cycles::median;
 use evenkeel::rehearsal::load::{
     CapacityLimits, Load, Profile, Sessions, Shop, Target, measure_capacity,
@@ -47,9 +50,12 @@ fn argument(name: &str, otherwise: u64) -> u64 {
 
 #[tokio::main]
 async fn main() {
+    if std::env::args().any(|argument| argument == "--cost") {
+        return cost::measure().await;
+    }
     let cases = argument("--cases", CASES);
     let mut random = StdRng::seed_from_u64(argument("--seed", 1));
-    let stage = Stage::open().await;
+    let stage = Stage::open(true).await;
     let profile = Profile::default();
     let sessions = Sessions::LogIn(stage.shoppers().await);
     let target = Target::new(stage.address()).unwrap();
@@ -70,18 +76,27 @@ async fn main() {
     };
     tokio::time::sleep(FIRST).await;
     let mut all = Vec::new();
+    let mut browse = Vec::new();
     for number in 1..=cases {
         let case = Case::draw(&mut random, ROLES);
+        let before = load.live().class(Class::Browse);
         let told = case.play(&place, ROLES).await.unwrap();
+        let after = load.live().class(Class::Browse);
+        let (failed, sent) = (after.failed - before.failed, after.sent - before.sent);
+        let served = 1.0 - failed as f64 / sent as f64;
+        if told.stopped_s.is_finite() {
+            browse.push(served);
+        }
         let right = if told.is_right() { "right" } else { "WRONG" };
         eprintln!(
-            "{number:4} {right} {} as {} after {:.1} s: {:?} by `{}`, beside {:?}",
+            "{number:4} {right} {} as {} after {:.1} s: {:?} by `{}`, beside {:?}; browse {:.1} %",
             told.cause,
             told.verdict,
             told.named_s,
             case.befalls,
             case.actor.application,
-            case.decoys
+            case.decoys,
+            100.0 * served
         );
         if !told.is_right() {
             eprintln!("     {}", told.sentence);
@@ -91,6 +106,18 @@ async fn main() {
     }
     load.stop().await;
     print(&all);
+    println!(
+        "browse while those were played: least {:.2} %, median {:.2} % served",
+        100.0 * browse.iter().copied().fold(1.0, f64::min),
+        100.0 * median(browse.iter().copied())
+    );
+    let judged: HashSet<_> = all.iter().filter_map(|told| told.incident).collect();
+    let mut beside = incidents(&place).await;
+    beside.retain(|incident| !judged.contains(&incident.id));
+    println!("incidents beside those of the cases: {}", beside.len());
+    for incident in beside {
+        println!("  {} {}", incident.opened_at, incident.title);
+    }
     stage.close().await;
 }
 

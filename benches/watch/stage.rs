@@ -38,7 +38,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub async fn open() -> Self {
+    /// A shop, watched or not.
+    pub async fn open(watched: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut options = ClusterOptions::new(directory.path().join("cluster"));
         options.bin_dir = std::env::var_os("PG_BIN_DIR").map(Into::into);
@@ -69,6 +70,7 @@ impl Stage {
             .env("EVENKEEL_WATCH__JOURNAL", directory.path().join("journal"))
             .env("EVENKEEL_DATABASE__SAMPLE_SHOP", "false")
             .env("EVENKEEL_LOG", "error")
+            .env("EVENKEEL_WATCH__ENABLED", watched.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -82,6 +84,11 @@ impl Stage {
             cluster,
             directory,
         }
+    }
+
+    /// The processes of the shop and of its database.
+    pub fn processes(&self) -> [u32; 2] {
+        [self.shop.id(), self.cluster.postmaster_pid()]
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -91,7 +91,7 @@ impl Default for Breaker {
             maintenance_roles: Vec::new(),
             rules: Vec::new(),
             certainty: 0.8,
-            grace: Duration::from_millis(300),
+            grace: Duration::from_millis(100),
         }
     }
 }

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use uuid::Uuid;
 
 use super::trouble::{Actor, AtWork, Decoy, Trouble};
 use crate::app::APPLICATION;
@@ -97,6 +98,9 @@ pub struct Told {
     /// Its sentence.
     #[serde(skip)]
     pub sentence: String,
+    /// Where it said so.
+    #[serde(skip)]
+    pub incident: Option<Uuid>,
 }
 
 impl Told {
@@ -182,7 +186,7 @@ impl Case {
         }
         // Company is there before the trouble.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let known: HashSet<_> = incidents(place).await.into_iter().map(|i| i.id).collect();
+        let known = calm(place).await;
         let began = Utc::now();
         let trouble = match &self.befalls {
             Befalls::Trouble(trouble) => Some(trouble.begin(&place.options, &self.actor).await?),
@@ -270,6 +274,7 @@ impl Case {
                 _ => true,
             },
             innocents_ended,
+            incident: incident.map(|incident| incident.id),
             sentence: finding
                 .map(crate::watch::finding::Finding::sentence)
                 .unwrap_or_default(),
@@ -277,7 +282,21 @@ impl Case {
     }
 }
 
-async fn incidents(place: &Place) -> Vec<Incident> {
+/// Waits until no incident is open: what happens then is no part of one. Returns those that there were.
+async fn calm(place: &Place) -> HashSet<Uuid> {
+    let waiting = Instant::now();
+    loop {
+        let known = incidents(place).await;
+        let goes_on = known.iter().any(|i| i.stage != Progress::Resolved);
+        if !goes_on || waiting.elapsed() >= OVER {
+            return known.into_iter().map(|incident| incident.id).collect();
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The incidents so far.
+pub async fn incidents(place: &Place) -> Vec<Incident> {
     // What cannot be read now can be in a moment.
     let _ = place.log.reread().await;
     let incidents = place.log.incidents().into_iter();
