@@ -1,7 +1,11 @@
 //! An orderly end: one token that says stop, one tracker that says when all has stopped.
 
 use std::future::Future;
+use std::io;
 
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +36,30 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
+    /// Runs tasks on a thread of their own, called `name`, for those that have to go on when the runtime
+    /// of this one has more to do than it can. [`Shutdown::finish`] waits for them, too.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn_apart(&self, name: &str, tasks: Vec<BoxFuture<'static, ()>>) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (done, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    // One that panics does not end the others.
+                    let mut running: JoinSet<()> = tasks.into_iter().collect();
+                    while running.join_next().await.is_some() {}
+                });
+                drop(done);
+            })?;
+        self.spawn(ended);
+        Ok(())
+    }
+
     /// Asks every task to stop.
     pub fn begin(&self) {
         self.token.cancel();
@@ -56,5 +84,39 @@ impl Shutdown {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::Shutdown;
+
+    /// On a runtime of one thread, which this test does not leave for a moment.
+    #[tokio::test]
+    async fn what_is_spawned_apart_goes_on_while_the_runtime_is_busy() {
+        let shutdown = Shutdown::new();
+        let (sender, received) = mpsc::channel();
+        let stop = shutdown.token().clone();
+        let counting = async move {
+            for n in 0..3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                sender.send(n).unwrap();
+            }
+            stop.cancelled().await;
+            sender.send(3).unwrap();
+        };
+        let panicking = async { panic!("as a bug would") };
+        let tasks = vec![panicking.boxed(), counting.boxed()];
+        shutdown.spawn_apart("counting", tasks).unwrap();
+
+        let next = || received.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!([next(), next(), next()], [0, 1, 2]);
+        shutdown.finish().await;
+        assert_eq!(received.try_recv(), Ok(3));
     }
 }

@@ -69,7 +69,10 @@ impl Stage {
             .env("EVENKEEL_CONFIG", settings)
             .env("EVENKEEL_WATCH__JOURNAL", directory.path().join("journal"))
             .env("EVENKEEL_DATABASE__SAMPLE_SHOP", "false")
-            .env("EVENKEEL_LOG", "error")
+            .env(
+                "EVENKEEL_LOG",
+                std::env::var("EVENKEEL_LOG").unwrap_or_else(|_| "error".to_owned()),
+            )
             .env("EVENKEEL_WATCH__ENABLED", watched.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngExt;
@@ -148,7 +149,8 @@ async fn serve(
     }
 }
 
-/// Starts whoever watches, keeps the record and tells people.
+/// Starts whoever watches, keeps the record and tells people: apart from the shop, whose requests would
+/// keep them from it when there are too many.
 async fn watch(app: &mut App) -> Result<(), ServeError> {
     let settings = &app.settings.watch;
     let options = match &settings.database_url {
@@ -163,10 +165,15 @@ async fn watch(app: &mut App) -> Result<(), ServeError> {
     let keeper = app.keeper(log.clone(), options);
     let keeper = keeper.with_alerts(rules, app.board.clone());
     let (leads, stop) = (keeper.leads(), app.shutdown.token().clone());
-    app.shutdown.spawn(replicator.run(stop.clone()));
-    app.shutdown
-        .spawn(escalator.on_duty(leads).run(stop.clone()));
-    app.shutdown.spawn(async move { keeper.run(stop).await });
+    let escalator = escalator.on_duty(leads);
+    app.shutdown.spawn_apart(
+        "watch",
+        vec![
+            replicator.run(stop.clone()).boxed(),
+            escalator.run(stop.clone()).boxed(),
+            keeper.run(stop).boxed(),
+        ],
+    )?;
     (app.incidents, app.tickets) = (Some(log), Some(tickets));
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::line::{Line, Unheard};
 use crate::class::Class;
 use crate::watch::alerts::{Evaluator, Firing, Reading, Rules, Series, State, history};
 use crate::watch::event::{Event, What};
-use crate::watch::incident::{Incident, OF_A_RULE, rule_of};
+use crate::watch::incident::{Incident, OF_A_RULE, Summary, rule_of};
 use crate::watch::log::Log;
 use crate::watch::metrics::Board;
 use crate::watch::sessions::Snapshot;
@@ -123,36 +123,38 @@ impl Alarms {
         reading
     }
 
+    /// Tells people of a rule. Rules of one title are one story, such as the windows of a burn rate; but
+    /// what is critical is not noted in a warning that nobody was woken for.
     async fn tell(&self, firing: &Firing, log: &Log, main: Option<Uuid>) {
-        let key = format!("{OF_A_RULE}{}", firing.rule);
-        let mut open = log.unresolved().into_iter();
-        let open = open.find(|incident| incident.key == key);
-        match (firing.state, open, main) {
-            (State::Firing, None, Some(incident)) => {
+        let mut open = log.unresolved();
+        open.retain(|incident| is_of(incident, firing) && incident.severity >= firing.severity);
+        let own = format!("{OF_A_RULE}{}", firing.rule);
+        match firing.state {
+            State::Firing if open.iter().any(|incident| incident.key == own) => {}
+            State::Firing => {
+                let known = main.or_else(|| open.first().map(|incident| incident.id));
+                let incident = match known {
+                    Some(incident) => incident,
+                    None => open_incident(firing, own, log).await,
+                };
                 let text = format!("alert: {firing}");
                 log.append(Event::now(incident, ALERTS, What::Noted { text }))
                     .await;
             }
-            (State::Firing, None, None) => {
-                let incident = Uuid::now_v7();
-                info!(%incident, rule = %firing.rule, "alert: {firing}");
-                let opened = What::Opened {
-                    title: firing.title.to_string(),
-                    severity: firing.severity,
-                    key,
+            State::Resolved => {
+                let firing = self.evaluator.firing();
+                let goes_on = |incident: &Summary| {
+                    let mut of_it = firing.iter().filter(|firing| is_of(incident, firing));
+                    of_it.any(|firing| firing.severity >= incident.severity)
                 };
-                log.append(Event::now(incident, ALERTS, opened)).await;
-                let text = firing.to_string();
-                log.append(Event::now(incident, ALERTS, What::Noted { text }))
-                    .await;
-            }
-            (State::Resolved, Some(incident), _) => {
-                let impact = Box::default();
-                for what in [What::Recovered, What::Resolved { impact }] {
-                    log.append(Event::now(incident.id, ALERTS, what)).await;
+                for incident in open.iter().filter(|incident| !goes_on(incident)) {
+                    let impact = Box::default();
+                    for what in [What::Recovered, What::Resolved { impact }] {
+                        log.append(Event::now(incident.id, ALERTS, what)).await;
+                    }
                 }
             }
-            (State::Pending | State::Firing | State::Resolved, _, _) => {}
+            State::Pending => {}
         }
     }
 
@@ -182,6 +184,23 @@ impl Alarms {
     }
 }
 
+/// Whether rules have opened `incident` that tell the same story as `firing`.
+fn is_of(incident: &Summary, firing: &Firing) -> bool {
+    rule_of(&incident.key).is_some() && incident.title == *firing.title
+}
+
+async fn open_incident(firing: &Firing, key: String, log: &Log) -> Uuid {
+    let incident = Uuid::now_v7();
+    info!(%incident, rule = %firing.rule, "alert: {firing}");
+    let opened = What::Opened {
+        title: firing.title.to_string(),
+        severity: firing.severity,
+        key,
+    };
+    log.append(Event::now(incident, ALERTS, opened)).await;
+    incident
+}
+
 /// Whether people know of what began to fire under an earlier process: in an incident of the rule itself,
 /// or in one after which so soon it is of the same trouble.
 fn was_told(firing: &Firing, incidents: &[Incident]) -> bool {
@@ -190,7 +209,11 @@ fn was_told(firing: &Firing, incidents: &[Incident]) -> bool {
         let after_end = |end: DateTime<Utc>| firing.since - end;
         let after_end = incident.resolved_at.map_or(TimeDelta::MIN, after_end);
         match rule_of(&incident.key) {
-            Some(rule) => rule == &*firing.rule && after_end <= TimeDelta::zero(),
+            Some(_) => {
+                is_of(&incident.summary(), firing)
+                    && incident.severity >= firing.severity
+                    && after_end <= TimeDelta::zero()
+            }
             None => incident.opened_at <= firing.since && after_end <= aftermath,
         }
     })

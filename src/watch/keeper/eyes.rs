@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use sqlx::postgres::PgConnectOptions;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::APPLICATION;
 use super::line::{Line, Unheard};
@@ -21,8 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LOST: u32 = 2;
 /// Looking may take a hundredth of the time while all is well.
 const CHEAP: u32 = 100;
-/// A tenth while shoppers suffer, which is rare.
+/// A tenth while shoppers suffer, which is rare, but no pause longer than `LONGEST` then: a server that is
+/// overwhelmed answers late, and that is when somebody has to look.
 const URGENT: u32 = 10;
+const LONGEST: Duration = Duration::from_secs(1);
 /// How often is read what was changed, beside the moment when shoppers begin to suffer, and how far back.
 const CHANGES_EVERY: Duration = Duration::from_secs(30);
 const CHANGES_SINCE: TimeDelta = TimeDelta::hours(12);
@@ -112,7 +114,7 @@ impl Eyes {
     pub(super) async fn look(&mut self, settings: &Settings, trouble: bool, now: Instant) -> bool {
         let took = self.snapshot.as_ref().map_or(Duration::ZERO, |s| s.took);
         let every = if trouble || self.unanswered > 0 {
-            settings.trouble.max(took * URGENT)
+            settings.trouble.max((took * URGENT).min(LONGEST))
         } else {
             settings.calm.max(took * CHEAP)
         };
@@ -130,6 +132,7 @@ impl Eyes {
                 self.unanswered = 0;
                 self.problem.clear();
                 self.board.looked(snapshot.took);
+                debug!(took = ?snapshot.took, sessions = snapshot.sample.sessions.len(), "looked");
                 self.snapshot = Some(snapshot);
                 self.read_changes(now).await;
                 true
