@@ -333,7 +333,7 @@ fn settings() -> Breaker {
 
 #[test]
 fn the_breaker_ends_whom_a_rule_allows_when_it_is_certain_and_the_grace_is_over() {
-    let (soon, late) = (Duration::from_millis(100), Duration::from_secs(1));
+    let (soon, late) = (settings().grace / 2, settings().grace);
     let decide = |finding: &Finding, named| breaker::decide(&settings(), finding, named);
     let certain = finding(Cause::Script, 1.0);
     assert_eq!(decide(&certain, soon), Decision::Wait);

@@ -97,8 +97,18 @@ impl Evaluator {
 
     /// What is pending or fires now.
     pub fn current(&self) -> Vec<Firing> {
+        self.describe(|_| true)
+    }
+
+    /// What fires now, without that whose condition has ceased to hold and may come back.
+    pub fn persisting(&self) -> Vec<Firing> {
+        self.describe(Track::persists)
+    }
+
+    fn describe(&self, wanted: impl Fn(&Track) -> bool) -> Vec<Firing> {
         let states = self.rules.rules.iter().zip(&self.states);
         states
+            .filter(|(_, (track, _))| wanted(track))
             .filter_map(|(rule, (track, _))| {
                 let (state, since, at, detail) = track.current()?;
                 Some(Firing {

@@ -94,6 +94,11 @@ impl Track {
         }
     }
 
+    /// Whether it fires and its condition held when it was last known.
+    pub fn persists(&self) -> bool {
+        matches!(self.stage, Stage::Firing { calm: None, .. })
+    }
+
     fn holds(&mut self, at: DateTime<Utc>, patience: Patience) -> Option<Change> {
         let since = match &mut self.stage {
             Stage::Firing { calm, .. } => {

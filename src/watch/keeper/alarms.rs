@@ -34,7 +34,7 @@ const ALERTS: &str = "alerts";
 pub(super) struct Alarms {
     evaluator: Evaluator,
     board: Board,
-    /// What fires since before this process began, until it has been told.
+    /// What fired when this process began, until that has been looked at.
     restored: Vec<Firing>,
     asked_at: Option<Instant>,
     saved_at: Instant,
@@ -85,14 +85,19 @@ impl Alarms {
             return;
         }
         self.asked_at = Some(now);
-        for firing in std::mem::take(&mut self.restored) {
-            if !was_told(&firing, &log.incidents()) {
-                self.tell(&firing, log, main).await;
-            }
-        }
         let reading = self.read(eyes, shoppers, now);
         for firing in self.evaluator.observe(&reading) {
             self.tell(&firing, log, main).await;
+        }
+        let restored = std::mem::take(&mut self.restored);
+        if !restored.is_empty() {
+            let is_restored = |firing: &Firing| restored.iter().any(|r| r.rule == firing.rule);
+            // What holds by what is read now, too.
+            for firing in self.evaluator.persisting() {
+                if is_restored(&firing) && !was_told(&firing, &log.incidents()) {
+                    self.tell(&firing, log, main).await;
+                }
+            }
         }
         let open = log.unresolved().into_iter();
         self.board.post(
