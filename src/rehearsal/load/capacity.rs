@@ -15,6 +15,10 @@ use crate::class::Class;
 /// A class with fewer requests in a step than this has no 99th percentile worth the name.
 const ENOUGH: u64 = 100;
 
+/// A rate that was not held is lowered by this factor, so many times at most.
+const LOWERED: f64 = 1.15;
+const HOLDS: u32 = 5;
+
 /// How the capacity is looked for and what counts as sustained.
 #[derive(Clone, Copy, Debug)]
 pub struct CapacityLimits {
@@ -36,6 +40,9 @@ pub struct CapacityLimits {
     pub answered: f64,
     /// Bisections between the last good and the first bad rate.
     pub refinements: u32,
+    /// How long the rate that was found has to be kept up with. The steps are short, and of two tries the
+    /// better counts, so some of them are luck.
+    pub hold: Duration,
 }
 
 impl Default for CapacityLimits {
@@ -50,6 +57,7 @@ impl Default for CapacityLimits {
             p99: Duration::from_millis(100),
             answered: 0.95,
             refinements: 3,
+            hold: Duration::from_secs(4),
         }
     }
 }
@@ -72,7 +80,8 @@ pub struct CapacityStep {
 /// What a shop can take.
 #[derive(Clone, Debug, Serialize)]
 pub struct Capacity {
-    /// The highest rate that was sustained, in requests per second; 0 if none was.
+    /// The highest rate that was sustained, in requests per second; 0 if none was. After five holds in vain
+    /// it is a little below the last of them.
     pub rps: f64,
     /// Whether the search ended at a rate that failed, rather than at the highest rate tried.
     pub found: bool,
@@ -81,7 +90,8 @@ pub struct Capacity {
 }
 
 /// Raises the rate in steps until one fails twice in a row, then bisects. On a noisy machine a
-/// single bad step says little, so every failed step is confirmed by another.
+/// single bad step says little, so every failed step is confirmed by another. What is found is then held
+/// for longer, and lowered until it can be.
 ///
 /// # Errors
 /// [`LoadError`] when no load can be sent.
@@ -112,6 +122,18 @@ pub async fn measure_capacity(
             }
         }
     }
+    for _ in 0..HOLDS {
+        if good <= 0.0 {
+            break;
+        }
+        tokio::time::sleep(limits.rest).await;
+        let held = offer(shop, profile, limits, good, limits.hold).await?;
+        steps.push(held);
+        if held.sustained {
+            break;
+        }
+        good /= LOWERED;
+    }
     Ok(Capacity {
         rps: good,
         found: bad.is_some(),
@@ -130,15 +152,25 @@ async fn sustains(
         if confirming {
             tokio::time::sleep(limits.rest).await;
         }
-        let load = Load::start(shop, profile, rate)?;
-        tokio::time::sleep(limits.step).await;
-        let step = judge(&load.stop().await, limits);
+        let step = offer(shop, profile, limits, rate, limits.step).await?;
         steps.push(step);
         if step.sustained {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+async fn offer(
+    shop: &Arc<Shop>,
+    profile: &Profile,
+    limits: &CapacityLimits,
+    rate: f64,
+    lasts: Duration,
+) -> Result<CapacityStep, LoadError> {
+    let load = Load::start(shop, profile, rate)?;
+    tokio::time::sleep(lasts).await;
+    Ok(judge(&load.stop().await, limits))
 }
 
 fn judge(recording: &Recording, limits: &CapacityLimits) -> CapacityStep {
