@@ -141,10 +141,10 @@ async fn dispatch(command: Command, source: &mut Source) -> Result<(), IncidentE
         Command::Allow { id, who } => {
             let incident = source.find(&id).await?;
             let allowed = response::allow(&incident, &who.name())?;
-            let question = incident.questions().next_back();
-            let asked = question.and_then(postmortem::words).unwrap_or_default();
             source.append(allowed).await?;
-            println!("allowed: the watch {asked}");
+            if let Some(question) = show::question(&incident) {
+                println!("allowed: {question}");
+            }
             println!("the shop's process that watches does it, once");
             Ok(())
         }

@@ -3,12 +3,19 @@
 use std::time::Duration;
 
 use evenkeel::class::Class;
-use evenkeel::demo::trouble::{Decoy, Trouble};
+use evenkeel::demo::trouble::{AtWork, Decoy, Trouble};
 use evenkeel::watch::event::{Act, Event, What};
 use evenkeel::watch::finding::Cause;
 use evenkeel::watch::incident::{Incident, Stage as Progress};
 
 use super::stage::{ANALYST, CRON, Stage, actor, findings};
+
+/// An analyst locks the orders and forgets it.
+async fn forgotten(stage: &Stage) -> AtWork {
+    let lock = Trouble::Forgotten(orders());
+    let by = actor(ANALYST, "psql");
+    lock.begin(&stage.options(), &by).await.unwrap()
+}
 
 fn orders() -> String {
     "orders".to_owned()
@@ -78,11 +85,7 @@ async fn a_script_of_a_maintenance_role_is_named_and_ended_and_the_shop_recovers
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_rule_allows_an_end_a_person_is_asked_and_nobody_is_ended() {
     let mut stage = Stage::open().await;
-    let lock = Trouble::Forgotten(orders());
-    let lock = lock
-        .begin(&stage.options(), &actor(ANALYST, "psql"))
-        .await
-        .unwrap();
+    let lock = forgotten(&stage).await;
     let asked = stage
         .incident("somebody is asked", |incident| {
             incident
@@ -164,11 +167,7 @@ async fn what_is_never_to_be_ended_is_named_and_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_allows_is_done_once() {
     let mut stage = Stage::open().await;
-    let lock = Trouble::Forgotten(orders());
-    let lock = lock
-        .begin(&stage.options(), &actor(ANALYST, "psql"))
-        .await
-        .unwrap();
+    let lock = forgotten(&stage).await;
     let asks = |event: &Event| matches!(event.what, What::Asked { .. });
     let asked = stage
         .incident("somebody is asked", |i| i.events.iter().any(asks))

@@ -53,13 +53,9 @@ pub(super) fn text(incident: &Incident) -> String {
             printable(&finding.sentence())
         );
     }
-    if let Some(question) = incident.questions().next_back().and_then(postmortem::words) {
-        let _ = writeln!(
-            text,
-            "the watch {}; `evenkeel incident allow {}` allows it",
-            printable(&question),
-            short(incident.id)
-        );
+    if let Some(question) = question(incident) {
+        let id = short(incident.id);
+        let _ = writeln!(text, "{question}; `evenkeel incident allow {id}` allows it");
     }
     text.push('\n');
     for row in postmortem::timeline(incident) {
@@ -67,6 +63,13 @@ pub(super) fn text(incident: &Incident) -> String {
         let _ = writeln!(text, "{}  {by:<12}  {what}", row.time(false));
     }
     text
+}
+
+/// What the watch asks last that nobody has allowed.
+pub(super) fn question(incident: &Incident) -> Option<String> {
+    let asked = incident.questions().next_back()?;
+    let words = postmortem::words(asked)?;
+    Some(format!("the watch {}", printable(&words)))
 }
 
 /// Prints `value` as JSON.

@@ -92,9 +92,10 @@ impl Alarms {
         let restored = std::mem::take(&mut self.restored);
         if !restored.is_empty() {
             let is_restored = |firing: &Firing| restored.iter().any(|r| r.rule == firing.rule);
+            let known = log.incidents();
             // What holds by what is read now, too.
             for firing in self.evaluator.persisting() {
-                if is_restored(&firing) && !was_told(&firing, &log.incidents()) {
+                if is_restored(&firing) && !was_told(&firing, &known) {
                     self.tell(&firing, log, main).await;
                 }
             }
@@ -132,7 +133,9 @@ impl Alarms {
     /// what is critical is not noted in a warning that nobody was woken for.
     async fn tell(&self, firing: &Firing, log: &Log, main: Option<Uuid>) {
         let mut open = log.unresolved();
-        open.retain(|incident| is_of(incident, firing) && incident.severity >= firing.severity);
+        open.retain(|incident| {
+            is_of(&incident.key, &incident.title, firing) && incident.severity >= firing.severity
+        });
         let own = format!("{OF_A_RULE}{}", firing.rule);
         match firing.state {
             State::Firing if open.iter().any(|incident| incident.key == own) => {}
@@ -149,8 +152,10 @@ impl Alarms {
             State::Resolved => {
                 let firing = self.evaluator.firing();
                 let goes_on = |incident: &Summary| {
-                    let mut of_it = firing.iter().filter(|firing| is_of(incident, firing));
-                    of_it.any(|firing| firing.severity >= incident.severity)
+                    firing.iter().any(|firing| {
+                        is_of(&incident.key, &incident.title, firing)
+                            && firing.severity >= incident.severity
+                    })
                 };
                 for incident in open.iter().filter(|incident| !goes_on(incident)) {
                     let impact = Box::default();
@@ -189,9 +194,9 @@ impl Alarms {
     }
 }
 
-/// Whether rules have opened `incident` that tell the same story as `firing`.
-fn is_of(incident: &Summary, firing: &Firing) -> bool {
-    rule_of(&incident.key).is_some() && incident.title == *firing.title
+/// Whether a rule has opened the incident of this key and title that tells the same story as `firing`.
+fn is_of(key: &str, title: &str, firing: &Firing) -> bool {
+    rule_of(key).is_some() && *title == *firing.title
 }
 
 async fn open_incident(firing: &Firing, key: String, log: &Log) -> Uuid {
@@ -215,7 +220,7 @@ fn was_told(firing: &Firing, incidents: &[Incident]) -> bool {
         let after_end = incident.resolved_at.map_or(TimeDelta::MIN, after_end);
         match rule_of(&incident.key) {
             Some(_) => {
-                is_of(&incident.summary(), firing)
+                is_of(&incident.key, &incident.title, firing)
                     && incident.severity >= firing.severity
                     && after_end <= TimeDelta::zero()
             }
