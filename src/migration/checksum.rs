@@ -49,7 +49,8 @@ impl Checksum {
         let columns: Vec<_> = columns.collect();
         Self {
             expression: format!(
-                "coalesce(sum(hashtextextended(ROW({})::text, 0)::numeric), 0)::text",
+                "coalesce(pg_catalog.sum(pg_catalog.hashtextextended(
+                     ROW({})::pg_catalog.text, 0)::numeric), 0)::pg_catalog.text",
                 columns.join(", ")
             ),
         }
@@ -79,7 +80,7 @@ impl Checksum {
         upper: &KeyValue,
     ) -> Result<Summed, sqlx::Error> {
         let expressions = format!(
-            "count(*) AS rows, count(*) FILTER (WHERE ({})) AS pending, {} AS checksum",
+            "pg_catalog.count(*) AS rows, pg_catalog.count(*) FILTER (WHERE ({})) AS pending, {} AS checksum",
             definition.pending, self.expression
         );
         let sql = keyset.select(lower.is_none(), &expressions);

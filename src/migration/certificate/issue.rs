@@ -170,17 +170,19 @@ async fn attribute(
              {none}
              UNION ALL
              SELECT {batch_key}, rows_changed, 1::bigint, 0::bigint FROM evenkeel.batches
-              WHERE run_id = ANY($1) AND (phase <> 'sweep' OR rows_changed > 0)
+              WHERE run_id OPERATOR(pg_catalog.=) ANY($1)
+                AND (phase OPERATOR(pg_catalog.<>) 'sweep' OR rows_changed OPERATOR(pg_catalog.>) 0)
              UNION ALL
              SELECT {range_key}, 0, 0, 1
-               FROM jsonb_array_elements($2) AS one,
-                    LATERAL (SELECT array_agg(k) AS upper FROM jsonb_array_elements_text(one) AS k) AS r),
+               FROM pg_catalog.jsonb_array_elements($2) AS one,
+                    LATERAL (SELECT pg_catalog.array_agg(k) AS upper
+                               FROM pg_catalog.jsonb_array_elements_text(one) AS k) AS r),
          placed AS (
-             SELECT *, sum(bound) OVER (ORDER BY {order}, bound ROWS UNBOUNDED PRECEDING) AS bounds
+             SELECT *, pg_catalog.sum(bound) OVER (ORDER BY {order}, bound ROWS UNBOUNDED PRECEDING) AS bounds
                FROM points)
-         SELECT bounds::bigint AS place, sum(rows_changed)::bigint AS rows_changed,
-                sum(batches)::bigint AS batches
-           FROM placed WHERE bound = 0 GROUP BY bounds",
+         SELECT bounds::bigint AS place, pg_catalog.sum(rows_changed)::bigint AS rows_changed,
+                pg_catalog.sum(batches)::bigint AS batches
+           FROM placed WHERE bound OPERATOR(pg_catalog.=) 0 GROUP BY bounds",
         none = keyset.no_keys(", 0::bigint AS rows_changed, 0::bigint AS batches, 0::bigint AS bound"),
         batch_key = keyset.cast("upper_key"),
         range_key = keyset.cast("r.upper"),

@@ -1,9 +1,11 @@
 //! Finds the unique index behind a key, or says why there is none and what to do.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use super::{Column, Keyset, table};
+use super::catalog::{self, Index, IndexColumn};
+use super::table::{self, Table};
+use super::{Column, Keyset, Operators};
 use crate::migration::definition::Definition;
 
 /// Why a table cannot be walked.
@@ -59,78 +61,6 @@ pub enum KeysetError {
     Database(#[from] sqlx::Error),
 }
 
-/// An index of a table, usable or not.
-#[derive(Debug, FromRow)]
-struct Index {
-    name: String,
-    /// With its schema, as SQL.
-    qualified: String,
-    is_primary: bool,
-    plain: Vec<String>,
-    quoted: Vec<String>,
-    types: Vec<Option<String>>,
-    collations: Vec<Option<String>>,
-    /// One bit each: descending, NULLs first.
-    options: Vec<i16>,
-    /// Why it cannot serve a walk, whatever the header says.
-    problem: Option<String>,
-    /// The rows that it covers, when not all.
-    predicate: Option<String>,
-}
-
-/// The primary key and whole-table indexes come first, then those in one direction.
-///
-/// - The types of domains are those that they stand on: a cast to the domain would refuse old
-///   values that a constraint, not yet validated, forbids.
-/// - An operator class without a default one in its family (`text_pattern_ops`) sorts differently
-///   from `<`.
-const INDEXES: &str = "
-    SELECT c.relname::text AS name,
-           quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS qualified,
-           i.indisprimary AS is_primary,
-           array_agg(coalesce(a.attname::text, '(an expression)') ORDER BY k.ord) AS plain,
-           array_agg(coalesce(quote_ident(a.attname), '(an expression)') ORDER BY k.ord) AS quoted,
-           array_agg(format_type(base.oid, base.modifier) ORDER BY k.ord) AS types,
-           array_agg((SELECT quote_ident(cn.nspname) || '.' || quote_ident(co.collname)
-                        FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
-                       WHERE co.oid = k.collid) ORDER BY k.ord) AS collations,
-           array_agg(k.option ORDER BY k.ord) AS options,
-           CASE WHEN am.amname <> 'btree' THEN 'is no B-tree'
-                WHEN NOT i.indisunique THEN 'is not unique'
-                WHEN NOT i.indisvalid THEN 'is invalid: drop it and build it again'
-                WHEN NOT i.indimmediate THEN 'is deferrable'
-                WHEN i.indexprs IS NOT NULL THEN 'is on an expression'
-                WHEN NOT bool_and(a.attnotnull) THEN
-                     'allows NULL in ' || string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord)
-                                              FILTER (WHERE NOT a.attnotnull)
-                     || ': make it NOT NULL'
-                WHEN NOT bool_and(d.opcdefault IS NOT NULL) THEN
-                     'sorts by an operator class other than the type''s own' END AS problem,
-           pg_get_expr(i.indpred, i.indrelid) AS predicate
-      FROM pg_index i
-      JOIN pg_class c ON c.oid = i.indexrelid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_am am ON am.oid = c.relam
-      CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indoption::int2[], i.indcollation::oid[],
-                                i.indclass::oid[])
-                         WITH ORDINALITY AS k(attnum, option, collid, class, ord)
-      LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-      LEFT JOIN LATERAL (
-          WITH RECURSIVE stood_on(oid, modifier) AS (
-              SELECT a.atttypid, a.atttypmod
-              UNION ALL
-              SELECT t.typbasetype, t.typtypmod
-                FROM stood_on s JOIN pg_type t ON t.oid = s.oid AND t.typtype = 'd')
-          SELECT s.oid, s.modifier FROM stood_on s
-            JOIN pg_type t ON t.oid = s.oid AND t.typtype <> 'd') AS base ON true
-      LEFT JOIN pg_opclass o ON o.oid = k.class
-      LEFT JOIN pg_opclass d ON d.opcfamily = o.opcfamily AND d.opcintype = o.opcintype
-                            AND d.opcdefault
-     WHERE i.indrelid = to_regclass($1) AND k.ord <= i.indnkeyatts
-     GROUP BY c.oid, n.nspname, am.amname, i.indexrelid
-     ORDER BY i.indisprimary DESC, i.indpred IS NOT NULL, count(DISTINCT k.option & 1),
-              i.indexrelid";
-
 impl Keyset {
     /// Finds the unique index behind the key that `definition` declares.
     ///
@@ -143,25 +73,22 @@ impl Keyset {
         if !definition.has_backfill() {
             return Err(KeysetError::NoBackfill(definition.name.clone()));
         }
-        let partitioned = table::find(conn, &definition.table).await?;
-        let indexes: Vec<Index> = sqlx::query_as(INDEXES)
-            .bind(&definition.table)
-            .fetch_all(&mut *conn)
-            .await?;
+        let table = table::find(conn, &definition.table).await?;
+        let indexes = catalog::indexes(conn, table.oid).await?;
         let wanted = &definition.key;
         let mut found = Vec::new();
         for index in &indexes {
             let fits = if wanted.is_empty() {
                 index.is_primary
             } else {
-                wanted == &index.plain || wanted == &index.quoted
+                wanted == &index.names(|c| &c.plain) || wanted == &index.names(|c| &c.quoted)
             };
             if !fits {
                 continue;
             }
-            match index.refusal(conn, definition).await? {
-                None => return Ok(index.keyset(definition, partitioned)),
-                Some(why) => found.push(format!("index `{}` {why}", index.name)),
+            match index.keyset(conn, definition, &table).await? {
+                Ok(keyset) => return Ok(keyset),
+                Err(why) => found.push(format!("index `{}` {why}", index.name)),
             }
         }
         let table = definition.table.clone();
@@ -173,7 +100,10 @@ impl Keyset {
             none if none.is_empty() => none,
             some => format!(" ({some})"),
         };
-        let key = wanted.join(", ");
+        let key = match wanted.as_slice() {
+            [] => "its primary key".to_owned(),
+            wanted => wanted.join(", "),
+        };
         Err(KeysetError::NoIndex {
             table,
             key,
@@ -187,9 +117,9 @@ impl Keyset {
 fn usable(indexes: &[Index]) -> String {
     let usable = indexes
         .iter()
-        .filter(|i| i.problem.is_none() && i.predicate.is_none());
+        .filter(|i| i.problem.is_none() && !i.is_partial);
     let keys: Vec<_> = usable
-        .map(|i| format!("`-- key: {}`", i.plain.join(", ")))
+        .map(|i| format!("`-- key: {}`", i.names(|c| &c.plain).join(", ")))
         .collect();
     if keys.is_empty() {
         String::new()
@@ -199,25 +129,51 @@ fn usable(indexes: &[Index]) -> String {
 }
 
 impl Index {
-    /// Why a walk by this index would not meet every row in scope once; `None` when it would.
-    async fn refusal(
+    /// A name of each column.
+    fn names(&self, name: impl Fn(&IndexColumn) -> &String) -> Vec<String> {
+        self.columns.iter().map(|c| name(c).clone()).collect()
+    }
+
+    /// The keyset that walks by this index, or why it would not meet every row in scope once.
+    async fn keyset(
+        &self,
+        conn: &mut PgConnection,
+        definition: &Definition,
+        table: &Table,
+    ) -> Result<Result<Keyset, String>, sqlx::Error> {
+        if let Some(problem) = &self.problem {
+            return Ok(Err(problem.clone()));
+        }
+        if self.is_partial
+            && let Some(why) = self.leaves_out(conn, definition).await?
+        {
+            return Ok(Err(why));
+        }
+        let keyset = self.over(definition, table);
+        // One that PostgreSQL does not use yet because of older transactions is not judged by that.
+        if !self.is_young
+            && let Some(why) = keyset.unordered(conn, self.is_partial).await?
+        {
+            return Ok(Err(format!("{}{why}", self.disorder())));
+        }
+        Ok(Ok(keyset))
+    }
+
+    /// Why this partial index does not cover all rows in scope; `None` when it does.
+    async fn leaves_out(
         &self,
         conn: &mut PgConnection,
         definition: &Definition,
     ) -> Result<Option<String>, sqlx::Error> {
-        if self.problem.is_some() {
-            return Ok(self.problem.clone());
-        }
-        let Some(predicate) = &self.predicate else {
-            return Ok(None);
-        };
+        let predicate = catalog::predicate(conn, self.oid).await?;
+        let predicate = predicate.unwrap_or_else(|| "true".to_owned());
         let Some(scope) = &definition.scope else {
             return Ok(Some(format!(
                 "covers a part of the rows: if the others are none of the migration's business, \
                  declare `-- where: {predicate}`"
             )));
         };
-        let covered = covers(conn, definition, scope, predicate).await?;
+        let covered = covers(conn, definition, scope, &predicate).await?;
         Ok((!covered).then(|| {
             format!(
                 "covers the rows where {predicate}, of which PostgreSQL cannot tell whether they \
@@ -226,32 +182,118 @@ impl Index {
         }))
     }
 
-    fn keyset(&self, definition: &Definition, partitioned: bool) -> Keyset {
-        let backwards = self.options.iter().all(|option| option & 1 == 1);
-        let columns: Vec<_> = (0..self.quoted.len())
-            .map(|i| Column {
-                name: self.quoted[i].clone(),
-                type_name: self.types[i].clone().unwrap_or_default(),
-                collation: self.collations[i].clone(),
-                descending: !backwards && self.options[i] & 1 == 1,
-                nulls_first: (self.options[i] & 2 == 2) != backwards,
-            })
-            .collect();
+    fn over(&self, definition: &Definition, table: &Table) -> Keyset {
+        let backwards = self.columns.iter().all(|column| column.descending);
+        let columns = self.columns.iter().map(|column| column.walked(backwards));
+        let columns: Vec<_> = columns.collect();
         let mixed = columns.iter().any(|column| column.descending);
+        let alike = columns.iter().all(|c| c.operators == columns[0].operators)
+            && self.columns.iter().all(|column| column.leads);
         Keyset {
             table: definition.table.clone(),
             qualifier: definition.qualifier().to_owned(),
             // Partitions are told apart by plain comparisons, not by those of rows.
-            expanded: mixed || (partitioned && columns.len() > 1),
+            expanded: mixed || (columns.len() > 1 && (table.partitioned || !alike)),
             columns,
             scope: definition.scope.clone(),
-            counted: match self.predicate {
-                Some(_) => self.qualified.clone(),
-                None => definition.table.clone(),
+            counted: if self.is_partial {
+                self.qualified.clone()
+            } else {
+                definition.table.clone()
             },
             index: self.name.clone(),
         }
     }
+
+    /// That no query gets this index's order from it, naming the columns that it may be due to.
+    fn disorder(&self) -> String {
+        let odd = |column: &&IndexColumn| !(column.leads && column.class_is_default);
+        let mut columns: Vec<_> = self.columns.iter().filter(odd).collect();
+        if columns.is_empty() {
+            columns = self.columns.iter().collect();
+        }
+        let columns = columns
+            .iter()
+            .map(|c| format!("{} by operator class {}", c.quoted, c.class));
+        format!(
+            "sorts {}, and PostgreSQL has no query that reads it in this order",
+            columns.collect::<Vec<_>>().join(", ")
+        )
+    }
+}
+
+impl IndexColumn {
+    /// The column in the direction of a walk, which goes through the whole index `backwards` or not.
+    fn walked(&self, backwards: bool) -> Column {
+        let operator = |strategy: usize| self.operators[strategy - 1].clone().unwrap_or_default();
+        Column {
+            name: self.quoted.clone(),
+            shown: self.shown.clone().unwrap_or_default(),
+            operand: self.operand.clone().unwrap_or_default(),
+            relabelled: self.relabelled,
+            polymorphic: self.polymorphic,
+            operators: Operators {
+                less: operator(1),
+                less_equal: operator(2),
+                equal: operator(3),
+                greater: operator(5),
+            },
+            sorts_by_default: self.polymorphic && self.relabelled && self.class_is_default,
+            collation: self.collation.clone(),
+            descending: !backwards && self.descending,
+            nulls_first: self.nulls_first != backwards,
+        }
+    }
+}
+
+impl Keyset {
+    /// Why PostgreSQL would have to sort the table to walk it; `None` when it reads an index in order,
+    /// of rows in scope only if the index is `partial`.
+    async fn unordered(
+        &self,
+        conn: &mut PgConnection,
+        partial: bool,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let mut tx = conn.begin().await?;
+        // With every other way made dear, a plan that sorts is one that has to.
+        tx.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+             SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; \
+             SET LOCAL enable_indexscan = on; SET LOCAL enable_indexonlyscan = on",
+        )
+        .await?;
+        let sql = format!(
+            "EXPLAIN (FORMAT JSON) SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT 1",
+            self.list(|_, c| c.own(&self.qualifier)),
+            self.from(),
+            self.scope.as_deref().filter(|_| partial).unwrap_or("true"),
+            self.order(false),
+        );
+        let explained = tx.fetch_one(AssertSqlSafe(sql)).await;
+        tx.rollback().await?;
+        match explained {
+            Ok(row) => {
+                let plan: serde_json::Value = row.try_get(0)?;
+                Ok(sorts(&plan[0]["Plan"]).then(String::new))
+            }
+            // No such operator for these types, more than one, or one that no B-tree sorts by.
+            Err(sqlx::Error::Database(err))
+                if ["42883", "42725", "42809"].contains(&err.code().as_deref().unwrap_or("")) =>
+            {
+                Ok(Some(format!(" ({})", err.message())))
+            }
+            Err(err) => Err(err),
+        }
+    }
+}
+
+/// Whether `plan` or a part of it sorts.
+fn sorts(plan: &serde_json::Value) -> bool {
+    let sorts_itself = plan["Node Type"]
+        .as_str()
+        .is_some_and(|node| node.ends_with("Sort"));
+    let parts = plan["Plans"].as_array();
+    sorts_itself || parts.is_some_and(|parts| parts.iter().any(sorts))
 }
 
 /// Whether every row where `scope` is one where `predicate`: PostgreSQL's planner is asked to prove

@@ -2,10 +2,13 @@
 //!
 //! A key is an array of the text forms of its columns; the SQL made here casts them back to the
 //! columns' types, so that bigint, UUID, text, timestamps and composites all take the same path.
-//! Comparisons follow the order of a unique index, column by column with its collation and
-//! direction, so that a B-tree answers them directly (see `condition.rs`).
+//! Comparisons follow the order of a unique index, column by column with its operators, collation and
+//! direction, so that a B-tree answers them directly (see `condition.rs`). Nothing that is made here
+//! is looked up through the search path but what the author wrote.
 
+mod catalog;
 mod condition;
+mod exact;
 mod index;
 mod table;
 
@@ -24,7 +27,7 @@ pub type KeyValue = Vec<String>;
 /// a pooler's last client may say otherwise. Date style and time zone are those that sqlx asks for.
 pub const TEXT_FORMS: &str = "SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL timezone = 'UTC'; \
     SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; \
-    SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'";
+    SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on";
 
 /// Opens a read-only transaction in which keys have the text forms that the ledger stores.
 ///
@@ -56,12 +59,31 @@ pub struct Keyset {
 struct Column {
     /// Quoted where needed.
     name: String,
-    /// As `format_type` spells it with its modifier: `character` alone would mean `character(1)`.
-    type_name: String,
+    /// Its type with its modifier, for people.
+    shown: String,
+    /// The type of the operators, qualified; values are cast to it.
+    operand: String,
+    /// Whether the column's own type is another, which the operators take as it is.
+    relabelled: bool,
+    /// Whether the operators take every array, enum, range or row.
+    polymorphic: bool,
+    operators: Operators,
+    /// Whether its order is that of the type, which need not be named and in one case cannot be:
+    /// operators of all enums do not take a domain over one.
+    sorts_by_default: bool,
     /// The index's, which need not be the column's.
     collation: Option<String>,
     descending: bool,
     nulls_first: bool,
+}
+
+/// The operators of an operator class, as SQL: `OPERATOR(pg_catalog.<)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Operators {
+    less: String,
+    less_equal: String,
+    equal: String,
+    greater: String,
 }
 
 impl Keyset {
@@ -69,7 +91,7 @@ impl Keyset {
     pub fn describe(&self) -> String {
         let columns = self.columns.iter().map(|c| {
             let direction = if c.descending { " descending" } else { "" };
-            format!("{} {}{direction}", c.name, c.type_name)
+            format!("{} {}{direction}", c.name, c.shown)
         });
         columns.collect::<Vec<_>>().join(", ")
     }
@@ -101,7 +123,7 @@ impl Keyset {
     /// A query of the key's columns, `k0`, `k1`, … and `further` ones that returns nothing. In a
     /// UNION it gives the others the columns' types.
     pub fn no_keys(&self, further: &str) -> String {
-        let keys = self.list(|i, c| format!("walked.{} AS k{i}", c.name));
+        let keys = self.list(|i, c| format!("{} AS k{i}", c.own("walked")));
         format!(
             "(SELECT {keys}{further} FROM {} AS walked LIMIT 0)",
             self.table
@@ -115,7 +137,7 @@ impl Keyset {
 
     /// The elements of the text array `array` as values of the key's columns.
     pub fn cast(&self, array: &str) -> String {
-        self.list(|i, c| format!("({array})[{}]::{}", i + 1, c.type_name))
+        self.list(|i, c| format!("({array})[{}]::{}", i + 1, c.operand))
     }
 
     /// The key's columns, as the statement knows them.
@@ -126,19 +148,20 @@ impl Keyset {
             .collect()
     }
 
-    /// Of the next `$3` keys after `$1` up to `$2`: the last one, how many there are, and how many
-    /// of their rows `pending` is true for (`NULL` when that was not asked).
+    /// Of the next `$3` keys after `$1` up to `$2`: the last one, whether its text form stands for it,
+    /// column by column, how many there are, and how many of their rows `pending` is true for (`NULL`
+    /// when that was not asked).
     pub fn next_sql(&self, from_start: bool, pending: Option<&str>) -> String {
         let (flag, pending_count) = match pending {
             Some(pending) => (
                 format!("(({pending}) IS TRUE)"),
-                "count(*) FILTER (WHERE todo) OVER ()",
+                "pg_catalog.count(*) FILTER (WHERE todo) OVER ()",
             ),
             None => ("NULL::boolean".to_owned(), "NULL::bigint"),
         };
-        let selected = self.list(|i, c| format!("{}.{} AS k{i}", self.qualifier, c.name));
+        let selected = self.list(|i, c| format!("{} AS k{i}", c.own(&self.qualifier)));
         let from = self.from();
-        let order = self.list(|_, c| c.order(format!("{}.{}", self.qualifier, c.name), false));
+        let order = self.order(false);
         let pieces = self.pieces(from_start).into_iter().map(|piece| {
             format!("SELECT {selected}, {flag} AS todo FROM {from} WHERE {piece} ORDER BY {order} LIMIT $3")
         });
@@ -153,11 +176,19 @@ impl Keyset {
             ),
         };
         format!(
-            "SELECT ARRAY[{texts}] AS upper, count(*) OVER () AS seen, {pending_count} AS todo
-               FROM ({next}) AS next ORDER BY {reversed} LIMIT 1",
+            "SELECT ARRAY[{texts}] AS upper, ARRAY[{survives}] AS survives, seen, todo
+               FROM (SELECT {keys}, pg_catalog.count(*) OVER () AS seen, {pending_count} AS todo
+                       FROM ({next}) AS next ORDER BY {reversed} LIMIT 1) AS last",
             texts = self.list(|i, _| text(&format!("k{i}"))),
+            survives = self.list(|i, c| c.survives(&format!("k{i}"))),
+            keys = self.list(|i, _| format!("k{i}")),
             reversed = self.list(|i, c| c.order(format!("k{i}"), true)),
         )
+    }
+
+    /// The table's columns as an order that the index answers, against the walk if `reversed`.
+    fn order(&self, reversed: bool) -> String {
+        self.list(|_, c| c.order_own(&self.qualifier, reversed))
     }
 
     /// `item` of every column, separated by commas.
@@ -197,7 +228,7 @@ impl Keyset {
         row.map(|row| {
             Ok(Range {
                 lower: after.cloned(),
-                upper: row.try_get("upper")?,
+                upper: self.exact(&row, "upper")?,
                 seen: row.try_get("seen")?,
                 todo: row.try_get("todo")?,
             })
@@ -210,17 +241,16 @@ impl Keyset {
     /// # Errors
     /// What the database says.
     pub async fn last(&self, conn: &mut PgConnection) -> Result<Option<KeyValue>, sqlx::Error> {
-        let own = |c: &Column| format!("{}.{}", self.qualifier, c.name);
         let sql = format!(
-            "SELECT ARRAY[{}] FROM {} WHERE {} ORDER BY {} LIMIT 1",
-            self.list(|_, c| text(&own(c))),
+            "SELECT ARRAY[{}] AS key, ARRAY[{}] AS survives FROM {} WHERE {} ORDER BY {} LIMIT 1",
+            self.list(|_, c| text(&c.own(&self.qualifier))),
+            self.list(|_, c| c.survives(&c.own(&self.qualifier))),
             self.from(),
             self.scope.as_deref().unwrap_or("true"),
-            self.list(|_, c| c.order(own(c), true)),
+            self.order(true),
         );
-        sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_optional(conn)
-            .await
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(conn).await?;
+        row.map(|row| self.exact(&row, "key")).transpose()
     }
 
     /// The keys of at most `most` rows drawn at random from `percent` of the table's pages.
@@ -235,8 +265,8 @@ impl Keyset {
     ) -> Result<Vec<KeyValue>, sqlx::Error> {
         let sql = format!(
             "SELECT ARRAY[{}] FROM {} TABLESAMPLE SYSTEM ({percent}) WHERE {} \
-             ORDER BY random() LIMIT {most}",
-            self.list(|_, c| text(&format!("{}.{}", self.qualifier, c.name))),
+             ORDER BY pg_catalog.random() LIMIT {most}",
+            self.list(|_, c| text(&c.own(&self.qualifier))),
             self.from(),
             self.scope.as_deref().unwrap_or("true"),
         );
@@ -248,24 +278,28 @@ impl Keyset {
     /// # Errors
     /// What the database says.
     pub async fn estimate(&self, conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+        let counted = catalog::relation(conn, &self.counted).await?;
+        let mut tx = catalog::pinned(conn).await?;
         // What is partitioned has no rows of its own.
-        sqlx::query_scalar(
+        let estimate = sqlx::query_scalar(
             "SELECT CASE WHEN max(c.reltuples) < 0 THEN -1
                          ELSE sum(greatest(c.reltuples, 0)) END::bigint
                FROM pg_class c
-              WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'i')
-                 OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)) WHERE isleaf)",
+              WHERE c.oid = $1 AND c.relkind IN ('r', 'i')
+                 OR c.oid IN (SELECT relid FROM pg_partition_tree($1) WHERE isleaf)",
         )
-        .bind(&self.counted)
-        .fetch_one(conn)
-        .await
+        .bind(counted)
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.rollback().await?;
+        Ok(estimate)
     }
 }
 
 /// The text form of `value`. Its collation is always the same, because a session refuses a statement
 /// that it has prepared once the result's differs: when the column's was changed, or the table swapped.
 fn text(value: &str) -> String {
-    format!("{value}::text COLLATE \"C\"")
+    format!("{value}::pg_catalog.text COLLATE pg_catalog.\"C\"")
 }
 
 /// A half-open range of keys: after `lower`, up to and including `upper`.

@@ -2,22 +2,31 @@
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use sqlx::postgres::types::Oid;
 
-use super::KeysetError;
+use super::{KeysetError, catalog};
 
-/// Whether the table `name` is partitioned.
+/// A table that can be walked.
+pub(super) struct Table {
+    pub oid: Oid,
+    pub partitioned: bool,
+}
+
+/// The table that `name` means to the author of a definition.
 ///
 /// # Errors
 /// [`KeysetError`] when there is none, or when its index does not lead to all that it shows.
-pub(super) async fn find(conn: &mut PgConnection, name: &str) -> Result<bool, KeysetError> {
+pub(super) async fn find(conn: &mut PgConnection, name: &str) -> Result<Table, KeysetError> {
+    let relation = catalog::relation(conn, name).await?;
+    let mut tx = catalog::pinned(conn).await?;
     let found = sqlx::query(
-        "SELECT c.relkind = 'p' AS partitioned, c.relkind IN ('r', 'p') AS is_table,
+        "SELECT c.oid, c.relkind = 'p' AS partitioned, c.relkind IN ('r', 'p') AS is_table,
                 c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) AS inherited,
                 row_security_active(c.oid) AS hidden
-           FROM pg_class c WHERE c.oid = to_regclass($1)",
+           FROM pg_class c WHERE c.oid = $1",
     )
-    .bind(name)
-    .fetch_optional(&mut *conn)
+    .bind(relation)
+    .fetch_optional(&mut *tx)
     .await?;
     let Some(row) = found else {
         let similar: Option<String> = sqlx::query_scalar(
@@ -27,7 +36,7 @@ pub(super) async fn find(conn: &mut PgConnection, name: &str) -> Result<bool, Ke
               ORDER BY c.oid LIMIT 1",
         )
         .bind(name.rsplit('.').next().unwrap_or(name).trim_matches('"'))
-        .fetch_optional(conn)
+        .fetch_optional(&mut *tx)
         .await?;
         let hint = similar.map(|similar| format!("; there is `{similar}`"));
         return Err(KeysetError::NoTable {
@@ -35,6 +44,7 @@ pub(super) async fn find(conn: &mut PgConnection, name: &str) -> Result<bool, Ke
             hint: hint.unwrap_or_default(),
         });
     };
+    tx.rollback().await?;
     let problem = if !row.try_get("is_table")? {
         Some("is no table; name the table behind it")
     } else if row.try_get("inherited")? {
@@ -55,6 +65,9 @@ pub(super) async fn find(conn: &mut PgConnection, name: &str) -> Result<bool, Ke
             table: name.to_owned(),
             problem,
         }),
-        None => Ok(row.try_get("partitioned")?),
+        None => Ok(Table {
+            oid: row.try_get("oid")?,
+            partitioned: row.try_get("partitioned")?,
+        }),
     }
 }
