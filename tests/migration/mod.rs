@@ -1,6 +1,8 @@
 //! The migration engine against real tables.
 
+mod any_table;
 mod changes;
+mod comparisons;
 mod completeness;
 mod contention;
 mod database;

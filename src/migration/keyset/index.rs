@@ -81,7 +81,11 @@ impl Keyset {
             let fits = if wanted.is_empty() {
                 index.is_primary
             } else {
-                wanted == &index.names(|c| &c.plain) || wanted == &index.names(|c| &c.quoted)
+                wanted.len() == index.columns.len()
+                    && wanted
+                        .iter()
+                        .zip(index.columns.iter())
+                        .all(|(w, c)| c.is_called(w))
             };
             if !fits {
                 continue;
@@ -119,7 +123,7 @@ fn usable(indexes: &[Index]) -> String {
         .iter()
         .filter(|i| i.problem.is_none() && !i.is_partial);
     let keys: Vec<_> = usable
-        .map(|i| format!("`-- key: {}`", i.names(|c| &c.plain).join(", ")))
+        .map(|i| format!("`-- key: {}`", i.names().join(", ")))
         .collect();
     if keys.is_empty() {
         String::new()
@@ -129,9 +133,9 @@ fn usable(indexes: &[Index]) -> String {
 }
 
 impl Index {
-    /// A name of each column.
-    fn names(&self, name: impl Fn(&IndexColumn) -> &String) -> Vec<String> {
-        self.columns.iter().map(|c| name(c).clone()).collect()
+    /// What a header may call the columns.
+    fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|c| c.plain.clone()).collect()
     }
 
     /// The keyset that walks by this index, or why it would not meet every row in scope once.
@@ -223,6 +227,11 @@ impl Index {
 }
 
 impl IndexColumn {
+    /// Whether a header means this column by `name`: as it is, or quoted, needed or not.
+    fn is_called(&self, name: &str) -> bool {
+        name == self.plain || name == format!("\"{}\"", self.plain.replace('"', "\"\""))
+    }
+
     /// The column in the direction of a walk, which goes through the whole index `backwards` or not.
     fn walked(&self, backwards: bool) -> Column {
         let operator = |strategy: usize| self.operators[strategy - 1].clone().unwrap_or_default();
