@@ -95,6 +95,9 @@ pub enum Kind {
 pub fn script(file: &str, text: &str, kind: Kind) -> Vec<Finding> {
     let script = Script::parse(text);
     let mut found = Found::new(file);
+    if let Some((line, sentence)) = script.psql.unseen() {
+        found.add(line, rules::PSQL_COMMAND, sentence);
+    }
     locks::check(&script, kind, &mut found);
     found.settle(&script)
 }
@@ -141,7 +144,7 @@ pub fn file(path: &Path) -> Result<Vec<Finding>, std::io::Error> {
             Ok(definition) => definition_in(&name, &definition),
             Err(err) => vec![Finding {
                 file: name,
-                line: 1,
+                line: err.line().unwrap_or(1),
                 rule: rules::NOT_A_DEFINITION,
                 why: err.to_string(),
                 instead: rules::instead(rules::NOT_A_DEFINITION).to_owned(),
