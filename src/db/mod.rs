@@ -9,4 +9,4 @@ pub mod schema;
 
 pub use pool::{Pool, PoolError};
 pub use probe::Probe;
-pub use said::{describe, placed};
+pub use said::{describe, placed, summarize};

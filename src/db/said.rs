@@ -10,39 +10,70 @@ use std::fmt::{self, Display, Formatter};
 use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
+/// SQLSTATEs (a NULL where none may be, a check) whose detail is the whole row, with everything in it
+/// that is nobody's business. The range says which row it is.
+const WHOLE_ROW: [&str; 2] = ["23502", "23514"];
+
 /// The error for people: message, SQLSTATE, constraint and table where the message names neither,
 /// detail, hint, the function in which it happened, and where in the author's file. One line without
 /// control characters.
 pub fn describe(err: &sqlx::Error) -> String {
-    let sqlx::Error::Database(database) = err else {
-        return plain(&err.to_string());
-    };
-    if let Some(placed) = database.try_downcast_ref::<Placed>() {
-        return placed.to_string();
-    }
-    match database.try_downcast_ref::<PgDatabaseError>() {
-        Some(error) => describe_database(error, None),
-        None => plain(database.message()),
+    match parts(err) {
+        Ok((error, place)) => full(error, place),
+        Err(text) => text,
     }
 }
 
-fn describe_database(error: &PgDatabaseError, place: Option<&str>) -> String {
+/// As [`describe`], without the detail, which holds values of a row: for what is logged about
+/// shoppers' requests.
+pub fn summarize(err: &sqlx::Error) -> String {
+    match parts(err) {
+        Ok((error, _)) => brief(error),
+        Err(text) => text,
+    }
+}
+
+/// The database's error and its place, or the text of any other error.
+fn parts(err: &sqlx::Error) -> Result<(&PgDatabaseError, Option<&str>), String> {
+    let sqlx::Error::Database(database) = err else {
+        return Err(plain(&err.to_string()));
+    };
+    if let Some(Placed { error, place }) = database.try_downcast_ref() {
+        return Ok((error, Some(place)));
+    }
+    let error = database.try_downcast_ref();
+    error
+        .map(|error| (error, None))
+        .ok_or_else(|| plain(database.message()))
+}
+
+/// Message, SQLSTATE, constraint and table.
+fn brief(error: &PgDatabaseError) -> String {
     let message = plain(error.message());
     let named = |what: &str, name: Option<&str>| {
         let name = name.filter(|name| !message.contains(&format!("\"{name}\"")));
         name.map_or_else(String::new, |name| format!(", {what} \"{name}\""))
     };
-    let mut text = format!(
+    format!(
         "{message} (SQLSTATE {}{}{})",
         error.code(),
         named("constraint", error.constraint()),
         named("table", error.table()),
-    );
+    )
+}
+
+fn full(error: &PgDatabaseError, place: Option<&str>) -> String {
+    let mut text = brief(error);
     let sentence = |part: &str| plain(part).trim_end_matches('.').to_owned();
     // The innermost of the functions that called each other; other contexts repeat what is known.
     let function = error.r#where().and_then(|calls| calls.lines().next());
     for (before, part) in [
-        ("; ", error.detail()),
+        (
+            "; ",
+            error
+                .detail()
+                .filter(|_| !WHOLE_ROW.contains(&error.code())),
+        ),
         ("; hint: ", error.hint()),
         ("; in ", function.filter(|call| call.contains(" function "))),
         ("; in ", place),
@@ -93,7 +124,7 @@ pub fn placed(err: sqlx::Error, place: impl FnOnce(usize) -> Option<String>) -> 
 
 impl Display for Placed {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe_database(&self.error, Some(&self.place)))
+        f.write_str(&full(&self.error, Some(&self.place)))
     }
 }
 

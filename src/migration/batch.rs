@@ -117,7 +117,8 @@ impl Batch<'_> {
             wal_bytes = log_position(&mut tx).await? - before;
             if let Some(oldest) = oldest.filter(|_| changed > 0)
                 && let Some(still) =
-                    pending::still(&mut tx, self.definition, keyset, &range, changed, oldest).await?
+                    pending::still(&mut tx, self.definition, keyset, &range, changed, oldest)
+                        .await?
             {
                 tx.rollback().await?;
                 let why = still.explain(&self.definition.pending);

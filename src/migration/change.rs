@@ -58,7 +58,11 @@ impl Ddl {
     /// `err`, which the database said to this statement, with its place in `text`, which is `file`'s.
     pub fn place(&self, file: &str, text: &str, err: sqlx::Error) -> sqlx::Error {
         placed(err, |at| {
-            let byte = self.sql.char_indices().nth(at).map_or(self.sql.len(), |(byte, _)| byte);
+            let byte = self
+                .sql
+                .char_indices()
+                .nth(at)
+                .map_or(self.sql.len(), |(byte, _)| byte);
             Some(place(file, text, self.at + byte))
         })
     }
@@ -101,8 +105,14 @@ pub fn split(text: &str, from: usize) -> Result<Sections, Problem> {
             contract: only(text, 0..0),
         });
     };
-    if let Some(sql) = body.iter().find(|token| token.at < first.at && !token.is_trivia()) {
-        return Err(Problem::new(sql.at, "there is SQL before the first `-- step:`"));
+    if let Some(sql) = body
+        .iter()
+        .find(|token| token.at < first.at && !token.is_trivia())
+    {
+        return Err(Problem::new(
+            sql.at,
+            "there is SQL before the first `-- step:`",
+        ));
     }
     let mut texts = [(); 3].map(|()| only(text, 0..0));
     let mut current = None;
@@ -119,7 +129,9 @@ pub fn split(text: &str, from: usize) -> Result<Sections, Problem> {
         if current.is_some_and(|current| next <= current) {
             return Err(Problem::new(
                 mark.at,
-                format!("`-- step: {name}` comes too late; the order is expand, backfill, contract"),
+                format!(
+                    "`-- step: {name}` comes too late; the order is expand, backfill, contract"
+                ),
             ));
         }
         current = Some(next);
@@ -168,7 +180,10 @@ pub fn statements(text: &str) -> Result<Vec<Ddl>, Problem> {
     }
     let parse = SourceFile::parse(text);
     if let Some(error) = parse.errors().first() {
-        return Err(Problem::new(usize::from(error.range().start()), error.message()));
+        return Err(Problem::new(
+            usize::from(error.range().start()),
+            error.message(),
+        ));
     }
     let mut all: Vec<Ddl> = Vec::new();
     for statement in parse.tree().stmts() {

@@ -32,7 +32,7 @@ pub enum ControlError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -31,7 +31,9 @@ impl Still {
     /// What it means and what to do; `pending` is the condition.
     pub fn explain(&self, pending: &str) -> String {
         let Self { rows, of, example } = self;
-        let example = example.as_ref().map_or_else(String::new, |key| format!(", for example {key}"));
+        let example = example
+            .as_ref()
+            .map_or_else(String::new, |key| format!(", for example {key}"));
         format!(
             "the statement does not make the pending condition `{pending}` false: {rows} of {of} \
              changed rows are pending all the same{example}, so it would be applied to them again \
@@ -111,8 +113,14 @@ async fn example(
     which: &str,
 ) -> Result<Option<String>, sqlx::Error> {
     let columns = keyset.columns();
-    let texts: Vec<_> = columns.iter().map(|column| format!("{column}::text")).collect();
-    let key = keyset.select(range.lower.is_none(), &format!("ARRAY[{}]", texts.join(", ")));
+    let texts: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{column}::text"))
+        .collect();
+    let key = keyset.select(
+        range.lower.is_none(),
+        &format!("ARRAY[{}]", texts.join(", ")),
+    );
     let sql = format!("{key} AND ({}) AND {which} LIMIT 1", definition.pending);
     let found: Option<Vec<String>> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(&range.lower)
@@ -120,9 +128,8 @@ async fn example(
         .fetch_optional(conn)
         .await?;
     Ok(found.map(|values| {
-        let equal = |(column, value): (&String, &String)| {
-            format!("{column} = {}", value.escape_debug())
-        };
+        let equal =
+            |(column, value): (&String, &String)| format!("{column} = {}", value.escape_debug());
         let columns = columns.iter().zip(&values).map(equal);
         columns.collect::<Vec<_>>().join(", ")
     }))

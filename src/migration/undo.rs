@@ -62,7 +62,9 @@ fn markers(text: &str) -> Vec<Comment<'_>> {
 /// Refuses a way back that is not a row statement's.
 pub(super) fn refuse_outside(sections: &Sections) -> Result<(), Problem> {
     let outside = [&sections.expand, &sections.contract];
-    let marker = outside.into_iter().find_map(|text| markers(text).first().copied());
+    let marker = outside
+        .into_iter()
+        .find_map(|text| markers(text).first().copied());
     match marker {
         None => Ok(()),
         Some(marker) => Err(Problem::new(

@@ -63,7 +63,9 @@ impl<'a> Header<'a> {
         let Some(key) = KEYS.into_iter().find(|key| *key == name) else {
             return refuse(format!(
                 "`-- {name}:` is not known; the keys are {} and checksum",
-                KEYS.split_last().map(|(_, keys)| keys.join(", ")).unwrap_or_default()
+                KEYS.split_last()
+                    .map(|(_, keys)| keys.join(", "))
+                    .unwrap_or_default()
             ));
         };
         if value.is_empty() {
@@ -82,8 +84,14 @@ impl<'a> Header<'a> {
         if !PROSE.contains(&key) {
             check::value(&tokens_in(self.text, range.clone()))?;
         }
-        if LISTS.contains(&key) && columns(self.text, range.clone()).iter().any(|part| part.start == part.end) {
-            return refuse(format!("`-- {key}: {value}` names an empty column: take a comma out"));
+        if LISTS.contains(&key)
+            && columns(self.text, range.clone())
+                .iter()
+                .any(|part| part.start == part.end)
+        {
+            return refuse(format!(
+                "`-- {key}: {value}` names an empty column: take a comma out"
+            ));
         }
         self.values.push((key, range));
         Ok(())

@@ -1,9 +1,9 @@
 //! Reads a definition's text.
 
+use super::Definition;
 use super::header::Header;
 use super::place::Places;
 use super::statement::{self, Statement};
-use super::Definition;
 use crate::migration::change;
 use crate::migration::source::{Problem, check, psql, tokens};
 use crate::migration::undo::{self, Down};
@@ -90,7 +90,9 @@ fn refuse_text(text: &str) -> Result<(), Problem> {
             psql::DATA => "rows below COPY … FROM stdin are read by psql alone: write INSERT, or \
                            load them with psql before this runs"
                 .to_owned(),
-            name => format!("`{name}` is a command of psql, which does not run this file: take it out"),
+            name => {
+                format!("`{name}` is a command of psql, which does not run this file: take it out")
+            }
         };
         return Err(Problem::new(command.at, problem));
     }
@@ -113,10 +115,13 @@ fn backfill(text: &str, header_end: usize) -> Result<(Statement, Option<Down>), 
         places: Places {
             statement: statement.at,
             range: statement.range,
-            values: back.pending.map(|range| ("pending", range)).into_iter().collect(),
+            values: back
+                .pending
+                .map(|range| ("pending", range))
+                .into_iter()
+                .collect(),
         },
         statement: statement.text,
     };
     Ok((up, Some(down)))
 }
-

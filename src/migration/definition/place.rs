@@ -23,7 +23,10 @@ impl Places {
     pub(in crate::migration) fn of_way_back(&self, statement: &Self) -> Self {
         let mut places = statement.clone();
         let has_pending = places.values.iter().any(|(key, _)| *key == "pending");
-        let kept = self.values.iter().filter(|(key, _)| *key != "pending" || !has_pending);
+        let kept = self
+            .values
+            .iter()
+            .filter(|(key, _)| *key != "pending" || !has_pending);
         places.values.extend(kept.cloned());
         places
     }
@@ -54,8 +57,15 @@ impl Definition {
     /// statement, or conditions of the header, among the engine's own SQL.
     pub fn place(&self, sent: &str, err: sqlx::Error) -> sqlx::Error {
         placed(err, |at| {
-            let byte = sent.char_indices().nth(at).map_or(sent.len(), |(byte, _)| byte);
-            Some(place(&format!("{}.sql", self.name), &self.text, self.origin(sent, byte)?))
+            let byte = sent
+                .char_indices()
+                .nth(at)
+                .map_or(sent.len(), |(byte, _)| byte);
+            Some(place(
+                &format!("{}.sql", self.name),
+                &self.text,
+                self.origin(sent, byte)?,
+            ))
         })
     }
 
@@ -93,7 +103,10 @@ impl Definition {
     /// there.
     fn in_header(&self, sent: &str, at: usize) -> Option<usize> {
         let found = self.places.values.iter().filter_map(|(_, range)| {
-            let value = self.text.get(range.clone()).filter(|value| !value.is_empty())?;
+            let value = self
+                .text
+                .get(range.clone())
+                .filter(|value| !value.is_empty())?;
             let (begin, _) = sent.match_indices(value).find(|(begin, _)| {
                 (*begin..begin + value.len()).contains(&at) && is_whole(sent, *begin, value.len())
             })?;
@@ -108,7 +121,11 @@ fn is_whole(text: &str, begin: usize, length: usize) -> bool {
     let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let before = text.get(..begin).unwrap_or_default().chars().next_back();
     let rest = text.get(begin..).unwrap_or_default();
-    let behind = text.get(begin + length..).unwrap_or_default().chars().next();
+    let behind = text
+        .get(begin + length..)
+        .unwrap_or_default()
+        .chars()
+        .next();
     let last = rest.get(..length).unwrap_or_default().chars().next_back();
     !(is_word(before) && is_word(rest.chars().next()) || is_word(behind) && is_word(last))
 }

@@ -44,7 +44,10 @@ pub(super) fn read(text: &str, near: usize) -> Result<Statement, Problem> {
     }
     refuse_verb(first)?;
     Ok(Statement {
-        text: text.get(first.at..last.end()).unwrap_or_default().to_owned(),
+        text: text
+            .get(first.at..last.end())
+            .unwrap_or_default()
+            .to_owned(),
         at: first.at,
         range: range(&tokens, first.at)?,
     })
@@ -71,7 +74,10 @@ fn refuse_verb(first: &Token<'_>) -> Result<(), Problem> {
 /// Where the one `:range` stands.
 fn range(tokens: &[Token<'_>], statement: usize) -> Result<usize, Problem> {
     let variables = psql::variables(tokens);
-    let ranges: Vec<_> = variables.iter().filter(|variable| variable.text == RANGE).collect();
+    let ranges: Vec<_> = variables
+        .iter()
+        .filter(|variable| variable.text == RANGE)
+        .collect();
     match ranges.as_slice() {
         [one] => Ok(one.at),
         [] => Err(Problem::new(

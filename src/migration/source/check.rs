@@ -57,8 +57,10 @@ pub fn value(tokens: &[Token<'_>]) -> Result<(), Problem> {
     let mut open = Vec::new();
     for token in tokens {
         let problem = match token.kind {
-            Kind::LineComment => "a comment within a header's value would hide the SQL that the \
-                                  engine puts behind it; put it below an empty comment line",
+            Kind::LineComment => {
+                "a comment within a header's value would hide the SQL that the \
+                                  engine puts behind it; put it below an empty comment line"
+            }
             Kind::Mark(';') => "a header's value is a part of a statement and has no `;`",
             Kind::Mark(mark @ ('(' | '[')) => {
                 open.push(mark);
@@ -114,8 +116,11 @@ fn token(token: &Token<'_>) -> Result<(), Problem> {
             token.at,
             "a backslash begins a command of psql, which does not run this file: take it out",
         )),
-        Kind::Word | Kind::Mark(_) | Kind::Parameter => {
-            let odd = token.text.char_indices().find_map(|(at, c)| Some((at, c, odd(c)?)));
+        Kind::Word | Kind::Number | Kind::Mark(_) | Kind::Parameter => {
+            let odd = token
+                .text
+                .char_indices()
+                .find_map(|(at, c)| Some((at, c, odd(c)?)));
             match odd {
                 None => Ok(()),
                 Some((at, character, (what, instead))) => Err(Problem::new(
@@ -140,8 +145,12 @@ fn odd(character: char) -> Option<(&'static str, &'static str)> {
             ("an invisible character", "take it out")
         }
         '‘' | '’' | '‚' | '‛' | '′' | '´' | '＇' => ("a typographic quote", "write '"),
-        '“' | '”' | '„' | '‟' | '″' | '«' | '»' | '＂' => ("a typographic quote", "write \" or '"),
-        '‐' | '‑' | '‒' | '–' | '—' | '―' | '−' | '－' => ("a typographic dash", "write -"),
+        '“' | '”' | '„' | '‟' | '″' | '«' | '»' | '＂' => {
+            ("a typographic quote", "write \" or '")
+        }
+        '‐' | '‑' | '‒' | '–' | '—' | '―' | '−' | '－' => {
+            ("a typographic dash", "write -")
+        }
         '；' | '，' | '（' | '）' | '：' | '＝' | '．' | '＊' | '＋' | '＜' | '＞' => {
             ("a full-width character", "write the plain one")
         }
@@ -185,7 +194,14 @@ mod tests {
             assert_eq!(found, at, "{text}: {message}");
             assert!(message.contains(said), "{text}: {message}");
         }
-        for fine in ["'a\u{a0}‘’—\\'", "$$“”$$", "/* – */", "-- …\n", "\"a\u{a0}b\"", "größe = 'é'"] {
+        for fine in [
+            "'a\u{a0}‘’—\\'",
+            "$$“”$$",
+            "/* – */",
+            "-- …\n",
+            "\"a\u{a0}b\"",
+            "größe = 'é'",
+        ] {
             assert_eq!(problem(sql, fine), None, "{fine}");
         }
     }

@@ -51,7 +51,14 @@ pub fn decode(bytes: &[u8]) -> Result<String, Unreadable> {
         return refuse(0, format!("it begins with the byte-order mark of {name}"));
     }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        let zeros = |first: usize| bytes.iter().skip(first).step_by(2).filter(|b| **b == 0).count();
+        let zeros = |first: usize| {
+            bytes
+                .iter()
+                .skip(first)
+                .step_by(2)
+                .filter(|b| **b == 0)
+                .count()
+        };
         let is_most = |zeros: usize| zeros * 4 > bytes.len();
         return if is_most(zeros(0)) != is_most(zeros(1)) {
             refuse(0, "every other byte is zero, as in UTF-16".to_owned())
@@ -92,8 +99,16 @@ mod tests {
             mark.iter().copied().chain(units).collect::<Vec<u8>>()
         };
         for (bytes, line, said) in [
-            (utf16("-- title", &[0xFF, 0xFE], u16::to_le_bytes), 1, "UTF-16"),
-            (utf16("-- title", &[0xFE, 0xFF], u16::to_be_bytes), 1, "UTF-16"),
+            (
+                utf16("-- title", &[0xFF, 0xFE], u16::to_le_bytes),
+                1,
+                "UTF-16",
+            ),
+            (
+                utf16("-- title", &[0xFE, 0xFF], u16::to_be_bytes),
+                1,
+                "UTF-16",
+            ),
             (utf16("-- title", &[], u16::to_le_bytes), 1, "UTF-16"),
             (vec![0xFF, 0xFE, 0, 0, b'-', 0, 0, 0], 1, "UTF-32"),
             (b"a\nb\r\ncaf\xE9 = 1".to_vec(), 3, "0xE9"),

@@ -226,7 +226,10 @@ pub fn position(text: &str, at: usize) -> Position {
     let before = text.get(..at).unwrap_or(text);
     // The LF of a CR LF belongs to the line that it ends.
     let splits = before.ends_with('\r') && text.get(at..).is_some_and(|r| r.starts_with('\n'));
-    let before = before.strip_suffix('\r').filter(|_| splits).unwrap_or(before);
+    let before = before
+        .strip_suffix('\r')
+        .filter(|_| splits)
+        .unwrap_or(before);
     let begin = before.rfind(['\n', '\r']).map_or(0, |end| end + 1);
     Position {
         line: breaks(before) + 1,
@@ -381,9 +384,15 @@ mod tests {
             ),
             ("a$b$c", vec![(Kind::Word, "a$b$c")]),
             // Parts of a plain string are strings of their own: no backslash hides a quote in them.
-            ("'a'\n'b\\'", vec![(Kind::Text, "'a'"), (Kind::Text, "'b\\'")]),
+            (
+                "'a'\n'b\\'",
+                vec![(Kind::Text, "'a'"), (Kind::Text, "'b\\'")],
+            ),
             // Without a line break the second is no part of the first.
-            ("E'a' 'b\\'", vec![(Kind::Text, "E'a'"), (Kind::Text, "'b\\'")]),
+            (
+                "E'a' 'b\\'",
+                vec![(Kind::Text, "E'a'"), (Kind::Text, "'b\\'")],
+            ),
         ] {
             assert_eq!(words(text), wanted, "{text}");
         }
@@ -412,7 +421,10 @@ mod tests {
     #[test]
     fn a_comment_alone_in_its_line_is_told_from_one_behind_sql() {
         let text = "  -- a\nSELECT 1; -- b\n'\n-- c\n' --d\r--  e \r\n/* x */ -- f";
-        let found: Vec<_> = lone_comments(&tokens(text)).iter().map(|c| c.text).collect();
+        let found: Vec<_> = lone_comments(&tokens(text))
+            .iter()
+            .map(|c| c.text)
+            .collect();
         assert_eq!(found, ["a", "e"]);
     }
 }

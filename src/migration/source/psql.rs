@@ -234,13 +234,15 @@ impl Reader<'_> {
                 return false;
             }
             Some('\\' | '!') => 2,
-            _ => behind.find(|c: char| c.is_whitespace() || c == '\\').map_or(line.len(), |n| n + 1),
+            _ => behind
+                .find(|c: char| c.is_whitespace() || c == '\\')
+                .map_or(line.len(), |n| n + 1),
         };
         let name = line.get(..end).unwrap_or(line).to_owned();
-        let length = if WHOLE_LINE.contains(&name.as_str()) {
-            line.len()
-        } else {
-            end + arguments(line.get(end..).unwrap_or_default())
+        let length = match name.as_str() {
+            "\\\\" => end,
+            name if WHOLE_LINE.contains(&name) => line.len(),
+            _ => end + arguments(line.get(end..).unwrap_or_default()),
         };
         let is_sending = SENDING.contains(&name.as_str());
         let instead = if is_sending { ";" } else { "" };
@@ -253,7 +255,9 @@ impl Reader<'_> {
             let words = super::tokens(line.get(end..).unwrap_or_default());
             let words = words.iter().filter(|token| !token.is_trivia());
             let words: Vec<_> = words.collect();
-            let reads = words.windows(2).any(|w| w[0].is_word("FROM") && w[1].is_word("STDIN"));
+            let reads = words
+                .windows(2)
+                .any(|w| w[0].is_word("FROM") && w[1].is_word("STDIN"));
             if reads {
                 self.data("\\copy");
             }
@@ -367,8 +371,16 @@ mod tests {
                 "\n\nSELECT 1;\n\n",
                 vec![("\\restrict", 1), ("\\unrestrict", 4)],
             ),
-            ("SELECT '\\set' \\gexec\nSELECT 2", "SELECT '\\set' ;\nSELECT 2", vec![("\\gexec", 1)]),
-            ("\\set a 'x\\y' \\\\ SELECT 1;", "SELECT 1;", vec![("\\set", 1)]),
+            (
+                "SELECT '\\set' \\gexec\nSELECT 2",
+                "SELECT '\\set' ;\nSELECT 2",
+                vec![("\\gexec", 1)],
+            ),
+            (
+                "\\set a 'x\\y' \\\\ SELECT 1;",
+                "SELECT 1;",
+                vec![("\\set", 1)],
+            ),
             ("SELECT 1\\; SELECT 2;", "SELECT 1 ; SELECT 2;", vec![]),
             ("\\i other.sql\n\\i third.sql", "\n", vec![("\\i", 1)]),
             ("\\! rm 'x\nSELECT 1", "\nSELECT 1", vec![("\\!", 1)]),
@@ -377,15 +389,31 @@ mod tests {
                 "COPY t (a, \"from\") FROM stdin WITH (DELIMITER ',');\n\n\n\nSELECT 1;",
                 vec![(DATA, 2)],
             ),
-            ("copy t from STDIN \\g\n1\n\\.\r\nSELECT 1", "copy t from STDIN ;\n\n\r\nSELECT 1", vec![("\\g", 1), (DATA, 2)]),
-            ("COPY t TO stdout;\nSELECT 1;", "COPY t TO stdout;\nSELECT 1;", vec![]),
-            ("\\copy t from stdin csv\n1;'\n\\.\nSELECT 1", "\n\n\nSELECT 1", vec![("\\copy", 1)]),
+            (
+                "copy t from STDIN \\g\n1\n\\.\r\nSELECT 1",
+                "copy t from STDIN ;\n\n\r\nSELECT 1",
+                vec![("\\g", 1), (DATA, 2)],
+            ),
+            (
+                "COPY t TO stdout;\nSELECT 1;",
+                "COPY t TO stdout;\nSELECT 1;",
+                vec![],
+            ),
+            (
+                "\\copy t from stdin csv\n1;'\n\\.\nSELECT 1",
+                "\n\n\nSELECT 1",
+                vec![("\\copy", 1)],
+            ),
             (
                 "SELECT :x, :'y', :\"z\", a[:n], b::int, :{?w}, ':no' FROM t",
                 "SELECT _x,  'y',  \"z\", a[:n], b::int, true , ':no' FROM t",
                 vec![(":x", 1), (":'y'", 1), (":\"z\"", 1), (":{?w}", 1)],
             ),
-            ("-- \\a :b\n/* \\c */ $$ \\d :e $$", "-- \\a :b\n/* \\c */ $$ \\d :e $$", vec![]),
+            (
+                "-- \\a :b\n/* \\c */ $$ \\d :e $$",
+                "-- \\a :b\n/* \\c */ $$ \\d :e $$",
+                vec![],
+            ),
             ("", "", vec![]),
         ] {
             let (left, psql) = strip(text);
@@ -393,19 +421,30 @@ mod tests {
             let shown: Vec<_> = left.split('\n').map(str::trim).collect();
             let wanted: Vec<_> = sql.split('\n').map(str::trim).collect();
             assert_eq!(shown, wanted, "{text}");
-            let names: Vec<_> = psql.found.iter().map(|f| (f.name.as_str(), f.line)).collect();
+            let names: Vec<_> = psql
+                .found
+                .iter()
+                .map(|f| (f.name.as_str(), f.line))
+                .collect();
             assert_eq!(names, found, "{text}");
         }
     }
 
     #[test]
     fn what_was_found_is_named_once() {
-        let (_, script) = strip("\\restrict a\n\\set b 1\n\\i c\n\\i d\nSELECT :b;\n\\unrestrict a\n");
+        let (_, script) =
+            strip("\\restrict a\n\\set b 1\n\\i c\n\\i d\nSELECT :b;\n\\unrestrict a\n");
         let (line, sentence) = script.unseen().expect("commands");
         assert_eq!(line, 2);
-        assert!(sentence.starts_with("\\set (line 2), \\i (line 3) and :b (line 5) are"), "{sentence}");
+        assert!(
+            sentence.starts_with("\\set (line 2), \\i (line 3) and :b (line 5) are"),
+            "{sentence}"
+        );
         let note = script.left_out().expect("restrict");
-        assert!(note.starts_with("\\restrict (line 1) and \\unrestrict (line 6) are"), "{note}");
+        assert!(
+            note.starts_with("\\restrict (line 1) and \\unrestrict (line 6) are"),
+            "{note}"
+        );
         let (_, dump) = strip("\\restrict a\nSELECT 1;\n\\unrestrict a\n");
         assert_eq!(dump.unseen(), None);
         assert_eq!(strip("SELECT 1;").1.left_out(), None);
