@@ -101,9 +101,12 @@ pub struct Placed {
 }
 
 /// Adds to `err` what `place` makes of its position in the SQL that was sent, which it gets as a
-/// number of characters from 0. An error without a position, or of which `place` knows nothing, stays
-/// as it is.
-pub fn placed(err: sqlx::Error, place: impl FnOnce(usize) -> Option<String>) -> sqlx::Error {
+/// number of characters from 0; `None` of an error that has none. An error of which `place` knows
+/// nothing stays as it is.
+pub fn placed(
+    err: sqlx::Error,
+    place: impl FnOnce(Option<usize>) -> Option<String>,
+) -> sqlx::Error {
     let sqlx::Error::Database(database) = err else {
         return err;
     };
@@ -114,7 +117,7 @@ pub fn placed(err: sqlx::Error, place: impl FnOnce(usize) -> Option<String>) -> 
                 Some(PgErrorPosition::Original(from_one)) => from_one.checked_sub(1),
                 _ => None,
             };
-            match at.and_then(place) {
+            match place(at) {
                 Some(place) => sqlx::Error::Database(Box::new(Placed { error, place })),
                 None => sqlx::Error::Database(error),
             }

@@ -101,9 +101,9 @@ impl Batch<'_> {
         let mut wal_bytes = 0;
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
-            let oldest = match self.proved && !sweeping {
+            let snapshot = match self.proved && !sweeping {
                 true => None,
-                false => Some(pending::oldest(&mut tx).await?),
+                false => Some(pending::snapshot(&mut tx).await?),
             };
             let before = log_position(&mut tx).await?;
             let sql = keyset.statement(self.definition, cursor.is_none());
@@ -115,9 +115,9 @@ impl Batch<'_> {
                 .map_err(|err| self.definition.place(&sql, err))?;
             changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
             wal_bytes = log_position(&mut tx).await? - before;
-            if let Some(oldest) = oldest.filter(|_| changed > 0)
+            if let Some(snapshot) = snapshot.filter(|_| changed > 0)
                 && let Some(still) =
-                    pending::still(&mut tx, self.definition, keyset, &range, changed, oldest)
+                    pending::still(&mut tx, self.definition, keyset, &range, changed, &snapshot)
                         .await?
             {
                 tx.rollback().await?;

@@ -26,7 +26,9 @@
 use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{self, AstNode};
 
-use super::source::{Problem, check, lone_comments, only, place, psql, tokens, tokens_in};
+use super::source::{
+    Problem, check, lone_comments, only, place, position, psql, tokens, tokens_in,
+};
 use crate::db::placed;
 
 const MARK: &str = "step:";
@@ -58,6 +60,9 @@ impl Ddl {
     /// `err`, which the database said to this statement, with its place in `text`, which is `file`'s.
     pub fn place(&self, file: &str, text: &str, err: sqlx::Error) -> sqlx::Error {
         placed(err, |at| {
+            let Some(at) = at else {
+                return Some(format!("{file}, line {}", position(text, self.at).line));
+            };
             let byte = self
                 .sql
                 .char_indices()

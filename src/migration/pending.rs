@@ -43,19 +43,19 @@ impl Still {
     }
 }
 
-/// The oldest transaction that is under way, which has to be asked before the statement runs: a row
-/// of an older one cannot have become pending meanwhile.
+/// Which transactions are over, as [`still`] has to know it from before the statement: a row that the
+/// shop writes meanwhile has not been left pending by it.
 ///
 /// # Errors
 /// What the database says.
-pub async fn oldest(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+pub async fn snapshot(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_current_snapshot()::text")
         .fetch_one(conn)
         .await
 }
 
 /// Looks for rows of `range` that are pending after the statement has `changed` something in this
-/// transaction; `oldest` is what [`oldest`] said before.
+/// transaction; `before` is the [`snapshot`] from before the statement.
 ///
 /// # Errors
 /// What the database says.
@@ -65,17 +65,17 @@ pub async fn still(
     keyset: &Keyset,
     range: &Range,
     changed: i64,
-    oldest: i64,
+    before: &str,
 ) -> Result<Option<Still>, sqlx::Error> {
     let (pending, q) = (&definition.pending, definition.qualifier());
     let own = written_here(q);
-    let is_older = format!("{} >= 2147483648", distance(q, &oldest.to_string()));
+    let was_there = was_there(q, before);
     let sql = keyset.select(
         range.lower.is_none(),
         &format!(
             "count(*) FILTER (WHERE {own}) AS written, \
              count(*) FILTER (WHERE {own} AND ({pending})) AS again, \
-             count(*) FILTER (WHERE {is_older} AND ({pending})) AS untouched"
+             count(*) FILTER (WHERE {was_there} AND ({pending})) AS untouched"
         ),
     );
     let found = sqlx::query(AssertSqlSafe(sql.clone()))
@@ -138,6 +138,18 @@ async fn example(
 /// How many transaction ids after `id` the row's writer is, from 0 to 2³² − 1: ids wrap around.
 fn distance(qualifier: &str, id: &str) -> String {
     format!("(({qualifier}.xmin::text::bigint - {id} % 4294967296 + 4294967296) % 4294967296)")
+}
+
+/// True of a row of which the transaction that wrote it was over in the snapshot `before`. The id that
+/// a row has lacks its upper half; of the ids that it can mean the one next to the snapshot is meant.
+fn was_there(qualifier: &str, before: &str) -> String {
+    let reference = format!("pg_snapshot_xmax('{before}'::pg_snapshot)::text::bigint");
+    let after = distance(qualifier, &reference);
+    format!(
+        "pg_visible_in_snapshot(greatest(3, {reference} + {after} - \
+             CASE WHEN {after} < 2147483648 THEN 0 ELSE 4294967296 END)::text::xid8, \
+             '{before}'::pg_snapshot)"
+    )
 }
 
 /// True of a row that this transaction has written, itself or in a subtransaction of its own (a

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::migration::source::{Kind, Problem, Token, breaks, check, offset, tokens, tokens_in};
+use crate::migration::source::{
+    BYTE_ORDER_MARK, Kind, Problem, Token, breaks, check, offset, tokens, tokens_in,
+};
 use crate::migration::{change, undo};
 
 /// What a header may say.
@@ -147,6 +149,14 @@ impl<'a> Header<'a> {
         });
         values.collect()
     }
+}
+
+/// Whether `text` begins with the header of a definition.
+pub fn is_definition(text: &str) -> bool {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let (lines, _) = lines(text);
+    let mut keys = lines.iter().filter_map(|(_, line)| line.split_once(':'));
+    keys.any(|(key, _)| key.trim_start_matches('-').trim() == "title")
 }
 
 /// The line comments with which `text` begins, each with its place, and where they end: at an empty

@@ -28,6 +28,7 @@ use super::undo::Down;
 
 pub use super::source::check::RANGE;
 pub use files::{load, load_all};
+pub use header::is_definition;
 pub use place::Places;
 
 /// A file to start from; parses as it is.

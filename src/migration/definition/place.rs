@@ -56,16 +56,16 @@ impl Definition {
     /// `err`, which the database said to `sent`, with its place in the author's file: `sent` holds the
     /// statement, or conditions of the header, among the engine's own SQL.
     pub fn place(&self, sent: &str, err: sqlx::Error) -> sqlx::Error {
+        let file = format!("{}.sql", self.name);
         placed(err, |at| {
-            let byte = sent
-                .char_indices()
-                .nth(at)
-                .map_or(sent.len(), |(byte, _)| byte);
-            Some(place(
-                &format!("{}.sql", self.name),
-                &self.text,
-                self.origin(sent, byte)?,
-            ))
+            let Some(at) = at else {
+                let line = position(&self.text, self.places.statement).line;
+                let whole = self.statement_in(sent);
+                return whole.map(|_| format!("{file}, the statement of line {line}"));
+            };
+            let mut bytes = sent.char_indices();
+            let byte = bytes.nth(at).map_or(sent.len(), |(byte, _)| byte);
+            Some(place(&file, &self.text, self.origin(sent, byte)?))
         })
     }
 
@@ -77,26 +77,29 @@ impl Definition {
 
     /// The byte of the file from which the byte `at` of `sent` comes.
     fn origin(&self, sent: &str, at: usize) -> Option<usize> {
-        let (before, behind) = self.halves();
-        let whole = || {
-            let end = sent.strip_suffix(behind)?.len();
-            let begin = sent.find(before)?;
-            (self.has_backfill() && begin + before.len() < end).then_some((begin, end))
-        };
-        let Some((begin, end)) = whole() else {
+        let Some(Range { start, end }) = self.statement_in(sent) else {
             return self.in_header(sent, at);
         };
-        let condition = begin + before.len();
-        if at < begin {
+        let length = self.places.range - self.places.statement;
+        if at + length < start {
             None
-        } else if at < condition {
-            Some(self.places.statement + (at - begin))
+        } else if at < start {
+            Some(self.places.range - (start - at))
         } else if at < end {
             // In the engine's condition, of which parts are the author's.
             Some(self.in_header(sent, at).unwrap_or(self.places.range))
         } else {
             Some(self.places.range + RANGE.len() + (at - end))
         }
+    }
+
+    /// Where in `sent` the engine's condition stands within the statement; `None` when the statement
+    /// is not in there.
+    fn statement_in(&self, sent: &str) -> Option<Range<usize>> {
+        let (before, behind) = self.halves();
+        let end = sent.strip_suffix(behind)?.len();
+        let start = sent.find(before)? + before.len();
+        (self.has_backfill() && start < end).then_some(start..end)
     }
 
     /// As [`Self::origin`], of the header's values that are a part of `sent`: the longest that is

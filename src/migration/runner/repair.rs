@@ -139,7 +139,7 @@ impl Drive<'_> {
             let summed = Checksum::new(definition, keyset)
                 .read(&mut tx, definition, keyset, lower, upper)
                 .await?;
-            let oldest = pending::oldest(&mut tx).await?;
+            let snapshot = pending::snapshot(&mut tx).await?;
             let sql = keyset.statement(definition, lower.is_none());
             let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone()))
                 .bind(lower)
@@ -156,7 +156,7 @@ impl Drive<'_> {
             };
             if changed > 0
                 && let Some(still) =
-                    pending::still(&mut tx, definition, keyset, &range, changed, oldest).await?
+                    pending::still(&mut tx, definition, keyset, &range, changed, &snapshot).await?
             {
                 tx.rollback().await?;
                 return Ok(Repaired::StillPending(still.explain(&definition.pending)));

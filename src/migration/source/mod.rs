@@ -242,6 +242,22 @@ pub fn breaks(text: &str) -> usize {
     text.matches(['\n', '\r']).count() - text.matches("\r\n").count()
 }
 
+/// The byte behind the line of the byte `at` and behind its line break.
+pub fn end_of_line(text: &str, at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    match rest.find(['\n', '\r']) {
+        None => text.len(),
+        Some(end) => {
+            at + end
+                + if rest.get(end..end + 2) == Some("\r\n") {
+                    2
+                } else {
+                    1
+                }
+        }
+    }
+}
+
 /// The byte `at` of `text`, which is `file`'s, for people.
 pub fn place(file: &str, text: &str, at: usize) -> String {
     let Position { line, column } = position(text, at);

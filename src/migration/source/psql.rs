@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Kind, Token, position, token_at};
+use super::{Kind, Token, end_of_line, position, token_at};
 
 /// A variable of psql, `:range` among them: `:name`, `:'name'`, `:"name"` or `:{?name}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,16 +290,13 @@ impl Reader<'_> {
     /// Blanks the rows below the line in which the reader is, up to `\.`.
     fn data(&mut self, name: &str) {
         let text = self.text;
-        let lines = |from: usize| text.get(from..).unwrap_or_default().split_inclusive('\n');
-        let Some(rest) = lines(self.at).next() else {
-            return;
-        };
         // What follows in this line is SQL to psql; hardly anybody writes any.
-        let begin = self.at + rest.len();
+        let begin = end_of_line(text, self.at);
         let mut end = begin;
-        for line in lines(begin) {
-            end += line.len();
-            if line.trim_end() == "\\." {
+        while end < text.len() {
+            let line = end;
+            end = end_of_line(text, line);
+            if text.get(line..end).unwrap_or_default().trim_end() == "\\." {
                 break;
             }
         }
