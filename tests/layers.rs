@@ -138,6 +138,53 @@ fn imports_go_downwards_only() {
     });
 }
 
+/// Error types that wrap a database error say it in the one text that people are given; sqlx's own
+/// ends with a line of the server's source code.
+#[test]
+fn database_errors_are_told_in_one_text() {
+    let (mut paths, mut found) = (Vec::new(), Vec::new());
+    collect(&source(), &mut paths);
+    for path in paths {
+        let mut told = Told::default();
+        told.visit_file(&syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap());
+        let named = told.found.into_iter();
+        found.extend(named.map(|name| format!("{}: {name}", path.display())));
+    }
+    assert!(
+        found.is_empty(),
+        "use db::describe or db::summarize: {found:#?}"
+    );
+}
+
+/// Variants that hold a database error and print it themselves.
+#[derive(Default)]
+struct Told {
+    found: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Told {
+    fn visit_variant(&mut self, variant: &'ast syn::Variant) {
+        let text = |tokens: TokenStream| tokens.to_string().replace(' ', "");
+        let holds = variant.fields.iter().any(|field| match &field.ty {
+            syn::Type::Path(path) => {
+                let names = path.path.segments.iter().map(|s| s.ident.to_string());
+                names.collect::<Vec<_>>() == ["sqlx", "Error"]
+            }
+            _ => false,
+        });
+        let errors = variant
+            .attrs
+            .iter()
+            .filter(|attr| attr.path().is_ident("error"));
+        let shown = errors.filter_map(|attr| attr.meta.require_list().ok());
+        let shown: Vec<_> = shown.map(|list| text(list.tokens.clone())).collect();
+        let is_told = |shown: &String| shown.contains("describe(") || shown.contains("summarize(");
+        if holds && !shown.is_empty() && !shown.iter().all(is_told) {
+            self.found.push(variant.ident.to_string());
+        }
+    }
+}
+
 #[test]
 fn every_module_has_a_layer() {
     let root = source().join("lib.rs");

@@ -30,8 +30,7 @@ pub struct Database {
 pub enum DatabaseError {
     /// `DATABASE_URL` or `--database-url` is not a URL that PostgreSQL's clients understand.
     #[error(
-        "the database's URL cannot be used: {0}; it should look like postgres://user@host/database"
-    )]
+        "the database's URL cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
     Url(#[source] sqlx::Error),
     /// The embedded server did not start.
     #[error(transparent)]
@@ -42,7 +41,7 @@ pub enum DatabaseError {
     )]
     FreshElsewhere,
     /// Nothing answers at `DATABASE_URL`.
-    #[error("cannot connect to the database: {0}")]
+    #[error("cannot connect to the database: {}", crate::db::describe(.0))]
     Connect(#[source] sqlx::Error),
     /// The schema could not be applied.
     #[error(transparent)]

@@ -67,7 +67,7 @@ pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// How the watch is to connect.
-    #[error("watch.database_url: {0}; give a postgres:// URL, or leave it out")]
+    #[error("watch.database_url: {}; give a postgres:// URL, or leave it out", crate::db::describe(.0))]
     WatchUrl(sqlx::Error),
     /// The service ended by itself.
     #[error("the service failed: {0}")]

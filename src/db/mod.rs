@@ -4,7 +4,9 @@ pub mod embedded;
 pub mod gate;
 pub mod pool;
 pub mod probe;
+mod said;
 pub mod schema;
 
 pub use pool::{Pool, PoolError};
 pub use probe::Probe;
+pub use said::{describe, placed, summarize};

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::gate::{Gate, GateReading, Permit};
+use super::said::summarize;
 use crate::class::Class;
 use crate::config::Limits;
 
@@ -52,7 +53,7 @@ pub enum PoolError {
         held: Duration,
     },
     /// The server cannot be reached.
-    #[error("cannot connect to the database: {0}")]
+    #[error("cannot connect to the database: {}", crate::db::summarize(.0))]
     Connect(#[source] sqlx::Error),
     /// The pool is shutting down.
     #[error("the connection pool is closed")]
@@ -358,10 +359,15 @@ impl Drop for Loan {
         }
         menders.spawn(async move {
             if let Err(err) = pool.mend(&mut backend).await {
-                debug!(%err, pid = backend.pid, "replacing a connection that could not be mended");
+                let why = summarize(&err);
+                debug!(
+                    why,
+                    pid = backend.pid,
+                    "replacing a connection that could not be mended"
+                );
                 let class = permit.class();
                 if !is_fatal(&err) {
-                    warn!(%err, %class, "a connection could not be rolled back");
+                    warn!(why, %class, "a connection could not be rolled back");
                 }
                 drop(Object::take(backend));
             } else {

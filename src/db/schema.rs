@@ -60,7 +60,7 @@ pub enum SchemaError {
         version: i64,
     },
     /// The database refused.
-    #[error("schema: {0}")]
+    #[error("schema: {}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -83,7 +83,7 @@ pub enum DemoError {
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// The demo's own connections.
-    #[error("the demo's database: {0}")]
+    #[error("the demo's database: {}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -9,6 +9,7 @@ use super::checksum::Checksum;
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, Range, TEXT_FORMS};
 use super::ledger::{self, Done, Lease, Phase, State, Tries};
+use super::pending;
 use crate::config::Engine;
 
 /// What a batch is to do.
@@ -34,6 +35,9 @@ pub struct Batch<'a> {
     pub target: Duration,
     /// What came to nothing before it.
     pub tries: &'a Tries,
+    /// Whether an earlier batch of this walk has shown that the statement makes its rows no longer
+    /// pending. A sweep looks every time: it meets rows that the batches before it did not.
+    pub proved: bool,
 }
 
 /// How a batch that did not fail ended.
@@ -52,6 +56,9 @@ pub enum Outcome {
     },
     /// No keys are left up to the end.
     Exhausted,
+    /// Rows that it changed are pending all the same; it was rolled back. A sentence says which and
+    /// what to do.
+    StillPending(String),
     /// Another process holds the lease, or the cursor is not where the batch began; nothing was
     /// written, and the ledger says which.
     LeaseLost,
@@ -94,15 +101,29 @@ impl Batch<'_> {
         let mut wal_bytes = 0;
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
+            let snapshot = match self.proved && !sweeping {
+                true => None,
+                false => Some(pending::snapshot(&mut tx).await?),
+            };
             let before = log_position(&mut tx).await?;
             let sql = keyset.statement(self.definition, cursor.is_none());
-            let done = sqlx::query(AssertSqlSafe(sql))
+            let done = sqlx::query(AssertSqlSafe(sql.clone()))
                 .bind(&range.lower)
                 .bind(&range.upper)
                 .execute(&mut *tx)
-                .await?;
+                .await
+                .map_err(|err| self.definition.place(&sql, err))?;
             changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
             wal_bytes = log_position(&mut tx).await? - before;
+            if let Some(snapshot) = snapshot.filter(|_| changed > 0)
+                && let Some(still) =
+                    pending::still(&mut tx, self.definition, keyset, &range, changed, &snapshot)
+                        .await?
+            {
+                tx.rollback().await?;
+                let why = still.explain(&self.definition.pending);
+                return Ok(Outcome::StillPending(why));
+            }
         }
         let took = began.elapsed();
         let next_rows = next_size(self.rows, took, self.target, wal_bytes, settings);

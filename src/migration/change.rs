@@ -26,10 +26,15 @@
 use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{self, AstNode};
 
+use super::source::{
+    Problem, check, lone_comments, only, place, position, psql, tokens, tokens_in,
+};
+use crate::db::placed;
+
 const MARK: &str = "step:";
 const STEPS: [&str; 3] = ["expand", "backfill", "contract"];
 
-/// The text of each step, with every line where it is in the file.
+/// The text of each step, with every byte where it is in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sections {
     /// Schema statements that the backfill needs.
@@ -47,6 +52,25 @@ pub struct Ddl {
     pub sql: String,
     /// How it has to be run.
     pub manner: Manner,
+    /// The byte of the file at which it begins.
+    pub at: usize,
+}
+
+impl Ddl {
+    /// `err`, which the database said to this statement, with its place in `text`, which is `file`'s.
+    pub fn place(&self, file: &str, text: &str, err: sqlx::Error) -> sqlx::Error {
+        placed(err, |at| {
+            let Some(at) = at else {
+                return Some(format!("{file}, line {}", position(text, self.at).line));
+            };
+            let byte = self
+                .sql
+                .char_indices()
+                .nth(at)
+                .map_or(self.sql.len(), |(byte, _)| byte);
+            Some(place(file, text, self.at + byte))
+        })
+    }
 }
 
 /// How a schema statement has to be run.
@@ -70,98 +94,131 @@ pub enum Manner {
     },
 }
 
-/// Splits the body of a file, from its line `from` (counted from 0) on, into its steps.
+/// Splits the body of a file, from its byte `from` on, into its steps.
 ///
 /// # Errors
-/// A sentence about a step that is unknown, repeated or out of order.
-pub fn split(text: &str, from: usize) -> Result<Sections, String> {
-    let mut sections = Sections::default();
-    let has_steps = text.lines().skip(from).any(|line| step(line).is_some());
-    // Index into STEPS; before the first mark there are only comments.
-    let mut current = (!has_steps).then_some(1);
-    for (number, line) in text.lines().enumerate() {
-        let mut shown = [""; 3];
-        if number >= from {
-            match step(line) {
-                Some(name) => {
-                    let next = STEPS.iter().position(|known| *known == name).ok_or_else(|| {
-                        format!("`-- step: {name}` is not known; the steps are expand, backfill and contract")
-                    })?;
-                    if current.is_some_and(|current| next <= current) {
-                        return Err(format!(
-                            "`-- step: {name}` comes too late; the order is expand, backfill, contract"
-                        ));
-                    }
-                    current = Some(next);
-                }
-                None => match current {
-                    Some(current) => shown[current] = line,
-                    None if is_blank(line) => {}
-                    None => return Err("there is SQL before the first `-- step:`".to_owned()),
-                },
-            }
+/// A [`Problem`]: a step is unknown, repeated or out of order.
+pub fn split(text: &str, from: usize) -> Result<Sections, Problem> {
+    let body = tokens_in(text, from..text.len());
+    let marks = lone_comments(&body).into_iter();
+    let marks = marks.filter_map(|comment| Some((comment, step(comment.text)?)));
+    let marks: Vec<_> = marks.collect();
+    let Some((first, _)) = marks.first() else {
+        return Ok(Sections {
+            expand: only(text, 0..0),
+            backfill: only(text, from..text.len()),
+            contract: only(text, 0..0),
+        });
+    };
+    if let Some(sql) = body
+        .iter()
+        .find(|token| token.at < first.at && !token.is_trivia())
+    {
+        return Err(Problem::new(
+            sql.at,
+            "there is SQL before the first `-- step:`",
+        ));
+    }
+    let mut texts = [(); 3].map(|()| only(text, 0..0));
+    let mut current = None;
+    let ends = marks.iter().skip(1).map(|(next, _)| next.at);
+    for ((mark, name), end) in marks.iter().zip(ends.chain([text.len()])) {
+        let next = STEPS.iter().position(|known| known == name).ok_or_else(|| {
+            Problem::new(
+                mark.at,
+                format!(
+                    "`-- step: {name}` is not known; the steps are expand, backfill and contract"
+                ),
+            )
+        })?;
+        if current.is_some_and(|current| next <= current) {
+            return Err(Problem::new(
+                mark.at,
+                format!(
+                    "`-- step: {name}` comes too late; the order is expand, backfill, contract"
+                ),
+            ));
         }
-        for (section, line) in [
-            (&mut sections.expand, shown[0]),
-            (&mut sections.backfill, shown[1]),
-            (&mut sections.contract, shown[2]),
-        ] {
-            section.push_str(line);
-            section.push('\n');
+        current = Some(next);
+        if let Some(section) = texts.get_mut(next) {
+            *section = only(text, mark.end..end);
         }
     }
-    Ok(sections)
+    let [expand, backfill, contract] = texts;
+    Ok(Sections {
+        expand,
+        backfill,
+        contract,
+    })
 }
 
 /// Whether `text` has nothing but comments.
 pub fn is_blank(text: &str) -> bool {
-    let is_comment = |line: &str| line.trim().is_empty() || line.trim_start().starts_with("--");
-    text.lines().all(is_comment)
+    tokens(text).iter().all(|token| token.is_trivia())
 }
 
-/// The name of the step that begins with `line`.
-fn step(line: &str) -> Option<&str> {
-    let comment = line.trim().strip_prefix("--")?.trim_start();
-    comment.strip_prefix(MARK).map(str::trim)
+/// The name of the step that a comment with `text` behind its dashes begins.
+pub(super) fn step(text: &str) -> Option<&str> {
+    text.strip_prefix(MARK).map(str::trim)
 }
 
-/// The schema statements of a step.
+/// The schema statements of a step, in whose text everything else of the file is blank.
 ///
 /// # Errors
-/// A sentence about a statement that a change cannot run.
-pub fn statements(text: &str) -> Result<Vec<Ddl>, String> {
+/// A [`Problem`]: a statement that a change cannot run.
+pub fn statements(text: &str) -> Result<Vec<Ddl>, Problem> {
+    let tokens = tokens(text);
+    check::sql(&tokens)?;
+    if let Some(variable) = psql::variables(&tokens).first() {
+        return Err(Problem::new(
+            variable.at,
+            match variable.text.as_str() {
+                check::RANGE => "`:range` belongs to the statement under `-- step: backfill`; a \
+                                 schema statement runs once, as it is"
+                    .to_owned(),
+                name => format!(
+                    "`{name}` is a variable of psql, which does not run this file: write the value \
+                     itself"
+                ),
+            },
+        ));
+    }
     let parse = SourceFile::parse(text);
     if let Some(error) = parse.errors().first() {
-        let at = usize::from(error.range().start()).min(text.len());
-        let line = text.get(..at).unwrap_or_default().lines().count().max(1);
-        return Err(format!("line {line}: {}", error.message()));
+        return Err(Problem::new(
+            usize::from(error.range().start()),
+            error.message(),
+        ));
     }
     let mut all: Vec<Ddl> = Vec::new();
     for statement in parse.tree().stmts() {
-        let sql = plain(&statement);
+        let (at, sql) = plain(&statement);
         if all.iter().any(|ddl| ddl.sql == sql) {
-            return Err(format!(
-                "`{sql}` appears twice, so that its progress could not be told"
+            return Err(Problem::new(
+                at,
+                format!("`{sql}` appears twice, so that its progress could not be told"),
             ));
         }
-        let manner = manner(&statement, &sql)?;
-        all.push(Ddl { sql, manner });
+        let manner = manner(&statement, &sql).map_err(|problem| Problem::new(at, problem))?;
+        all.push(Ddl { sql, manner, at });
     }
     Ok(all)
 }
 
-/// The statement without comments around it and without its semicolon.
-fn plain(statement: &ast::Stmt) -> String {
-    let tokens = statement.syntax().descendants_with_tokens();
-    let mut tokens = tokens.filter_map(|element| element.into_token());
-    let first = tokens.find(|token| !token.kind().is_trivia());
-    let begin = first.map_or(statement.syntax().text_range().start(), |token| {
-        token.text_range().start()
-    });
-    let offset = usize::from(begin - statement.syntax().text_range().start());
-    let text = statement.syntax().text().to_string();
-    let text = text.get(offset..).unwrap_or_default();
-    text.trim_end().trim_end_matches(';').trim_end().to_owned()
+/// The statement without comments around it and without its semicolon, and where it begins.
+fn plain(statement: &ast::Stmt) -> (usize, String) {
+    let whole = statement.syntax().text().to_string();
+    let begin = usize::from(statement.syntax().text_range().start());
+    let words: Vec<_> = tokens(&whole);
+    let words: Vec<_> = words.iter().filter(|token| !token.is_trivia()).collect();
+    let own = words.iter().rposition(|token| token.text != ";");
+    match (words.first(), own.and_then(|own| words.get(own))) {
+        (Some(first), Some(last)) => {
+            let sql = whole.get(first.at..last.end()).unwrap_or_default();
+            (begin + first.at, sql.to_owned())
+        }
+        _ => (begin, String::new()),
+    }
 }
 
 fn manner(statement: &ast::Stmt, sql: &str) -> Result<Manner, String> {

@@ -84,11 +84,12 @@ impl Checksum {
             definition.pending, self.expression
         );
         let sql = keyset.select(lower.is_none(), &expressions);
-        let row = sqlx::query(AssertSqlSafe(sql))
+        let row = sqlx::query(AssertSqlSafe(sql.clone()))
             .bind(lower)
             .bind(upper)
             .fetch_one(conn)
-            .await?;
+            .await
+            .map_err(|err| definition.place(&sql, err))?;
         // 64-bit numbers, one per row, so that 128 bits are plenty.
         let digits: &str = row.try_get("checksum")?;
         let checksum = digits

@@ -3,47 +3,49 @@
 //! Not a parser of SQL: whatever is not plainly `UPDATE the_table [AS alias] SET a = …, (b, c) = …` has
 //! no columns that are known, and its author names them in the header.
 
-/// A piece of a statement, outside comments and string literals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    /// A name, a keyword or a number; a quoted name with its quotes.
-    Word(&'a str),
-    /// Anything else.
-    Mark(char),
-}
-
-use Token::{Mark, Word};
+use super::source::{Kind, Token, tokens};
 
 /// The columns that `statement` assigns when it is a plain UPDATE of `table`, as SQL spells them;
 /// empty when it is anything else.
 pub fn assigned(statement: &str, table: &str) -> Vec<String> {
-    try_assigned(&tokens(statement), table).unwrap_or_default()
+    try_assigned(&words(statement), &words(table)).unwrap_or_default()
+}
+
+/// The tokens of `text` that mean something.
+fn words(text: &str) -> Vec<Token<'_>> {
+    let mut words = tokens(text);
+    words.retain(|token| !token.is_trivia());
+    words
 }
 
 fn is(token: Option<&Token<'_>>, keyword: &str) -> bool {
-    matches!(token, Some(Word(word)) if word.eq_ignore_ascii_case(keyword))
+    token.is_some_and(|token| token.is_word(keyword))
+}
+
+fn has(token: Option<&Token<'_>>, mark: char) -> bool {
+    token.is_some_and(|token| token.kind == Kind::Mark(mark))
+}
+
+/// Whether two tokens of a name mean the same: without quotes, letters have no case.
+fn same(a: &Token<'_>, b: &Token<'_>) -> bool {
+    let name = |token: &Token<'_>| match token.text.strip_prefix('"') {
+        Some(quoted) => quoted.trim_end_matches('"').to_owned(),
+        None => token.text.to_lowercase(),
+    };
+    name(a) == name(b)
 }
 
 /// `None` when the tokens are not what they should be.
-fn try_assigned(tokens: &[Token<'_>], table: &str) -> Option<Vec<String>> {
+fn try_assigned(tokens: &[Token<'_>], table: &[Token<'_>]) -> Option<Vec<String>> {
     if !is(tokens.first(), "UPDATE") {
         return None;
     }
     let mut at = if is(tokens.get(1), "ONLY") { 2 } else { 1 };
-    let mut name = String::new();
-    loop {
-        let Some(Word(part)) = tokens.get(at) else {
-            return None;
-        };
-        name.push_str(part);
-        at += 1;
-        if tokens.get(at) != Some(&Mark('.')) {
-            break;
-        }
-        name.push('.');
-        at += 1;
-    }
-    if !name.eq_ignore_ascii_case(table) {
+    let named = tokens.get(at..at + table.len())?;
+    let is_own = !table.is_empty() && named.iter().zip(table).all(|(a, b)| same(a, b));
+    at += table.len();
+    // A longer name is another table's.
+    if !is_own || has(tokens.get(at), '.') {
         return None;
     }
     while !is(tokens.get(at), "SET") {
@@ -53,27 +55,28 @@ fn try_assigned(tokens: &[Token<'_>], table: &str) -> Option<Vec<String>> {
     let mut columns = Vec::new();
     loop {
         at += 1;
-        match tokens.get(at)? {
-            Word(column) => {
-                columns.push((*column).to_owned());
+        let token = tokens.get(at)?;
+        match token.kind {
+            Kind::Word | Kind::Quoted => {
+                columns.push(token.text.to_owned());
                 at += 1;
             }
-            Mark('(') => {
-                while tokens.get(at)? != &Mark(')') {
-                    if let Word(column) = tokens[at] {
-                        columns.push(column.to_owned());
-                    }
+            Kind::Mark('(') => {
+                at += 1;
+                while !has(Some(tokens.get(at)?), ')') {
+                    let column = tokens.get(at).filter(|token| token.kind != Kind::Mark(','));
+                    columns.extend(column.map(|column| column.text.to_owned()));
                     at += 1;
                 }
                 at += 1;
             }
-            Mark(_) => return None,
+            _ => return None,
         }
-        if tokens.get(at) != Some(&Mark('=')) {
+        if !has(tokens.get(at), '=') {
             return None;
         }
         at = end_of_value(tokens, at);
-        if tokens.get(at) != Some(&Mark(',')) {
+        if !has(tokens.get(at), ',') {
             return Some(columns);
         }
     }
@@ -83,15 +86,15 @@ fn try_assigned(tokens: &[Token<'_>], table: &str) -> Option<Vec<String>> {
 fn end_of_value(tokens: &[Token<'_>], mut at: usize) -> usize {
     let mut depth = 0_usize;
     while let Some(token) = tokens.get(at) {
-        match token {
-            Mark('(' | '[') => depth += 1,
-            Mark(')' | ']') => depth = depth.saturating_sub(1),
-            Mark(',') if depth == 0 => return at,
-            Word(_) if depth == 0 => {
+        match token.kind {
+            Kind::Mark('(' | '[') => depth += 1,
+            Kind::Mark(')' | ']') => depth = depth.saturating_sub(1),
+            Kind::Mark(',') if depth == 0 => return at,
+            Kind::Word if depth == 0 => {
                 // `x IS DISTINCT FROM y` is part of a value.
                 let distinct = at > 0 && is(tokens.get(at - 1), "DISTINCT");
                 let clause = ["FROM", "WHERE", "RETURNING"];
-                if clause.iter().any(|word| is(Some(token), word)) && !distinct {
+                if clause.iter().any(|word| token.is_word(word)) && !distinct {
                     return at;
                 }
             }
@@ -100,41 +103,6 @@ fn end_of_value(tokens: &[Token<'_>], mut at: usize) -> usize {
         at += 1;
     }
     at
-}
-
-fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let length = if first.is_whitespace() {
-            first.len_utf8()
-        } else if rest.starts_with("--") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if first == '\'' {
-            closing(rest, '\'')
-        } else if first == '"' {
-            let length = closing(rest, '"');
-            tokens.push(Word(&rest[..length]));
-            length
-        } else if first.is_alphanumeric() || first == '_' {
-            let word = |c: char| !(c.is_alphanumeric() || c == '_' || c == '$');
-            let length = rest.find(word).unwrap_or(rest.len());
-            tokens.push(Word(&rest[..length]));
-            length
-        } else {
-            tokens.push(Mark(first));
-            first.len_utf8()
-        };
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-/// The length of what begins with `quote` and ends with the next one; a doubled one begins another.
-fn closing(text: &str, quote: char) -> usize {
-    text[1..].find(quote).map_or(text.len(), |end| end + 2)
 }
 
 #[cfg(test)]
@@ -154,6 +122,11 @@ mod tests {
                 "UPDATE t -- SET x = 1\n SET a = b IS DISTINCT FROM c, d = 2 WHERE :range",
                 vec!["a", "d"],
             ),
+            (
+                "UPDATE \"t\" /* /* SET x = 1 */ , y = 2 */ SET a = $$, x = 1 WHERE $$, \
+                 b = E'\\', y = 2 WHERE', c = (ARRAY[1, 2])[1] WHERE :range",
+                vec!["a", "b", "c"],
+            ),
         ] {
             let table = if statement.contains("s.T") {
                 "s.t"
@@ -169,6 +142,9 @@ mod tests {
         for statement in [
             "DELETE FROM t WHERE :range",
             "UPDATE u SET a = 1 WHERE :range",
+            "UPDATE t.u SET a = 1 WHERE :range",
+            "UPDATE \"T\" SET a = 1 WHERE :range",
+            "UPDATE t SET a.b = 1 WHERE :range",
             "WITH x AS (SELECT 1) UPDATE t SET a = 1 WHERE :range",
             "UPDATE t",
             "UPDATE t SET",

@@ -11,7 +11,7 @@ use super::ledger::{self, Beginning, LedgerError, Run};
 use super::lint::{self, Unsafe};
 use super::sweep::VerifyError;
 use super::undo::Direction;
-use crate::db::PoolError;
+use crate::db::{PoolError, describe};
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum ControlError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -133,12 +133,13 @@ async fn check(conn: &mut PgConnection, definition: &Definition) -> Result<Keyse
     let checksum = Checksum::new(definition, &keyset);
     if let Err(err) = checksum.check(conn, &keyset).await {
         return Err(match &err {
-            sqlx::Error::Database(db) => DefinitionError::Invalid {
+            sqlx::Error::Database(_) => DefinitionError::Invalid {
                 name: definition.name.clone(),
+                line: definition.line_of("checksum"),
                 problem: format!(
                     "the columns for the certificate cannot be read: {}; name them with `-- \
                      checksum: …`",
-                    db.message()
+                    describe(&err)
                 ),
             }
             .into(),

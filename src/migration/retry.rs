@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ledger::{LedgerError, Tries};
-use crate::db::PoolError;
+use crate::db::{PoolError, describe};
 
 /// Why work on the database failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum Failure {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", describe(.0))]
     Database(#[from] sqlx::Error),
     /// The ledger has no such run.
     #[error(transparent)]

@@ -213,7 +213,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

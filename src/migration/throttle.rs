@@ -81,7 +81,7 @@ pub enum ThrottleError {
     #[error(transparent)]
     Pool(#[from] crate::db::PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

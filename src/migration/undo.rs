@@ -10,11 +10,16 @@
 //!
 //! It runs by the same engine, over the same table by the same key, with the same proof at the end.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::change::Sections;
-use super::definition::Definition;
+use super::definition::{Definition, Places};
+use super::source::{
+    Comment, Kind, Problem, breaks, check, lone_comments, offset, only, tokens, tokens_in,
+};
 
 /// The line between the two statements.
 const MARKER: &str = "-- down";
@@ -38,55 +43,114 @@ pub struct Down {
     pub pending: Option<String>,
     /// The statement, with `:range`.
     pub statement: String,
+    /// Where these stand in the file.
+    pub places: Places,
+}
+
+/// Whether a comment with `text` behind its dashes is the marker.
+pub(super) fn is_marker(text: &str) -> bool {
+    text.eq_ignore_ascii_case("down")
+}
+
+/// The markers of `text`: comments that stand alone in their lines.
+fn markers(text: &str) -> Vec<Comment<'_>> {
+    let mut comments = lone_comments(&tokens(text));
+    comments.retain(|comment| is_marker(comment.text));
+    comments
 }
 
 /// Refuses a way back that is not a row statement's.
-pub(super) fn refuse_outside(sections: &Sections) -> Result<(), String> {
-    let marks = |text: &str| text.lines().any(|line| line.trim() == MARKER);
-    if marks(&sections.expand) || marks(&sections.contract) {
-        return Err(format!(
-            "`{MARKER}` belongs to the backfill: put it below that statement, before the next `-- \
-             step:`"
+pub(super) fn refuse_outside(sections: &Sections) -> Result<(), Problem> {
+    let outside = [&sections.expand, &sections.contract];
+    let marker = outside
+        .into_iter()
+        .find_map(|text| markers(text).first().copied());
+    match marker {
+        None => Ok(()),
+        Some(marker) => Err(Problem::new(
+            marker.at,
+            format!(
+                "`{MARKER}` belongs to the backfill: put it below that statement, before the next \
+                 `-- step:`"
+            ),
+        )),
+    }
+}
+
+/// The texts of the two statements of a backfill, every byte where it is in `text`.
+pub(super) fn halves(text: &str) -> (String, Option<String>) {
+    match markers(text).first() {
+        None => (text.to_owned(), None),
+        Some(marker) => (
+            only(text, 0..marker.at),
+            Some(only(text, marker.end..text.len())),
+        ),
+    }
+}
+
+/// What stands below the marker.
+pub(super) struct Back {
+    /// The text below it, every byte where it is in the file.
+    pub text: String,
+    /// The marker.
+    pub at: usize,
+    /// The value of `-- pending: …`.
+    pub pending: Option<Range<usize>>,
+}
+
+/// The text of the statement below the header, and the way back; the statements are not checked yet.
+pub(super) fn split(text: &str) -> Result<(String, Option<Back>), Problem> {
+    let (up, down) = halves(text);
+    let markers = markers(text);
+    let (Some(down), [marker, further @ ..]) = (down, markers.as_slice()) else {
+        return Ok((up, None));
+    };
+    if let Some(second) = further.first() {
+        return Err(Problem::new(
+            second.at,
+            format!("`{MARKER}` appears twice; there is one way back"),
         ));
     }
-    Ok(())
+    let back = Back {
+        pending: pending(text, marker)?,
+        text: down,
+        at: marker.at,
+    };
+    Ok((up, Some(back)))
 }
 
-/// The texts of the two statements of a backfill, every line where it is in `text`.
-pub(super) fn halves(text: &str) -> (String, Option<String>) {
-    let lines: Vec<_> = text.lines().collect();
-    let Some(marker) = lines.iter().position(|line| line.trim() == MARKER) else {
-        return (text.to_owned(), None);
-    };
-    let down = "\n".repeat(marker) + &lines[marker..].join("\n");
-    (lines[..marker].join("\n"), Some(down))
-}
-
-/// The text of the statement below the header, and the way back, its statement not checked yet.
-pub(super) fn split(body: &[&str]) -> Result<(String, Option<Down>), String> {
-    let Some(marker) = body.iter().position(|line| line.trim() == MARKER) else {
-        return Ok((body.join("\n"), None));
-    };
-    let (up, down) = (&body[..marker], &body[marker + 1..]);
-    let is_comment = |line: &&&str| line.trim_start().starts_with("--");
-    let comments = down.iter().take_while(is_comment).count();
+/// The value of `-- pending: …` directly below `marker`, the one key that may stand there. An empty
+/// comment or an empty line ends the keys.
+fn pending(text: &str, marker: &Comment<'_>) -> Result<Option<Range<usize>>, Problem> {
     let mut pending = None;
-    for line in &down[..comments] {
-        let line = line.trim_start().trim_start_matches('-').trim();
+    for token in tokens_in(text, marker.end..text.len()) {
+        let line = match token.kind {
+            Kind::Space if breaks(token.text) < 2 => continue,
+            Kind::LineComment => token.text.trim_start_matches('-').trim(),
+            _ => break,
+        };
+        if line.is_empty() {
+            break;
+        }
         match line.split_once(':').map(|(k, v)| (k.trim(), v.trim())) {
             Some(("pending", value)) if !value.is_empty() && pending.is_none() => {
-                pending = Some(value.to_owned());
+                let begin = offset(text, value);
+                let range = begin..begin + value.len();
+                check::value(&tokens_in(text, range.clone()))?;
+                pending = Some(range);
             }
             _ => {
-                return Err(format!(
-                    "`-- {line}` below `{MARKER}` is not `-- pending: …`, the one key that the way \
-                     back has"
+                return Err(Problem::new(
+                    token.at,
+                    format!(
+                        "`-- {line}` below `{MARKER}` is not `-- pending: …`, the one key that the \
+                         way back has"
+                    ),
                 ));
             }
         }
     }
-    let statement = down[comments..].join("\n");
-    Ok((up.join("\n"), Some(Down { pending, statement })))
+    Ok(pending)
 }
 
 impl Definition {
@@ -102,6 +166,7 @@ impl Definition {
                 // The schema stays: undoing is about rows.
                 Some(Self {
                     pending,
+                    places: self.places.of_way_back(&down.places),
                     statement: down.statement,
                     down: None,
                     expand: Vec::new(),

@@ -18,7 +18,7 @@ pub enum StoreError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// PostgreSQL refused, or the connection broke.
-    #[error(transparent)]
+    #[error("{}", crate::db::summarize(.0))]
     Sql(#[from] sqlx::Error),
 }
 

@@ -103,7 +103,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Pool(#[from] crate::db::PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -37,7 +37,7 @@ pub enum FindError {
         ids: Vec<String>,
     },
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

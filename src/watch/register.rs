@@ -29,7 +29,7 @@ pub enum RegisterError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

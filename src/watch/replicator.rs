@@ -19,6 +19,7 @@ use super::event::Event;
 use super::impact::orders;
 use super::log::Log;
 use super::record;
+use crate::db::summarize;
 
 /// How its session calls itself in the database.
 pub const APPLICATION: &str = "evenkeel record";
@@ -117,7 +118,7 @@ impl Replicator {
     async fn exchange_in_time(&self, session: &mut Option<Session>) -> Option<String> {
         let problem = match tokio::time::timeout(PATIENCE, self.exchange(session)).await {
             Ok(Ok(())) => return None,
-            Ok(Err(err)) => err.to_string(),
+            Ok(Err(err)) => summarize(&err),
             Err(_) => format!("no answer within {PATIENCE:?}"),
         };
         // What is left on the connection is not known.
@@ -237,7 +238,8 @@ impl Session {
         for event in events {
             match record::store(&mut self.conn, std::slice::from_ref(event)).await {
                 Err(err) if is_about_data(&err) => {
-                    error!(%err, event = %event.id, "it stays in the journal only");
+                    let err = summarize(&err);
+                    error!(err, event = %event.id, "it stays in the journal only");
                     self.refused.insert(event.incident);
                 }
                 done => done?,

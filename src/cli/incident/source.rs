@@ -55,7 +55,7 @@ pub enum IncidentError {
     #[error(transparent)]
     Postmortem(#[from] PostmortemError),
     /// The database refused.
-    #[error("the database refused: {0}")]
+    #[error("the database refused: {}", crate::db::describe(.0))]
     Sql(#[from] sqlx::Error),
     /// No JSON can be made of it.
     #[error(transparent)]
@@ -139,7 +139,8 @@ impl Source {
             Self::Record(found) => impact::orders::trade(&mut found.0, incident.opened_at, end)
                 .await
                 .unwrap_or_else(|err| {
-                    eprintln!("what orders were lost is estimated from failed requests: {err}");
+                    let why = crate::db::describe(&err);
+                    eprintln!("what orders were lost is estimated from failed requests: {why}");
                     None
                 }),
             Self::Journal(..) => None,
@@ -180,7 +181,7 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
 /// In a few words, that the database is down; or the error, if it is another one.
 fn absence(err: DatabaseError) -> Result<String, DatabaseError> {
     match err {
-        DatabaseError::Connect(err) => Ok(err.to_string()),
+        DatabaseError::Connect(err) => Ok(crate::db::describe(&err)),
         // By a shop whose server was just tried in vain.
         DatabaseError::Embedded(EmbeddedError::InUse { .. }) => {
             Ok("the server of the shop that runs here is down".to_owned())

@@ -47,7 +47,7 @@ pub enum MigrateError {
     #[error("{0} rows are still pending; the first before the key {1:?}")]
     Pending(i64, Vec<String>),
     /// The address of a replica is none.
-    #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
+    #[error("--replica cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
     Replica(#[source] sqlx::Error),
     /// The run did not complete.
     #[error("{0}")]

@@ -36,7 +36,10 @@ pub(super) async fn show(
             // What the expand step creates is not there yet.
             Err(KeysetError::Database(err)) if !definition.expand.is_empty() => (
                 None,
-                Some(format!("not possible before the expand step: {err}")),
+                Some(format!(
+                    "not possible before the expand step: {}",
+                    crate::db::describe(&err)
+                )),
             ),
             plan => (Some(plan?), None),
         },

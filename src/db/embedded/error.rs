@@ -146,7 +146,7 @@ pub enum EmbeddedError {
     },
 
     /// The server answered a statement with an error.
-    #[error("the embedded PostgreSQL answered: {0}")]
+    #[error("the embedded PostgreSQL answered: {}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

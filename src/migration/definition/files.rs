@@ -5,6 +5,7 @@ use std::path::Path;
 use rust_embed::RustEmbed;
 
 use super::{Definition, DefinitionError};
+use crate::migration::source::encoding::{self, Unreadable};
 
 /// The definitions that the binary was built with, for use outside a source tree.
 #[derive(RustEmbed)]
@@ -26,7 +27,7 @@ pub fn load_all(dir: &Path) -> Result<Vec<Definition>, DefinitionError> {
         for entry in std::fs::read_dir(dir).map_err(read_error(dir))? {
             let path = entry.map_err(read_error(dir))?.path();
             if path.extension().is_some_and(|e| e == "sql") {
-                let text = std::fs::read_to_string(&path).map_err(read_error(&path))?;
+                let text = read(&path)?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 definitions.push(Definition::parse(&name, &text)?);
             }
@@ -34,7 +35,7 @@ pub fn load_all(dir: &Path) -> Result<Vec<Definition>, DefinitionError> {
     } else {
         for file in BuiltIn::iter() {
             if let Some(content) = BuiltIn::get(&file) {
-                let text = String::from_utf8_lossy(&content.data);
+                let text = built_in(&file, &content.data)?;
                 definitions.push(Definition::parse(file.trim_end_matches(".sql"), &text)?);
             }
         }
@@ -59,13 +60,28 @@ pub fn load(dir: &Path, name: &str) -> Result<Definition, DefinitionError> {
     }
     let path = dir.join(format!("{name}.sql"));
     if path.is_file() {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| DefinitionError::Read { path, source })?;
-        return Definition::parse(name, &text);
+        return Definition::parse(name, &read(&path)?);
     }
-    let built_in = (!dir.is_dir())
-        .then(|| BuiltIn::get(&format!("{name}.sql")))
+    let file = format!("{name}.sql");
+    let content = (!dir.is_dir())
+        .then(|| BuiltIn::get(&file))
         .flatten()
         .ok_or_else(unknown)?;
-    Definition::parse(name, &String::from_utf8_lossy(&built_in.data))
+    Definition::parse(name, &built_in(&file, &content.data)?)
+}
+
+fn read(path: &Path) -> Result<String, DefinitionError> {
+    let refused = |source| {
+        let path = path.to_path_buf();
+        match source {
+            Unreadable::Io(source) => DefinitionError::Read { path, source },
+            source @ Unreadable::Encoding { .. } => DefinitionError::Encoding { path, source },
+        }
+    };
+    encoding::read(path).map_err(refused)
+}
+
+fn built_in(file: &str, data: &[u8]) -> Result<String, DefinitionError> {
+    let path = file.into();
+    encoding::decode(data).map_err(|source| DefinitionError::Encoding { path, source })
 }

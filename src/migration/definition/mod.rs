@@ -14,18 +14,22 @@
 //! row that has been changed is never changed again.
 
 mod files;
+mod header;
 mod parse;
+mod place;
+mod statement;
 
 use std::path::PathBuf;
 
 use super::change::{self, Ddl, Sections};
 use super::columns;
+use super::source::{self, encoding::Unreadable};
 use super::undo::Down;
 
+pub use super::source::check::RANGE;
 pub use files::{load, load_all};
-
-/// Where the engine puts the range.
-pub const RANGE: &str = ":range";
+pub use header::is_definition;
+pub use place::Places;
 
 /// A file to start from; parses as it is.
 pub const TEMPLATE: &str = "\
@@ -83,16 +87,20 @@ pub struct Definition {
     pub contract: Vec<Ddl>,
     /// The whole file.
     pub text: String,
+    /// Where in the file its parts stand.
+    pub places: Places,
 }
 
 /// Why a file is not a migration. The message names the file and what to write.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
     /// The file's content is not a definition.
-    #[error("{name}.sql: {problem}")]
+    #[error("{name}.sql:{line}: {problem}")]
     Invalid {
         /// The migration's name.
         name: String,
+        /// The line that it is about, from 1.
+        line: usize,
         /// What is wrong and what to do.
         problem: String,
     },
@@ -115,6 +123,28 @@ pub enum DefinitionError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The file's bytes are no text in UTF-8.
+    #[error("cannot read {path}: {source}")]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what to do.
+        source: Unreadable,
+    },
+}
+
+impl DefinitionError {
+    /// The line that it is about, where it is about one.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Invalid { line, .. } => Some(*line),
+            Self::Encoding {
+                source: Unreadable::Encoding { line, .. },
+                ..
+            } => Some(*line),
+            _ => None,
+        }
+    }
 }
 
 impl Definition {
@@ -123,9 +153,11 @@ impl Definition {
     /// # Errors
     /// [`DefinitionError::Invalid`] says which key is missing, unknown or malformed.
     pub fn parse(name: &str, text: &str) -> Result<Self, DefinitionError> {
+        let text = text.strip_prefix(source::BYTE_ORDER_MARK).unwrap_or(text);
         parse::parse(name, text).map_err(|problem| DefinitionError::Invalid {
             name: name.to_owned(),
-            problem,
+            line: source::position(text, problem.at).line,
+            problem: problem.text,
         })
     }
 
@@ -139,9 +171,10 @@ impl Definition {
         !self.statement.is_empty()
     }
 
-    /// The text of each step, with every line where it is in the file.
+    /// The text of each step, with every byte where it is in the file.
     pub fn sections(&self) -> Sections {
-        change::split(&self.text, parse::header_lines(&self.text)).unwrap_or_default()
+        let end = header::Header::read(&self.text).map_or(0, |(_, end)| end);
+        change::split(&self.text, end).unwrap_or_default()
     }
 
     /// The columns beside the key that the certificate's checksums cover: those that the header

@@ -1,72 +1,57 @@
 //! Reads a definition's text.
 
-use super::{Definition, RANGE};
+use super::Definition;
+use super::header::Header;
+use super::place::Places;
+use super::statement::{self, Statement};
 use crate::migration::change;
+use crate::migration::source::{Problem, check, psql, tokens};
 use crate::migration::undo::{self, Down};
 
-/// Lines of the comment at the beginning of a file.
-pub(super) fn header_lines(text: &str) -> usize {
-    let is_comment = |line: &&str| line.trim_start().starts_with("--");
-    text.lines().take_while(is_comment).count()
-}
-/// The definition in `text`, or a sentence about what is wrong with it.
-pub(super) fn parse(name: &str, text: &str) -> Result<Definition, String> {
-    let valid_name = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if !valid_name {
-        return Err("name the file with letters, digits, `_` and `-` only".to_owned());
-    }
-    let body_at = header_lines(text);
-    // An empty comment ends the header; what follows it is for people.
-    let is_key = |line: &&str| !line.trim_start().trim_start_matches('-').trim().is_empty();
-    let mut header = Header::default();
-    for line in text.lines().take(body_at).take_while(is_key) {
-        header.read(line.trim_start().trim_start_matches('-').trim())?;
-    }
-    let sections = change::split(text, body_at)?;
+/// The definition in `text`, or what is wrong with it.
+pub(super) fn parse(name: &str, text: &str) -> Result<Definition, Problem> {
+    refuse_name(name)?;
+    refuse_text(text)?;
+    let (header, end) = Header::read(text)?;
+    let sections = change::split(text, end)?;
     undo::refuse_outside(&sections)?;
     let expand = change::statements(&sections.expand)?;
     let contract = change::statements(&sections.contract)?;
-    let without_backfill =
-        change::is_blank(&sections.backfill) && expand.len() + contract.len() > 0;
-    let (statement, down) = if without_backfill {
-        if header.pending.is_some() {
-            return Err("the header has `-- pending: …`, but there is no backfill".to_owned());
-        }
-        header.table.get_or_insert_default();
-        header.pending.get_or_insert_default();
-        (String::new(), None)
-    } else {
-        let lines: Vec<&str> = sections.backfill.lines().collect();
-        let (up, down) = undo::split(&lines)?;
-        let down = match down {
-            None => None,
-            Some(Down { pending, statement }) => Some(Down {
-                pending,
-                statement: check_statement(&statement)
-                    .map_err(|p| format!("below `-- down`: {p}"))?,
-            }),
-        };
-        (check_statement(&up)?, down)
+    let has_backfill = !change::is_blank(&sections.backfill) || expand.len() + contract.len() == 0;
+    let (up, down) = match has_backfill {
+        true => backfill(&sections.backfill, end)?,
+        false => (Statement::default(), None),
     };
-    let required = |value: Option<String>, key: &str| {
-        value.ok_or_else(|| format!("the header lacks `-- {key}: …`"))
+    if let (false, Some(at)) = (has_backfill, header.at("pending")) {
+        return Err(Problem::new(
+            at,
+            "the header has `-- pending: …`, but there is no backfill",
+        ));
+    }
+    let title = header.required("title")?;
+    let owner = header.required("owner")?;
+    let of_backfill = |key| match has_backfill {
+        true => header.required(key),
+        false => Ok(header.get(key).unwrap_or_default()),
     };
     Ok(Definition {
         name: name.to_owned(),
-        title: required(header.title, "title")?,
-        owner: required(header.owner, "owner")?,
-        table: required(header.table, "table")?,
-        alias: header.alias,
-        key: header.key,
-        scope: header.scope,
-        pending: required(header.pending, "pending")?,
-        batch_first: header.batch_first,
-        batch_max: header.batch_max,
-        checksum: header.checksum,
-        statement,
+        title,
+        owner,
+        table: of_backfill("table")?,
+        alias: header.get("alias"),
+        key: header.list("key"),
+        scope: header.get("where"),
+        pending: of_backfill("pending")?,
+        batch_first: header.number("batch_first"),
+        batch_max: header.number("batch_max"),
+        checksum: header.list("checksum"),
+        places: Places {
+            statement: up.at,
+            range: up.range,
+            values: header.sql(),
+        },
+        statement: up.text,
         down,
         expand,
         contract,
@@ -74,111 +59,69 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Definition, String> {
     })
 }
 
-#[derive(Default)]
-struct Header {
-    title: Option<String>,
-    owner: Option<String>,
-    table: Option<String>,
-    alias: Option<String>,
-    key: Vec<String>,
-    scope: Option<String>,
-    pending: Option<String>,
-    batch_first: Option<u32>,
-    batch_max: Option<u32>,
-    checksum: Vec<String>,
-}
-
-impl Header {
-    fn read(&mut self, line: &str) -> Result<(), String> {
-        let Some((key, value)) = line.split_once(':') else {
-            return Err(format!(
-                "`-- {line}` in the header is not `-- key: value`; put comments below an \
-                 empty comment line"
-            ));
-        };
-        let (key, value) = (key.trim(), value.trim().to_owned());
-        if value.is_empty() {
-            return Err(format!("`-- {key}:` has no value"));
-        }
-        let number = |value: &str| match value.parse::<u32>() {
-            Ok(n) if n > 0 => Ok(n),
-            _ => Err(format!(
-                "`-- {key}: {value}` must be a whole number above zero"
-            )),
-        };
-        let slot = match key {
-            "title" => &mut self.title,
-            "owner" => &mut self.owner,
-            "table" => &mut self.table,
-            "alias" => &mut self.alias,
-            "where" => &mut self.scope,
-            "pending" => &mut self.pending,
-            "key" | "checksum" => {
-                let columns = value.split(',').map(|c| c.trim().to_owned()).collect();
-                if key == "key" {
-                    self.key = columns;
-                } else {
-                    self.checksum = columns;
-                }
-                return Ok(());
-            }
-            "batch_first" => {
-                self.batch_first = Some(number(&value)?);
-                return Ok(());
-            }
-            "batch_max" => {
-                self.batch_max = Some(number(&value)?);
-                return Ok(());
-            }
-            _ => {
-                return Err(format!(
-                    "`-- {key}:` is not known; the keys are title, owner, table, alias, key, \
-                     where, pending, batch_first, batch_max and checksum"
-                ));
-            }
-        };
-        if slot.replace(value).is_some() {
-            return Err(format!("`-- {key}:` appears twice"));
-        }
-        Ok(())
-    }
-}
-
-fn check_statement(body: &str) -> Result<String, String> {
-    let statement = body.trim().trim_end_matches(';').trim_end();
-    if statement.is_empty() {
-        return Err("there is no statement below the header".to_owned());
-    }
-    match statement.matches(RANGE).count() {
-        1 => {}
-        0 => {
-            return Err(format!(
-                "the statement has no `{RANGE}`; write `WHERE {RANGE}` where the engine is to put \
-                 the key range"
-            ));
-        }
-        n => {
-            return Err(format!(
-                "the statement has `{RANGE}` {n} times; once is enough"
-            ));
-        }
-    }
-    let first = statement
-        .lines()
-        .find(|line| !line.trim_start().starts_with("--") && !line.trim().is_empty())
-        .and_then(|line| line.split_whitespace().next())
-        .unwrap_or_default()
-        .to_ascii_uppercase();
-    if !["UPDATE", "DELETE", "INSERT", "WITH"].contains(&first.as_str()) {
-        return Err(format!(
-            "the statement begins with `{first}`; a background migration is one UPDATE, DELETE, \
-             INSERT or WITH statement. Schema changes belong under `-- step: expand` or \
-             `-- step: contract`"
+fn refuse_name(name: &str) -> Result<(), Problem> {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || !name.chars().all(is_valid) {
+        return Err(Problem::new(
+            0,
+            "name the file with letters, digits, `_` and `-` only",
         ));
     }
-    // The extended protocol, by which it runs, refuses a second statement; this only says it early.
-    if statement.contains(";\n") {
-        return Err("there is more than one statement; split it into several files".to_owned());
+    Ok(())
+}
+
+/// Refuses what no part of a file may hold.
+fn refuse_text(text: &str) -> Result<(), Problem> {
+    if let Some(at) = text.find('\0') {
+        return Err(Problem::new(
+            at,
+            "there is a NUL character, which no SQL has: take it out",
+        ));
     }
-    Ok(statement.to_owned())
+    if text.trim().is_empty() {
+        return Err(Problem::new(
+            0,
+            "the file is empty; `evenkeel migrate new NAME` writes one to start from",
+        ));
+    }
+    let found = psql::strip(text).1.found;
+    if let Some(command) = found.iter().find(|found| !found.is_variable()) {
+        let problem = match command.name.as_str() {
+            psql::DATA => "rows below COPY … FROM stdin are read by psql alone: write INSERT, or \
+                           load them with psql before this runs"
+                .to_owned(),
+            name => {
+                format!("`{name}` is a command of psql, which does not run this file: take it out")
+            }
+        };
+        return Err(Problem::new(command.at, problem));
+    }
+    check::sql(&tokens(text))
+}
+
+/// The statement of a backfill, and its way back.
+fn backfill(text: &str, header_end: usize) -> Result<(Statement, Option<Down>), Problem> {
+    let (up, back) = undo::split(text)?;
+    let up = statement::read(&up, header_end)?;
+    let Some(back) = back else {
+        return Ok((up, None));
+    };
+    let statement = statement::read(&back.text, back.at).map_err(|problem| {
+        Problem::new(problem.at, format!("below `-- down`: {}", problem.text))
+    })?;
+    let pending = back.pending.clone();
+    let down = Down {
+        pending: pending.and_then(|range| text.get(range).map(str::to_owned)),
+        places: Places {
+            statement: statement.at,
+            range: statement.range,
+            values: back
+                .pending
+                .map(|range| ("pending", range))
+                .into_iter()
+                .collect(),
+        },
+        statement: statement.text,
+    };
+    Ok((up, Some(down)))
 }

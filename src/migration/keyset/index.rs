@@ -57,7 +57,7 @@ pub enum KeysetError {
         keys: String,
     },
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

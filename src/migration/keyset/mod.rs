@@ -15,7 +15,7 @@ mod table;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
 
-use super::definition::{Definition, RANGE};
+use super::definition::Definition;
 
 pub use index::KeysetError;
 
@@ -25,9 +25,11 @@ pub type KeyValue = Vec<String>;
 /// What makes every type's text form the same in every session and none of them lose anything, for
 /// the transactions in which keys are read and compared: settings of the database, of the role or of
 /// a pooler's last client may say otherwise. Date style and time zone are those that sqlx asks for.
+/// The last has the server read an author's strings as the engine has read them ([`super::source`]).
 pub const TEXT_FORMS: &str = "SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL timezone = 'UTC'; \
     SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; \
-    SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on";
+    SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on; \
+    SET LOCAL standard_conforming_strings = on";
 
 /// Opens a read-only transaction in which keys have the text forms that the ledger stores.
 ///
@@ -101,7 +103,7 @@ impl Keyset {
         let pieces = self.pieces(from_start);
         let range = format!("({})", pieces.join(") OR ("));
         let condition = format!("(({range}) AND ({}))", definition.pending);
-        definition.statement.replace(RANGE, &condition)
+        definition.over(&condition)
     }
 
     /// Selects `expressions` over the keys after `$1` (from the beginning, when `from_start`) up to

@@ -175,7 +175,7 @@ pub enum LedgerError {
         to: &'static str,
     },
     /// The database refused.
-    #[error(transparent)]
+    #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -6,16 +6,22 @@ use squawk_syntax::ast::{self, AstNode};
 use super::statements::{Script, first_relation, relations};
 use super::{Finding, Found, locks, rules};
 use crate::migration::definition::{Definition, RANGE};
+use crate::migration::source::{check::range, tokens};
 
 /// As long as [`RANGE`], so that places stay what they are.
 const STAND_IN: &str = "(true)";
 
 /// What is unsafe in the backfill `text` of `definition`.
 pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
-    let script = Script::parse(&text.replace(RANGE, STAND_IN));
+    let range = range(&tokens(text));
+    let mut stood_in = text.to_owned();
+    if let Some(range) = range {
+        stood_in.replace_range(range..range + RANGE.len(), STAND_IN);
+    }
+    let script = Script::parse(&stood_in);
     let mut found = Found::new(file);
     locks::syntax(&script, &mut found);
-    let Some(range) = text.find(RANGE) else {
+    let Some(range) = range else {
         return found.settle(&script);
     };
     let own_table = own_table(definition);

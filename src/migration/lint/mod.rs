@@ -24,7 +24,8 @@ use serde::Serialize;
 
 use self::exceptions::Exceptions;
 use self::statements::Script;
-use super::definition::Definition;
+use super::definition::{Definition, is_definition};
+use super::source::encoding;
 use super::undo;
 use crate::db::schema::SchemaFile;
 
@@ -95,6 +96,9 @@ pub enum Kind {
 pub fn script(file: &str, text: &str, kind: Kind) -> Vec<Finding> {
     let script = Script::parse(text);
     let mut found = Found::new(file);
+    if let Some((line, sentence)) = script.psql.unseen() {
+        found.add(line, rules::PSQL_COMMAND, sentence);
+    }
     locks::check(&script, kind, &mut found);
     found.settle(&script)
 }
@@ -132,16 +136,16 @@ fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
 /// # Errors
 /// What the file system says.
 pub fn file(path: &Path) -> Result<Vec<Finding>, std::io::Error> {
-    let text = std::fs::read_to_string(path)?;
+    let text = encoding::read(path)?;
     let name = path.display().to_string();
     let folder = path.parent().and_then(Path::file_name);
-    if text.trim_start().starts_with("-- title:") || folder.is_some_and(|f| f == "background") {
+    if is_definition(&text) || folder.is_some_and(|f| f == "background") {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         return Ok(match Definition::parse(&stem, &text) {
             Ok(definition) => definition_in(&name, &definition),
             Err(err) => vec![Finding {
                 file: name,
-                line: 1,
+                line: err.line().unwrap_or(1),
                 rule: rules::NOT_A_DEFINITION,
                 why: err.to_string(),
                 instead: rules::instead(rules::NOT_A_DEFINITION).to_owned(),

@@ -28,6 +28,8 @@ pub const UNNAMED_INDEX: &str = "unnamed-concurrent-index";
 pub const CONCURRENT_IN_TRANSACTION: &str = "concurrent-in-transaction";
 /// BEGIN, COMMIT and ROLLBACK in a file whose transactions are Evenkeel's.
 pub const TRANSACTION_CONTROL: &str = "transaction-control";
+/// Commands and variables of psql.
+pub const PSQL_COMMAND: &str = "psql-command";
 /// Not SQL.
 pub const SYNTAX: &str = "syntax-error";
 /// Not the file that it is supposed to be.
@@ -47,7 +49,7 @@ pub const UNUSED_EXCEPTION: &str = "unused-exception";
 pub const ABOUT_EXCEPTIONS: [&str; 3] = [UNREASONED_EXCEPTION, UNKNOWN_EXCEPTION, UNUSED_EXCEPTION];
 
 /// Our own rules, each with the safe way.
-pub const OWN: [(&str, &str); 20] = [
+pub const OWN: [(&str, &str); 21] = [
     (
         UNBATCHED_WRITE,
         "a background migration: `evenkeel migrate new NAME`",
@@ -99,6 +101,10 @@ pub const OWN: [(&str, &str); 20] = [
     (
         TRANSACTION_CONTROL,
         "the statements alone: Evenkeel opens the transaction and commits its own note of it with them",
+    ),
+    (
+        PSQL_COMMAND,
+        "the SQL itself, with values in place of variables; give files that `\\i` names to the lint by themselves",
     ),
     (SYNTAX, "SQL that PostgreSQL understands"),
     (

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode};
 
+use crate::migration::source::psql::{self, Psql};
+
 /// Squawk's own comments would silence it without a reason, so it does not get to see them.
 const SILENCERS: [(&str, &str); 2] = [
     ("squawk-ignore", "squawk_ignore"),
@@ -19,6 +21,8 @@ pub struct Script {
     pub parse: Parse<SourceFile>,
     /// The statements in order.
     pub statements: Vec<Statement>,
+    /// What only psql understands; it is blank in the text.
+    pub psql: Psql,
     /// Where every line begins.
     lines: Vec<usize>,
 }
@@ -48,7 +52,9 @@ pub struct Comment {
 impl Script {
     /// Parses `text`; what is not SQL is found among the errors of the tree.
     pub fn parse(text: &str) -> Self {
-        let mut text = text.to_owned();
+        let (mut text, psql) = psql::strip(text);
+        // A lone CR ends a line, too.
+        text = text.replace("\r\n", " \n").replace('\r', "\n");
         for (silencer, harmless) in SILENCERS {
             text = text.replace(silencer, harmless);
         }
@@ -58,6 +64,7 @@ impl Script {
         let mut script = Self {
             text,
             parse,
+            psql,
             statements: Vec::new(),
             lines,
         };

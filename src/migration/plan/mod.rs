@@ -201,7 +201,8 @@ async fn planned(
         definition.scope.as_deref().unwrap_or("true"),
         condition.unwrap_or("true")
     );
-    let row = conn.fetch_one(AssertSqlSafe(sql)).await?;
+    let row = conn.fetch_one(AssertSqlSafe(sql.clone())).await;
+    let row = row.map_err(|err| definition.place(&sql, err))?;
     let plan: serde_json::Value = row.try_get(0)?;
     let plan = &plan[0]["Plan"];
     let number = |key: &str| plan[key].as_f64().unwrap_or(0.0) as i64;

@@ -209,11 +209,12 @@ async fn one(
         "EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {}",
         keyset.statement(definition, false)
     );
-    let row = sqlx::query(AssertSqlSafe(sql))
+    let row = sqlx::query(AssertSqlSafe(sql.clone()))
         .bind(&range.lower)
         .bind(&range.upper)
         .fetch_one(&mut *tx)
-        .await?;
+        .await
+        .map_err(|err| definition.place(&sql, err))?;
     tx.rollback().await?;
     let ms = began.elapsed().as_secs_f64() * 1e3;
     let plan: serde_json::Value = row.try_get(0)?;

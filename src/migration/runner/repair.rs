@@ -10,11 +10,20 @@ use crate::migration::checksum::Checksum;
 use crate::migration::keyset::Range;
 use crate::migration::ledger::{self, Phase, SetAside, Tries};
 use crate::migration::pace::Order;
+use crate::migration::pending;
 use crate::migration::retry::{Failure, Patience, Remedy};
 use crate::migration::spent::RETRYING;
 
 /// Ranges that a message names at most.
 const NAMED: i64 = 5;
+
+/// How a try to repair a range ended that did not fail.
+enum Repaired {
+    Done,
+    LeaseLost,
+    /// Rows that it changed are pending all the same; it was rolled back.
+    StillPending(String),
+}
 
 impl Drive<'_> {
     /// Tries every range that is set aside once more, where an operator has asked for that. A run
@@ -87,12 +96,13 @@ impl Drive<'_> {
             };
             turn.worked(began.elapsed());
             match tried {
-                Ok(true) => {
+                Ok(Repaired::Done) => {
                     info!(run = self.lease.run, upper = ?entry.upper_key, "range repaired");
                     patience.told();
                     return self.rest_after(began.elapsed(), turn).await;
                 }
-                Ok(false) => return Err(Interrupt::End(End::LeaseLost)),
+                Ok(Repaired::LeaseLost) => return Err(Interrupt::End(End::LeaseLost)),
+                Ok(Repaired::StillPending(why)) => return Err(Interrupt::Broken(why)),
                 Err(failure) => {
                     drop(turn);
                     patience.note(&failure);
@@ -119,9 +129,8 @@ impl Drive<'_> {
         .await
     }
 
-    /// Runs the statement over the range and writes that down, in one transaction. `false` when the
-    /// lease is lost.
-    async fn try_repair(&self, entry: &SetAside, tries: &Tries) -> Result<bool, Failure> {
+    /// Runs the statement over the range and writes that down, in one transaction.
+    async fn try_repair(&self, entry: &SetAside, tries: &Tries) -> Result<Repaired, Failure> {
         let (definition, keyset, lease) = (&self.definition, &self.keyset, self.lease);
         let engine = &self.runner.engine;
         let (lower, upper) = (entry.lower_key.as_ref(), &entry.upper_key);
@@ -130,12 +139,14 @@ impl Drive<'_> {
             let summed = Checksum::new(definition, keyset)
                 .read(&mut tx, definition, keyset, lower, upper)
                 .await?;
+            let snapshot = pending::snapshot(&mut tx).await?;
             let sql = keyset.statement(definition, lower.is_none());
-            let done = sqlx::query(sqlx::AssertSqlSafe(sql))
+            let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone()))
                 .bind(lower)
                 .bind(upper)
                 .execute(&mut *tx)
-                .await?;
+                .await
+                .map_err(|err| definition.place(&sql, err))?;
             let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
             let range = Range {
                 lower: lower.cloned(),
@@ -143,12 +154,19 @@ impl Drive<'_> {
                 seen: summed.rows,
                 todo: Some(summed.pending),
             };
+            if changed > 0
+                && let Some(still) =
+                    pending::still(&mut tx, definition, keyset, &range, changed, &snapshot).await?
+            {
+                tx.rollback().await?;
+                return Ok(Repaired::StillPending(still.explain(&definition.pending)));
+            }
             if !ledger::repaired(&mut tx, lease, entry.id, &range, changed, tries).await? {
                 tx.rollback().await?;
-                return Ok(false);
+                return Ok(Repaired::LeaseLost);
             }
             tx.commit().await?;
-            Ok(true)
+            Ok(Repaired::Done)
         };
         self.runner.pool.run(Class::Background, work).await
     }

@@ -22,6 +22,8 @@ pub(super) struct Walk {
     rows: u32,
     /// Batches of the run that were committed before.
     batches: i64,
+    /// Whether one of them changed something since this was begun or resumed.
+    proved: bool,
 }
 
 impl Drive<'_> {
@@ -58,12 +60,13 @@ impl Drive<'_> {
                     walk.rows = rows;
                 }
                 Some(Ok(Outcome::LeaseLost)) => walk = self.resume().await?,
+                Some(Ok(Outcome::StillPending(why))) => return Err(Interrupt::Broken(why)),
                 Some(Ok(Outcome::Exhausted)) => walk = self.next_phase(walk.phase).await?,
                 Some(Ok(Outcome::Committed {
                     range,
                     next_rows,
                     state,
-                    ..
+                    changed,
                 })) => {
                     patience.reset();
                     patience.told();
@@ -74,6 +77,7 @@ impl Drive<'_> {
                     walk.cursor = Some(range.upper);
                     walk.rows = next_rows;
                     walk.batches += 1;
+                    walk.proved |= changed > 0;
                     self.rest_after(began.elapsed(), turn).await?;
                 }
                 Some(Err(failure)) => {
@@ -113,6 +117,7 @@ impl Drive<'_> {
                 end,
                 rows: rows.unwrap_or(first),
                 batches: run.batches,
+                proved: false,
             }),
             None => self.begin(Phase::Main, first, run.batches).await,
         }
@@ -148,6 +153,7 @@ impl Drive<'_> {
                 end,
                 rows,
                 batches,
+                proved: false,
             }),
         }
     }
@@ -202,6 +208,7 @@ impl Drive<'_> {
             rows: self.rows(walk),
             target: self.pace.borrow().batch_target(engine.batch_target),
             tries,
+            proved: walk.proved,
         };
         let work =
             async |conn: &mut PgConnection| batch.run(conn, engine).await.map_err(Failure::from);

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::throttle;
 use crate::class::Class;
-use crate::db::Pool;
+use crate::db::{Pool, describe};
 use crate::pressure::fleet::Report;
 use crate::pressure::latency::{FAST, SLOW, TICK};
 use crate::pressure::{Latencies, Surroundings};
@@ -80,7 +80,7 @@ impl Sampler {
                     active = now_active;
                     None
                 }
-                Ok(Err(err)) => Some(err.to_string()),
+                Ok(Err(err)) => Some(describe(&err)),
                 Err(_) => Some(format!("no answer within {PATIENCE:?}")),
             };
             self.tell(problem, &mut conn);

@@ -6,6 +6,7 @@ use sqlx::{Connection, Executor};
 use super::draft::{Draft, DraftVariant};
 use super::money::Currency;
 use super::{ImportError, Report, Tally};
+use crate::db::describe;
 
 /// Finds the product by its handle, changes it if it differs, adds it if it is new.
 const PRODUCT: &str = "
@@ -119,11 +120,11 @@ pub(super) async fn store(
             report.reject(draft.line, reason);
             Ok(())
         }
-        Err(sqlx::Error::Database(err)) if concerns_one_product(err.code().as_deref()) => {
-            let handle = &draft.handle;
+        Err(err) if concerns_one_product(&err) => {
+            let (handle, why) = (&draft.handle, describe(&err));
             report.reject(
                 draft.line,
-                format!("the product `{handle}` was refused: {err}"),
+                format!("the product `{handle}` was refused: {why}"),
             );
             Ok(())
         }
@@ -133,7 +134,8 @@ pub(super) async fn store(
 
 /// Whether an error has to do with these rows: data exceptions, violated constraints, limits, locks
 /// held by others, deadlocks.
-fn concerns_one_product(code: Option<&str>) -> bool {
+fn concerns_one_product(err: &sqlx::Error) -> bool {
+    let code = err.as_database_error().and_then(|err| err.code());
     let classes = ["22", "23", "54", "40", "55"];
     code.is_some_and(|code| classes.iter().any(|class| code.starts_with(class)) || code == "57014")
 }

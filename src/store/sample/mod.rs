@@ -54,7 +54,7 @@ pub enum SampleError {
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// The database did not answer, or refused.
-    #[error("the sample shop could not be written: {0}")]
+    #[error("the sample shop could not be written: {}", crate::db::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -56,6 +56,8 @@ impl From<Interrupt> for Miss {
 struct Steps<'a> {
     runner: &'a Runner,
     migration: &'a str,
+    /// The declared change, in which the statements stand.
+    text: &'a str,
     lease: Lease,
     pace: watch::Receiver<Pace>,
     renewed: Instant,
@@ -83,6 +85,7 @@ impl Runner {
             let mut steps = Steps {
                 runner: self,
                 migration: &run.migration,
+                text: &run.definition,
                 lease,
                 pace: pace.clone(),
                 renewed: Instant::now(),
@@ -204,6 +207,7 @@ impl Steps<'_> {
             let why = match miss {
                 Miss::Interrupt(interrupt) => return Err(interrupt),
                 Miss::Refused(failure) => {
+                    let failure = self.placed(ddl, failure);
                     return Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")));
                 }
                 Miss::Cancelled => continue,
@@ -233,6 +237,17 @@ impl Steps<'_> {
             noted.await?;
             self.waits_for = Some(why);
             self.rest(pauses.next().unwrap_or(LONGEST_PAUSE)).await?;
+        }
+    }
+
+    /// `failure` of a statement with its place in the author's file.
+    fn placed(&self, ddl: &Ddl, failure: Failure) -> Failure {
+        match failure {
+            Failure::Database(err) => {
+                let file = format!("{}.sql", self.migration);
+                Failure::Database(ddl.place(&file, self.text, err))
+            }
+            other => other,
         }
     }
 
