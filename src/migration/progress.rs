@@ -51,7 +51,7 @@ impl Progress {
         .bind(RATE_WINDOW_S)
         .fetch_one(&mut *conn)
         .await?;
-        let set_aside = ledger::set_aside(&mut *conn, run.id, 20).await?;
+        let set_aside = ledger::set_aside_named(&mut *conn, &run, 20).await?;
         let statements = ledger::statements(conn, run.id).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);

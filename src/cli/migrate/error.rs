@@ -44,8 +44,8 @@ pub enum MigrateError {
     #[error(transparent)]
     Engine(#[from] Failure),
     /// Rows are pending.
-    #[error("{0} rows are still pending; the first before the key {1:?}")]
-    Pending(i64, Vec<String>),
+    #[error("{0} rows are still pending; the first of them stands at {1} or before it")]
+    Pending(i64, String),
     /// The address of a replica is none.
     #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
     Replica(#[source] sqlx::Error),

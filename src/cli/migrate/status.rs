@@ -107,10 +107,7 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
     }
     for range in &progress.set_aside {
-        lines.push(format!(
-            "  set aside: after {:?} up to {:?}: {}",
-            range.lower_key, range.upper_key, range.error
-        ));
+        lines.push(format!("  set aside: {}: {}", range.range, range.error));
     }
     lines.join("\n")
 }

@@ -8,6 +8,7 @@
 mod condition;
 mod index;
 mod table;
+mod words;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
@@ -15,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
 use super::definition::{Definition, RANGE};
 
 pub use index::KeysetError;
+pub use words::KeyNames;
 
 /// The text forms of a key's columns.
 pub type KeyValue = Vec<String>;
