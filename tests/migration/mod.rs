@@ -1,5 +1,6 @@
 //! The migration engine against real tables.
 
+mod believed;
 mod changes;
 mod completeness;
 mod contention;

@@ -46,6 +46,11 @@ pub enum MigrateError {
     /// Rows are pending.
     #[error("{0} rows are still pending; the first of them stands at {1} or before it")]
     Pending(i64, String),
+    /// The plan found that a run could not end; it has said why.
+    #[error(
+        "{0} rows of the samples stayed pending although they were changed, as the plan says above"
+    )]
+    StaysPending(i64),
     /// The address of a replica is none.
     #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
     Replica(#[source] sqlx::Error),

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::predict::Sizing;
+use super::stays;
 use crate::config::Engine;
 use crate::migration::batch::{begin, next_size};
 use crate::migration::definition::Definition;
@@ -33,12 +34,16 @@ const DRAWN: f64 = 5_000.0;
 const SCANNED: f64 = 1_000.0;
 
 /// A batch that was rolled back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Sample {
     /// Rows that it passed.
     pub rows: i64,
+    /// Rows of these that were pending before.
+    pub pending: i64,
     /// Rows that it changed.
     pub changed: i64,
+    /// Rows that it changed, or was to change, and that are pending all the same.
+    pub stays_pending: i64,
     /// How long it took, in milliseconds.
     pub ms: f64,
     /// Bytes of WAL that its statement wrote.
@@ -200,30 +205,44 @@ async fn one(
 ) -> Result<Option<Sample>, sqlx::Error> {
     let began = Instant::now();
     let mut tx = begin(conn, settings).await?;
-    let range = keyset.next(&mut tx, Some(place), end, size, None).await?;
-    let Some(range) = range else {
+    let mut next = keyset.next(&mut tx, Some(place), end, size, None).await?;
+    if next.is_none() {
+        // Behind the last row comes the first.
+        next = keyset.next(&mut tx, None, end, size, None).await?;
+    }
+    let Some(range) = next else {
         tx.rollback().await?;
         return Ok(None);
     };
     let sql = format!(
         "EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {}",
-        keyset.statement(definition, false)
+        keyset.statement(definition, range.lower.is_none())
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(&range.lower)
         .bind(&range.upper)
         .fetch_one(&mut *tx)
         .await?;
-    tx.rollback().await?;
-    let ms = began.elapsed().as_secs_f64() * 1e3;
+    let worked = began.elapsed();
     let plan: serde_json::Value = row.try_get(0)?;
     let mut found = Found::default();
     found.read(&plan[0]["Plan"], &definition.table);
     scans.extend(found.scans);
+    let after = stays::count(&mut tx, keyset, definition, &range).await?;
+    let ending = Instant::now();
+    tx.rollback().await?;
+    let took = worked + ending.elapsed();
+    // What was pending before is counted when all is as it was, so that the statement did not find
+    // the rows read already.
+    let mut tx = begin(conn, settings).await?;
+    let before = stays::count(&mut tx, keyset, definition, &range).await?;
+    tx.rollback().await?;
     Ok(Some(Sample {
         rows: range.seen,
+        pending: before.pending,
         changed: found.changed,
-        ms,
+        stays_pending: after.stays(before, found.changed),
+        ms: took.as_secs_f64() * 1e3,
         wal_bytes: found.wal_bytes,
         place: 0,
     }))
