@@ -176,6 +176,18 @@ pub(super) async fn rows(
     Ok((rows, None))
 }
 
+/// Pages of the table and its partitions.
+pub(super) async fn pages(conn: &mut PgConnection, table: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT coalesce(sum(pg_relation_size(oid)), 0)::bigint / current_setting('block_size')::int
+           FROM pg_class
+          WHERE oid = to_regclass($1) OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))",
+    )
+    .bind(table)
+    .fetch_one(conn)
+    .await
+}
+
 /// Questions that may take no longer than a batch.
 struct Bounded<'a> {
     conn: &'a mut PgConnection,
@@ -229,13 +241,7 @@ impl<'a> Bounded<'a> {
         definition: &Definition,
         keyset: &Keyset,
     ) -> Result<Option<Estimate>, sqlx::Error> {
-        let pages: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(pg_relation_size(relid)), 0)::bigint / current_setting('block_size')::int
-               FROM pg_partition_tree(to_regclass($1)) WHERE isleaf",
-        )
-        .bind(&definition.table)
-        .fetch_one(&mut *self.conn)
-        .await?;
+        let pages = pages(self.conn, &definition.table).await?;
         let part = (PAGES / pages.max(1) as f64).clamp(1e-6, 1.0);
         let q = definition.qualifier();
         let found: Option<(f64, f64)> = self
@@ -258,8 +264,9 @@ impl<'a> Bounded<'a> {
     /// Rows that came, went or changed since the table was last analysed.
     async fn changed_since_analyze(&mut self, table: &str) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar(
-            "SELECT coalesce(sum(pg_stat_get_mod_since_analyze(relid)), 0)::bigint
-               FROM pg_partition_tree(to_regclass($1)) WHERE isleaf",
+            "SELECT coalesce(sum(pg_stat_get_mod_since_analyze(oid)), 0)::bigint FROM pg_class
+              WHERE oid = to_regclass($1)
+                 OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))",
         )
         .bind(table)
         .fetch_one(&mut *self.conn)

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::estimate;
 use super::predict::Sizing;
 use super::stays;
 use crate::config::Engine;
@@ -28,8 +29,11 @@ const SMALLER: u32 = 3;
 const BUDGET: Duration = Duration::from_secs(5);
 /// A table of so many rows is read as a whole to find places; of a longer one some pages are.
 const SMALL: i64 = 20_000;
-/// Rows that the pages are to hold from which places are drawn.
+/// Rows that the pages are to hold from which places are drawn, at least.
 const DRAWN: f64 = 5_000.0;
+/// Pages from which places are drawn, at least: rows of one page are neighbours, and so many pages give
+/// every place one of its own.
+const DRAWN_PAGES: f64 = 500.0;
 /// A sequential scan of more rows than this in every batch deserves a word.
 const SCANNED: f64 = 1_000.0;
 
@@ -87,7 +91,7 @@ pub(super) async fn take(
         .min(u32::try_from(budget * 3 / 2).unwrap_or(u32::MAX) / AT_LEAST as u32)
         .max(1);
     let mut size = sizing.first.min(most);
-    let drawn = places(conn, keyset, rows).await?;
+    let drawn = places(conn, keyset, &definition.table, rows).await?;
     // Twice at each place, smaller first at every second one: what differs then is the size alone,
     // and tells what a batch costs from what its rows do.
     let tries = drawn.iter().enumerate();
@@ -174,12 +178,14 @@ pub(super) fn sizing(definition: &Definition, settings: &Engine) -> Sizing {
 async fn places(
     conn: &mut PgConnection,
     keyset: &Keyset,
+    table: &str,
     rows: i64,
 ) -> Result<Vec<KeyValue>, sqlx::Error> {
     let percent = if rows <= SMALL {
         100.0
     } else {
-        (DRAWN / rows as f64 * 100.0).clamp(1e-4, 100.0)
+        let pages = estimate::pages(conn, table).await?.max(1) as f64;
+        ((DRAWN / rows as f64).max(DRAWN_PAGES / pages) * 100.0).clamp(1e-4, 100.0)
     };
     let mut tx = reading(conn).await?;
     let mut drawn = keyset.draw(&mut tx, percent, AT_MOST).await?;
