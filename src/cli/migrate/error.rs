@@ -54,6 +54,12 @@ pub enum MigrateError {
     /// The address of a replica is none.
     #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
     Replica(#[source] sqlx::Error),
+    /// Files that are no definitions, which have been listed.
+    #[error("{0} of the files cannot be used; the list says why (BROKEN)")]
+    Broken(usize),
+    /// Any of these, its advice made complete.
+    #[error("{0}")]
+    Told(String),
     /// The run did not complete.
     #[error("{0}")]
     Incomplete(String),

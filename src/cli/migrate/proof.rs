@@ -4,6 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::{Database, MigrateError};
 use crate::app::App;
+use crate::cli::elsewhere::Flags;
 use crate::config::Settings;
 use crate::migration::certificate::{self, Certificate};
 use crate::migration::definition;
@@ -15,7 +16,11 @@ use crate::migration::undo::Direction;
 /// Entries that are listed at most.
 const LISTED: i64 = 1000;
 
-pub(super) async fn quarantine(conn: &mut PgConnection, name: &str) -> Result<(), MigrateError> {
+pub(super) async fn quarantine(
+    conn: &mut PgConnection,
+    name: &str,
+    flags: &Flags,
+) -> Result<(), MigrateError> {
     let run = ledger::latest(conn, name).await?;
     let open = ledger::set_aside_named(conn, &run, LISTED).await?;
     if open.is_empty() {
@@ -31,7 +36,8 @@ pub(super) async fn quarantine(conn: &mut PgConnection, name: &str) -> Result<()
             entry.tried_at.format("%F %T UTC")
         );
     }
-    println!("repair the rows or what they break, then `evenkeel migrate retry {name}`");
+    let then = format!("repair the rows or what they break, then `evenkeel migrate retry {name}`");
+    println!("{}", flags.complete(&then));
     Ok(())
 }
 

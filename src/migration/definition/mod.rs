@@ -22,7 +22,7 @@ use super::change::{self, Ddl, Sections};
 use super::columns;
 use super::undo::Down;
 
-pub use files::{load, load_all};
+pub use files::{Named, load, load_all, load_each};
 
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
