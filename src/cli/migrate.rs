@@ -46,7 +46,8 @@ enum Command {
     /// Name what would lock, rewrite or scan a table that shoppers use. Ends with 1 if there is
     /// anything.
     Lint {
-        /// Schema files, background migrations, or any SQL.
+        /// Schema files, background migrations, or any SQL; folders, whose .sql files are meant; and
+        /// patterns with `*`.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Print the findings as JSON.

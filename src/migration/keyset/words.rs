@@ -59,11 +59,7 @@ impl KeyNames {
 
     /// `id 4`; `(account_id, id) = (3, 17)` when the key has several columns.
     pub fn key(&self, key: &[String]) -> String {
-        let values: Vec<_> = key.iter().map(|value| shown(value)).collect();
-        let values = match values.as_slice() {
-            [value] => value.clone(),
-            _ => format!("({})", values.join(", ")),
-        };
+        let values = values(key);
         match self.0.as_slice() {
             names if names.len() != key.len() => format!("key {values}"),
             [name] => format!("{name} {values}"),
@@ -73,10 +69,13 @@ impl KeyNames {
 
     /// The keys after `lower` up to and including `upper`: `after id 4 up to id 9`.
     pub fn range(&self, lower: Option<&KeyValue>, upper: &[String]) -> String {
-        let upper = self.key(upper);
         match lower {
-            Some(lower) => format!("after {} up to {upper}", self.key(lower)),
-            None => format!("from the beginning up to {upper}"),
+            // The names of several columns are not told twice.
+            Some(lower) if upper.len() > 1 => {
+                format!("after {} up to {}", self.key(lower), values(upper))
+            }
+            Some(lower) => format!("after {} up to {}", self.key(lower), self.key(upper)),
+            None => format!("from the beginning up to {}", self.key(upper)),
         }
     }
 }
@@ -96,6 +95,15 @@ fn name(column: &str) -> String {
         c == ' ' && !quoted
     });
     name.take(1).collect()
+}
+
+/// `4`, or `(3, 17)`.
+fn values(key: &[String]) -> String {
+    let values: Vec<_> = key.iter().map(|value| shown(value)).collect();
+    match values.as_slice() {
+        [value] => value.clone(),
+        _ => format!("({})", values.join(", ")),
+    }
 }
 
 /// A value as one writes it into SQL: in quotes, unless it is plain without them. What cannot be
@@ -142,6 +150,10 @@ mod tests {
         );
         let names = KeyNames::new(key(&["account_id", "id"]));
         assert_eq!(names.key(&key(&["3", "17"])), "(account_id, id) = (3, 17)");
+        assert_eq!(
+            names.range(Some(&key(&["3", "17"])), &key(&["4", "1"])),
+            "after (account_id, id) = (3, 17) up to (4, 1)"
+        );
         // A table whose key has changed since, or is gone.
         assert_eq!(names.key(&key(&["3"])), "key 3");
         assert_eq!(KeyNames::default().key(&key(&["3", "4"])), "key (3, 4)");

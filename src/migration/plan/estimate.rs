@@ -256,6 +256,9 @@ impl<'a> Bounded<'a> {
             .await?;
         // Every page is in the sample with the same chance, by itself.
         Ok(found.map(|(rows, squares)| {
+            if part >= 1.0 {
+                return Estimate::exact(rows as i64);
+            }
             let spread = Z * (squares * (1.0 - part)).sqrt() / part;
             Estimate::around(rows / part, spread, Source::Sampled)
         }))
