@@ -13,16 +13,18 @@ mod plan;
 mod proof;
 mod status;
 
-use super::database::Database;
+use super::database::{Database, DatabaseError};
 use super::elsewhere::{Elsewhere, Flags};
 use super::standalone;
 use crate::config::Settings;
+use crate::db::schema::SchemaError;
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::ledger::{self, Run, State};
 use crate::migration::names::Names;
 use crate::migration::presence::Presence;
 use crate::migration::progress::Progress;
+use crate::migration::rights;
 
 pub use error::MigrateError;
 pub(super) use status::{describe, headline};
@@ -221,14 +223,17 @@ async fn run_command(args: Args, settings: Settings, flags: &Flags) -> Result<()
         return Ok(super::lint::run(files, *json)?);
     }
     let database = args.elsewhere.database(&settings).await?;
-    let mut conn = database.connect().await?;
     let context = Context {
         settings: &settings,
         database: &database,
         flags,
         has_built_in: args.elsewhere.has_built_in(),
     };
-    let result = dispatch(args.command, &context, &mut conn).await;
+    let mut conn = database.open().await?;
+    let result = match database.prepare(&mut conn).await {
+        Ok(()) => dispatch(args.command, &context, &mut conn).await,
+        Err(refused) => Err(context.refused(refused, &args.command, &mut conn).await),
+    };
     drop(conn);
     database.close().await?;
     result
@@ -250,6 +255,40 @@ impl Context<'_> {
         let names = Names::read(conn, dir, self.has_built_in).await?;
         names.look_up(name).map_err(ControlError::from)?;
         Ok(())
+    }
+
+    /// Why there is no ledger; when the role may not make or use one, with all else that it would lack
+    /// for the command.
+    async fn refused(
+        &self,
+        refused: DatabaseError,
+        command: &Command,
+        conn: &mut PgConnection,
+    ) -> MigrateError {
+        let DatabaseError::Schema(SchemaError::Denied { grants, .. }) = &refused else {
+            return refused.into();
+        };
+        let definition = match command {
+            Command::Plan { name, .. }
+            | Command::Start { name, .. }
+            | Command::Run { name, .. }
+            | Command::Undo { name } => self.load(name).ok(),
+            _ => None,
+        };
+        let Some(definition) = definition else {
+            return refused.into();
+        };
+        match rights::lacking(conn, &definition).await {
+            Ok(mut lacking) => {
+                let new = grants
+                    .iter()
+                    .filter(|grant| !lacking.grants.contains(*grant));
+                let new: Vec<_> = new.cloned().collect();
+                lacking.grants.splice(0..0, new);
+                ControlError::from(lacking).into()
+            }
+            Err(_) => refused.into(),
+        }
     }
 
     /// The definition in the file.

@@ -88,6 +88,10 @@ pub(super) async fn queue(
     match ledger::latest(conn, name).await {
         // It goes on as it was declared then, so its file need not even be there.
         Ok(run) if matches!(run.state, State::Queued | State::Running) => {
+            // Which definition cannot be read any more says the run.
+            if let Ok(definition) = run.declared() {
+                control::refuse_powerless(conn, &definition).await?;
+            }
             println!("going on with run {} of {}", run.id, run.migration);
             if load().is_ok_and(|definition| definition.text != run.definition) {
                 println!(

@@ -86,6 +86,7 @@ impl From<ControlError> for ApiError {
             }
             ControlError::Ledger(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Complete(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::Rights(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Unknown(_) => Self::not_found("migration"),
             ControlError::Pool(err) => err.into(),
             ControlError::Database(err) => crate::store::StoreError::from(err).into(),

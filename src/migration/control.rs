@@ -13,6 +13,7 @@ use super::keyset::{self, Keyset, KeysetError};
 use super::ledger::{self, Beginning, LedgerError, Run, State};
 use super::lint::{self, Unsafe};
 use super::names;
+use super::rights::{self, Lacking};
 use super::sweep::VerifyError;
 use super::undo::Direction;
 use crate::db::PoolError;
@@ -35,6 +36,9 @@ pub enum ControlError {
     /// There is nothing to start.
     #[error(transparent)]
     Complete(#[from] Complete),
+    /// The role may not do what it would have to.
+    #[error(transparent)]
+    Rights(#[from] Lacking),
     /// Neither a file nor a run has the name.
     #[error(transparent)]
     Unknown(#[from] names::Unknown),
@@ -206,6 +210,7 @@ async fn queue(
     actor: &str,
 ) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
+    refuse_powerless(conn, definition).await?;
     // What the expand step creates cannot be looked up yet.
     if definition.expand.is_empty() && definition.has_backfill() {
         check(conn, definition).await?;
@@ -225,6 +230,7 @@ pub async fn start_from_last(
     actor: &str,
 ) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
+    refuse_powerless(conn, definition).await?;
     let walked = if definition.expand.is_empty() {
         check(conn, definition).await?
     } else {
@@ -253,10 +259,28 @@ pub async fn undo(
     refuse_unsafe(definition)?;
     let back = definition.clone().towards(Direction::Down);
     let back = back.ok_or_else(|| DefinitionError::NoWayBack(definition.name.clone()))?;
+    refuse_powerless(conn, &back).await?;
     check(conn, &back).await?;
     ledger::latest(conn, &definition.name).await?;
     let start = Beginning::Start(Direction::Down);
     Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
+}
+
+/// Refuses what the role of `conn` may not do. A run is driven by the role that queues it, or by one of
+/// the same rights.
+///
+/// # Errors
+/// [`ControlError::Rights`] says what to grant.
+pub async fn refuse_powerless(
+    conn: &mut PgConnection,
+    definition: &Definition,
+) -> Result<(), ControlError> {
+    let lacking = rights::lacking(conn, definition).await?;
+    if lacking.is_nothing() {
+        Ok(())
+    } else {
+        Err(lacking.into())
+    }
 }
 
 /// Refuses what could not run, or could not be certified at the end.

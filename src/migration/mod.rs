@@ -26,6 +26,7 @@ pub mod plan;
 pub mod presence;
 pub mod progress;
 pub mod retry;
+pub mod rights;
 pub mod runner;
 pub mod sampler;
 pub mod spent;

@@ -27,6 +27,7 @@ mod proof;
 mod refusals;
 mod repair;
 mod replica;
+mod rights;
 mod scenarios;
 mod sessions;
 mod sharing;

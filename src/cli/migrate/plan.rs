@@ -10,11 +10,12 @@ use super::MigrateError;
 use super::status::one_line;
 use crate::cli::duration::human;
 use crate::config::Settings;
-use crate::migration::control;
+use crate::migration::control::{self, ControlError};
 use crate::migration::definition::Definition;
 use crate::migration::keyset::KeysetError;
 use crate::migration::ledger::Step;
 use crate::migration::plan::{Estimate, Plan, Quantiles, Source, plan};
+use crate::migration::rights;
 
 pub(super) async fn show(
     settings: &Settings,
@@ -23,6 +24,7 @@ pub(super) async fn show(
     json: bool,
 ) -> Result<(), MigrateError> {
     control::refuse_unsafe(definition)?;
+    control::refuse_powerless(conn, definition).await?;
     let mut statements = Vec::new();
     for (step, all) in [
         (Step::Expand, &definition.expand),
@@ -38,6 +40,12 @@ pub(super) async fn show(
                 None,
                 Some(format!("not possible before the expand step: {err}")),
             ),
+            Err(KeysetError::Database(err)) => {
+                return Err(match rights::named(conn, &err).await? {
+                    Some(lacking) => ControlError::from(lacking).into(),
+                    None => err.into(),
+                });
+            }
             plan => (Some(plan?), None),
         },
     };
