@@ -90,6 +90,7 @@ impl App {
             self.surroundings.clone(),
             shoppers.then(|| self.latencies.clone()),
         )
+        .taking_runs(shoppers && self.settings.migration.enabled)
     }
 
     /// Keeps `log` and the record in the database alike.

@@ -65,8 +65,8 @@ async fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let mut settings = Settings::load(cli.config.as_deref())?;
-    if let Some(dir) = cli.data_dir {
-        settings.database.data_dir = Some(dir);
+    if let Some(dir) = &cli.data_dir {
+        settings.database.data_dir = Some(dir.clone());
     }
     match cli
         .command
@@ -74,7 +74,10 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     {
         Command::Serve(args) => serve::run(args, settings).await?,
         Command::Demo(args) => return Ok(demo::run(args, settings).await?),
-        Command::Migrate(args) => migrate::run(args, settings).await?,
+        Command::Migrate(args) => {
+            let flags = args.flags(cli.config.as_deref(), cli.data_dir.as_deref());
+            migrate::run(args, settings, &flags).await?;
+        }
         Command::Load(args) => load::run(args).await?,
         Command::Incident(args) => incident::run(args, &settings).await?,
         Command::Alert(args) => return Ok(alert::run(args, settings).await?),

@@ -131,19 +131,35 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn connect(&self) -> Result<PgConnection, DatabaseError> {
-        let options = self.options.clone().application_name("evenkeel command");
-        let mut conn = PgConnection::connect_with(&options)
-            .await
-            .map_err(DatabaseError::Connect)?;
-        let Some(part) = self.schema else {
-            return Ok(conn);
-        };
-        Unsafe::refuse(lint::schema_files(&schema::pending(&mut conn, part).await?))?;
-        match part {
-            Part::Everything => schema::apply(&mut conn, schema::latest()).await?,
-            Part::Engine => schema::apply_engine(&mut conn).await?,
-        };
+        let mut conn = self.open().await?;
+        self.prepare(&mut conn).await?;
         Ok(conn)
+    }
+
+    /// A connection, whatever the schema is.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Connect`].
+    pub async fn open(&self) -> Result<PgConnection, DatabaseError> {
+        let options = self.options.clone().application_name("evenkeel command");
+        let conn = PgConnection::connect_with(&options).await;
+        conn.map_err(DatabaseError::Connect)
+    }
+
+    /// Brings the schema up to date, unless the settings leave that to others.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn prepare(&self, conn: &mut PgConnection) -> Result<(), DatabaseError> {
+        let Some(part) = self.schema else {
+            return Ok(());
+        };
+        Unsafe::refuse(lint::schema_files(&schema::pending(conn, part).await?))?;
+        match part {
+            Part::Everything => schema::apply(conn, schema::latest()).await?,
+            Part::Engine => schema::apply_engine(conn).await?,
+        };
+        Ok(())
     }
 
     /// Stops the server, where this process started it.

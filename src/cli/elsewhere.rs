@@ -1,6 +1,6 @@
 //! Migrations of a database that Evenkeel did not create.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::database::{Database, DatabaseError};
 use crate::config::Settings;
@@ -47,6 +47,33 @@ impl Elsewhere {
         Ok(settings)
     }
 
+    /// The flags of this invocation, so that a command that is advised works as it is typed.
+    pub fn flags(&self, config: Option<&Path>, data_dir: Option<&Path>) -> Flags {
+        let mut flags = Vec::new();
+        let mut hides_password = false;
+        let paths = [("--config", config), ("--data-dir", data_dir)];
+        let dir = [("--dir", self.dir.as_deref())];
+        for (flag, path) in paths.into_iter().chain(dir) {
+            if let Some(path) = path {
+                flags.push((flag, quoted(&path.display().to_string())));
+            }
+        }
+        if let Some(url) = &self.database_url {
+            let (url, hidden) = without_password(url);
+            hides_password = hidden;
+            flags.push(("--database-url", quoted(&url)));
+        }
+        Flags {
+            flags,
+            hides_password,
+        }
+    }
+
+    /// Whether the definitions in the binary are meant where there is no directory of definitions.
+    pub fn has_built_in(&self) -> bool {
+        self.dir.is_none() && self.database_url.is_none()
+    }
+
     /// The database to migrate.
     ///
     /// # Errors
@@ -56,5 +83,141 @@ impl Elsewhere {
             Some(url) => Database::foreign(url),
             None => Database::shared(settings).await,
         }
+    }
+}
+
+/// What was said of the database and the definitions on the command line, for commands that are advised.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    flags: Vec<(&'static str, String)>,
+    hides_password: bool,
+}
+
+/// How an advised command begins.
+const ADVICE: &str = "`evenkeel migrate ";
+/// Stands for a password that is not printed.
+const HIDDEN: &str = "PASSWORD";
+
+impl Flags {
+    /// `text` with these flags in every `evenkeel migrate …` that it advises between backticks.
+    pub fn complete(&self, text: &str) -> String {
+        let mut done = String::new();
+        let mut rest = text;
+        let mut advised = false;
+        while let Some((before, advice)) = rest.split_once(ADVICE) {
+            let Some((command, after)) = advice.split_once('`') else {
+                break;
+            };
+            done.push_str(before);
+            done.push_str(ADVICE);
+            done.push_str(command);
+            for (flag, value) in &self.flags {
+                if !command.split_whitespace().any(|word| word == *flag) {
+                    advised |= *flag == "--database-url";
+                    done.push_str(&format!(" {flag} {value}"));
+                }
+            }
+            done.push('`');
+            rest = after;
+        }
+        done.push_str(rest);
+        if advised && self.hides_password {
+            done.push_str(&format!(
+                "\n  ({HIDDEN} stands for the one that you gave, which is not printed)"
+            ));
+        }
+        done
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// A URL with something else in place of its password, and whether there was one.
+fn without_password(url: &str) -> (String, bool) {
+    let mut hidden = false;
+    let (address, query) = match url.split_once('?') {
+        Some((address, query)) => (address, Some(query)),
+        None => (url, None),
+    };
+    let mut told = address.to_owned();
+    if let Some((scheme, rest)) = address.split_once("://")
+        && let Some((user, host)) = rest.rsplit_once('@')
+        && let Some((name, _)) = user.split_once(':')
+    {
+        hidden = true;
+        told = format!("{scheme}://{name}:{HIDDEN}@{host}");
+    }
+    if let Some(query) = query {
+        let parts = query.split('&').map(|part| match part.split_once('=') {
+            Some((key, _)) if key.eq_ignore_ascii_case("password") => {
+                hidden = true;
+                format!("{key}={HIDDEN}")
+            }
+            _ => part.to_owned(),
+        });
+        let parts: Vec<_> = parts.collect();
+        told = format!("{told}?{}", parts.join("&"));
+    }
+    (told, hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(url: &str, dir: &str) -> Flags {
+        let elsewhere = Elsewhere {
+            database_url: Some(url.to_owned()),
+            dir: Some(PathBuf::from(dir)),
+        };
+        elsewhere.flags(None, None)
+    }
+
+    #[test]
+    fn advice_carries_the_flags_that_were_given() {
+        let flags = flags("postgres://clerk@db.example/shop?host=/tmp/a b", "it's");
+        assert_eq!(
+            flags.complete("see `evenkeel migrate list`, or `evenkeel migrate lint` and `psql`"),
+            "see `evenkeel migrate list --dir 'it'\\''s' --database-url \
+             'postgres://clerk@db.example/shop?host=/tmp/a b'`, or `evenkeel migrate lint --dir \
+             'it'\\''s' --database-url 'postgres://clerk@db.example/shop?host=/tmp/a b'` and `psql`"
+        );
+        let none = Flags::default();
+        assert_eq!(
+            none.complete("`evenkeel migrate list`"),
+            "`evenkeel migrate list`"
+        );
+        let twice = flags.complete("`evenkeel migrate new m --dir x`");
+        assert!(
+            twice.starts_with("`evenkeel migrate new m --dir x --database-url "),
+            "{twice}"
+        );
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        for url in [
+            "postgres://clerk:s3cret@db.example/shop",
+            "postgres://clerk:s3:c@ret@db.example/shop?sslmode=require",
+            "postgres://clerk@db.example/shop?password=s3cret&sslmode=require",
+        ] {
+            let told = flags(url, "m").complete("`evenkeel migrate list`");
+            assert!(!told.contains("s3"), "{told}");
+            assert!(
+                told.contains("PASSWORD stands for the one that you gave"),
+                "{told}"
+            );
+            assert!(told.contains("db.example/shop"), "{told}");
+        }
+        let told =
+            flags("postgres://clerk@db.example/shop", "m").complete("`evenkeel migrate list`");
+        assert!(!told.contains("PASSWORD"), "{told}");
     }
 }

@@ -13,14 +13,18 @@ mod plan;
 mod proof;
 mod status;
 
-use super::database::Database;
-use super::elsewhere::Elsewhere;
+use super::database::{Database, DatabaseError};
+use super::elsewhere::{Elsewhere, Flags};
 use super::standalone;
 use crate::config::Settings;
-use crate::migration::control;
-use crate::migration::definition::{self, Definition};
+use crate::db::schema::SchemaError;
+use crate::migration::control::{self, ControlError};
+use crate::migration::definition::{self, Definition, DefinitionError};
 use crate::migration::ledger::{self, Run, State};
+use crate::migration::names::Names;
+use crate::migration::presence::Presence;
 use crate::migration::progress::Progress;
+use crate::migration::rights;
 
 pub use error::MigrateError;
 pub(super) use status::{describe, headline};
@@ -44,7 +48,8 @@ enum Command {
     /// Name what would lock, rewrite or scan a table that shoppers use. Ends with 1 if there is
     /// anything.
     Lint {
-        /// Schema files, background migrations, or any SQL.
+        /// Schema files, background migrations, or any SQL; folders, whose .sql files are meant; and
+        /// patterns with `*`.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Print the findings as JSON.
@@ -69,6 +74,9 @@ enum Command {
         /// The final sweep covers what that run had done.
         #[arg(long)]
         from_last: bool,
+        /// Run a migration again that is complete, for rows that became pending since.
+        #[arg(long, conflicts_with = "from_last")]
+        again: bool,
         /// When it should be done, e.g. 2026-12-01T06:00:00Z. The status says when it will not be,
         /// and what that would cost shoppers; nothing is hurried unless somebody says `spend`.
         #[arg(long, value_name = "WHEN")]
@@ -143,7 +151,42 @@ enum Command {
         /// Share of the time to work, above 0 and at most 1.
         #[arg(long, default_value_t = 1.0, value_parser = share)]
         duty: f64,
+        /// Run a migration again that is complete, for rows that became pending since.
+        #[arg(long)]
+        again: bool,
     },
+}
+
+impl Command {
+    /// The migration that the command is about, when it has to be one that is known.
+    fn about(&self) -> Option<&str> {
+        match self {
+            Self::New { .. } | Self::Lint { .. } | Self::List => None,
+            Self::Status { name, .. } => name.as_deref(),
+            Self::Throttle(args) => args.name(),
+            Self::Spend(args) => Some(&args.name),
+            Self::Plan { name, .. }
+            | Self::Start { name, .. }
+            | Self::Pause { name }
+            | Self::Resume { name }
+            | Self::Cancel { name }
+            | Self::Verify { name, .. }
+            | Self::Certificate { name, .. }
+            | Self::Undo { name }
+            | Self::Quarantine { name }
+            | Self::Retry { name }
+            | Self::Run { name, .. } => Some(name),
+        }
+    }
+
+    /// Whether it can do nothing without definitions. What has run is there to be looked at, controlled
+    /// and taken back when its file is gone.
+    fn reads_files(&self) -> bool {
+        matches!(
+            self,
+            Self::List | Self::Plan { .. } | Self::Start { .. } | Self::Run { .. }
+        )
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -153,24 +196,26 @@ fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a number above 0 and at most 1 is wanted".to_owned())
 }
 
-/// Runs the command and prints what it found or did.
+impl Args {
+    /// The flags of this invocation, for commands that are advised.
+    pub fn flags(&self, config: Option<&Path>, data_dir: Option<&Path>) -> Flags {
+        self.elsewhere.flags(config, data_dir)
+    }
+}
+
+/// Runs the command and prints what it found or did. What it advises carries `flags`.
 ///
 /// # Errors
 /// [`MigrateError`] says what to do.
-pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
-    let reads_none = matches!(
-        &args.command,
-        Command::New { .. }
-            | Command::Lint { .. }
-            | Command::Status { .. }
-            | Command::Pause { .. }
-            | Command::Resume { .. }
-            | Command::Cancel { .. }
-            | Command::Certificate { .. }
-            | Command::Quarantine { .. }
-            | Command::Retry { .. }
-    ) || matches!(&args.command, Command::Throttle(args) if args.name().is_none());
-    let settings = args.elsewhere.settings(settings, reads_none)?;
+pub async fn run(args: Args, settings: Settings, flags: &Flags) -> Result<(), MigrateError> {
+    let done = run_command(args, settings, flags).await;
+    done.map_err(|err| MigrateError::Told(flags.complete(&err.to_string())))
+}
+
+async fn run_command(args: Args, settings: Settings, flags: &Flags) -> Result<(), MigrateError> {
+    let settings = args
+        .elsewhere
+        .settings(settings, !args.command.reads_files())?;
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name);
     }
@@ -178,57 +223,166 @@ pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
         return Ok(super::lint::run(files, *json)?);
     }
     let database = args.elsewhere.database(&settings).await?;
-    let mut conn = database.connect().await?;
-    let result = dispatch(args.command, &settings, &database, &mut conn).await;
+    let context = Context {
+        settings: &settings,
+        database: &database,
+        flags,
+        has_built_in: args.elsewhere.has_built_in(),
+    };
+    let mut conn = database.open().await?;
+    let result = match database.prepare(&mut conn).await {
+        Ok(()) => dispatch(args.command, &context, &mut conn).await,
+        Err(refused) => Err(context.refused(refused, &args.command, &mut conn).await),
+    };
     drop(conn);
     database.close().await?;
     result
 }
 
+/// What a command works with beside its connection.
+struct Context<'a> {
+    settings: &'a Settings,
+    database: &'a Database,
+    flags: &'a Flags,
+    /// Whether the definitions in the binary are meant where there are no others.
+    has_built_in: bool,
+}
+
+impl Context<'_> {
+    /// Refuses a name that neither a file nor a run has.
+    async fn know(&self, conn: &mut PgConnection, name: &str) -> Result<(), MigrateError> {
+        let dir = &self.settings.migration.definitions;
+        let names = Names::read(conn, dir, self.has_built_in).await?;
+        names.look_up(name).map_err(ControlError::from)?;
+        Ok(())
+    }
+
+    /// Why there is no ledger; when the role may not make or use one, with all else that it would lack
+    /// for the command.
+    async fn refused(
+        &self,
+        refused: DatabaseError,
+        command: &Command,
+        conn: &mut PgConnection,
+    ) -> MigrateError {
+        let DatabaseError::Schema(SchemaError::Denied { grants, .. }) = &refused else {
+            return refused.into();
+        };
+        let definition = match command {
+            Command::Plan { name, .. }
+            | Command::Start { name, .. }
+            | Command::Run { name, .. }
+            | Command::Undo { name } => self.load(name).ok(),
+            _ => None,
+        };
+        let Some(definition) = definition else {
+            return refused.into();
+        };
+        match rights::lacking(conn, &definition).await {
+            Ok(mut lacking) => {
+                let new = grants
+                    .iter()
+                    .filter(|grant| !lacking.grants.contains(*grant));
+                let new: Vec<_> = new.cloned().collect();
+                lacking.grants.splice(0..0, new);
+                ControlError::from(lacking).into()
+            }
+            Err(_) => refused.into(),
+        }
+    }
+
+    /// The definition in the file.
+    fn load(&self, name: &str) -> Result<Definition, MigrateError> {
+        Ok(definition::load(
+            &self.settings.migration.definitions,
+            name,
+        )?)
+    }
+
+    /// The definition in the file, or that of the newest run when the file is gone.
+    async fn load_or_recall(
+        &self,
+        conn: &mut PgConnection,
+        name: &str,
+    ) -> Result<Definition, MigrateError> {
+        match definition::load(&self.settings.migration.definitions, name) {
+            Err(DefinitionError::Unknown { .. }) => {
+                let run = ledger::latest(conn, name).await?;
+                Ok(Definition::parse(&run.migration, &run.definition)?)
+            }
+            loaded => Ok(loaded?),
+        }
+    }
+
+    /// Says that `run` is queued, and who is there to take it.
+    async fn announce(&self, conn: &mut PgConnection, run: &Run) -> Result<(), MigrateError> {
+        let (id, name) = (run.id, &run.migration);
+        let text = match Presence::read(conn).await?.nobody() {
+            None => format!(
+                "run {id} of {name} is queued and a process of the shop will take it; `evenkeel \
+                 migrate status {name} --watch` follows it"
+            ),
+            Some(why) => format!(
+                "run {id} of {name} is queued, but {why}: `evenkeel migrate run {name} --standalone` \
+                 drives it in this terminal"
+            ),
+        };
+        println!("{}", self.flags.complete(&text));
+        Ok(())
+    }
+}
+
 async fn dispatch(
     command: Command,
-    settings: &Settings,
-    database: &Database,
+    context: &Context<'_>,
     conn: &mut PgConnection,
 ) -> Result<(), MigrateError> {
-    let load = |name: &str| definition::load(&settings.migration.definitions, name);
+    let (settings, flags) = (context.settings, context.flags);
+    if let Some(name) = command.about() {
+        context.know(conn, name).await?;
+    }
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
         Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
         Command::List => list(settings, conn).await,
-        Command::Plan { name, json } => plan::show(settings, conn, &load(&name)?, json).await,
+        Command::Plan { name, json } => {
+            plan::show(settings, conn, &context.load(&name)?, json).await
+        }
         Command::Start {
             name,
             from_last,
+            again,
             by,
         } => {
-            let definition = load(&name)?;
+            let definition = context.load(&name)?;
             let run = if from_last {
                 control::start_from_last(conn, &definition, &actor()).await?
+            } else if again {
+                control::start_again(conn, &definition, &actor()).await?
             } else {
                 control::start(conn, &definition, &actor()).await?
             };
             if let Some(by) = by {
                 ledger::set_deadline(conn, run.id, by, &actor()).await?;
             }
-            announce(&run);
-            Ok(())
+            context.announce(conn, &run).await
         }
         Command::Spend(args) => {
-            // An allowance for a migration that does not exist would allow nothing.
-            load(&args.name)?;
-            Ok(super::throttle::spend(&args, conn, &actor()).await?)
+            let granted = super::throttle::spend(&args, conn, &actor()).await?;
+            println!("{}", flags.complete(&granted));
+            Ok(())
         }
         Command::Undo { name } => {
-            announce(&control::undo(conn, &load(&name)?, &actor()).await?);
-            Ok(())
+            let definition = context.load_or_recall(conn, &name).await?;
+            let run = control::undo(conn, &definition, &actor()).await?;
+            context.announce(conn, &run).await
         }
         Command::Retry { name } => {
             let run = ledger::latest(conn, &name).await?;
-            announce(&ledger::retry(conn, run.id, &actor()).await?);
-            Ok(())
+            let run = ledger::retry(conn, run.id, &actor()).await?;
+            context.announce(conn, &run).await
         }
-        Command::Quarantine { name } => proof::quarantine(conn, &name).await,
+        Command::Quarantine { name } => proof::quarantine(conn, &name, flags).await,
         Command::Certificate { name, json } => proof::certificate(conn, &name, json).await,
         Command::Status { name: None, .. } => {
             for run in ledger::recent(conn, 50).await? {
@@ -239,30 +393,26 @@ async fn dispatch(
         Command::Status {
             name: Some(name),
             watch,
-        } => status::show(conn, &name, watch).await,
-        Command::Pause { name } => command_run(conn, &name, State::Paused).await,
-        Command::Resume { name } => command_run(conn, &name, State::Queued).await,
-        Command::Cancel { name } => command_run(conn, &name, State::Cancelled).await,
+        } => status::show(conn, &name, watch, flags).await,
+        Command::Pause { name } => command_run(context, conn, &name, State::Paused).await,
+        Command::Resume { name } => command_run(context, conn, &name, State::Queued).await,
+        Command::Cancel { name } => command_run(context, conn, &name, State::Cancelled).await,
         Command::Throttle(args) => {
-            // A cap on a migration that does not exist would cap nothing.
-            args.name().map(load).transpose()?;
-            Ok(super::throttle::run(&args, conn, &actor()).await?)
+            let done = super::throttle::run(&args, conn, &actor()).await?;
+            println!("{}", flags.complete(&done));
+            Ok(())
         }
         Command::Verify { name, replica } => {
-            proof::verify(settings, database, conn, &name, replica.as_deref()).await
+            proof::verify(settings, context.database, conn, &name, replica.as_deref()).await
         }
-        Command::Run { name, duty, .. } => {
-            standalone::run(settings, database, conn, &load(&name)?, duty).await
+        Command::Run {
+            name, duty, again, ..
+        } => {
+            let load = || context.load(&name);
+            let queued = standalone::queue(conn, &name, load, again).await?;
+            standalone::run(settings, context.database, conn, &queued, duty).await
         }
     }
-}
-
-fn announce(run: &Run) {
-    let name = &run.migration;
-    println!(
-        "run {} of {name} is queued; `evenkeel migrate status {name} --watch` follows it",
-        run.id
-    );
 }
 
 fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
@@ -289,16 +439,37 @@ pub(super) fn actor() -> String {
 }
 
 async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
-    for (definition, run) in control::list(conn, &settings.migration.definitions).await? {
-        let state = run.map_or("never run", |run| run.state.name());
-        println!("{:<28} {:<10} {}", definition.name, state, definition.title);
+    let mut broken = 0;
+    for migration in control::list(conn, &settings.migration.definitions).await? {
+        let state = migration.run.as_ref();
+        let state = state.map_or("never run", |run| run.state.name());
+        let what = match migration.definition {
+            Some(Ok(definition)) => definition.title,
+            Some(Err(err)) => {
+                broken += 1;
+                format!("BROKEN: {err}")
+            }
+            None => "(its file is gone)".to_owned(),
+        };
+        println!("{:<28} {state:<10} {what}", migration.name);
     }
-    Ok(())
+    match broken {
+        0 => Ok(()),
+        broken => Err(MigrateError::Broken(broken)),
+    }
 }
 
-async fn command_run(conn: &mut PgConnection, name: &str, to: State) -> Result<(), MigrateError> {
+async fn command_run(
+    context: &Context<'_>,
+    conn: &mut PgConnection,
+    name: &str,
+    to: State,
+) -> Result<(), MigrateError> {
     let run = ledger::latest(conn, name).await?;
     let run = ledger::command(conn, run.id, to, &actor()).await?;
+    if run.state == State::Queued {
+        return context.announce(conn, &run).await;
+    }
     println!("run {} of {name} is {}", run.id, run.state.name());
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::duration::human;
 use super::migrate::{MigrateError, actor, describe, headline};
 use crate::app::App;
 use crate::config::Settings;
-use crate::migration::control::{self, ControlError};
+use crate::migration::control;
 use crate::migration::definition::Definition;
 use crate::migration::governor::Sensors;
 use crate::migration::ledger::{self, LedgerError, Run, State};
@@ -18,8 +18,7 @@ use crate::migration::progress::Progress;
 use crate::migration::runner::{End, Runner};
 use crate::shutdown::Shutdown;
 
-/// Queues a run of `definition`, or takes up the one that is queued or was left by a process that
-/// died, and drives it to its end at `duty`.
+/// Drives the run `queued` to its end at `duty`.
 ///
 /// # Errors
 /// [`MigrateError`]; a run that did not complete is one.
@@ -27,10 +26,9 @@ pub(super) async fn run(
     settings: &Settings,
     database: &Database,
     conn: &mut PgConnection,
-    definition: &Definition,
+    queued: &Run,
     duty: f64,
 ) -> Result<(), MigrateError> {
-    let queued = queue(conn, definition).await?;
     let app = App::new(settings.clone(), database.options.clone());
     let mut pace = settings.pace.clone();
     pace.duty_max = duty;
@@ -71,27 +69,46 @@ pub(super) async fn run(
         None => Err(MigrateError::Incomplete(format!(
             "run {} of {} is not taken, because another process drives it or another run is under \
              way; `evenkeel migrate status` shows them",
-            queued.id, definition.name
+            queued.id, queued.migration
         ))),
     }
 }
 
-/// A new run, or the one that waits to be gone on with.
-async fn queue(conn: &mut PgConnection, definition: &Definition) -> Result<Run, MigrateError> {
-    let active = match control::start(conn, definition, &actor()).await {
-        Ok(run) => return Ok(run),
-        Err(ControlError::Ledger(err @ LedgerError::AlreadyActive { .. })) => err,
+/// A new run of `name` by the definition that `load` reads, or the one that is queued or was left by a
+/// process that died. `again` runs one that is complete.
+///
+/// # Errors
+/// [`MigrateError`] says what to do.
+pub(super) async fn queue(
+    conn: &mut PgConnection,
+    name: &str,
+    load: impl Fn() -> Result<Definition, MigrateError>,
+    again: bool,
+) -> Result<Run, MigrateError> {
+    match ledger::latest(conn, name).await {
+        // It goes on as it was declared then, so its file need not even be there.
+        Ok(run) if matches!(run.state, State::Queued | State::Running) => {
+            // Which definition cannot be read any more says the run.
+            if let Ok(definition) = run.declared() {
+                control::refuse_powerless(conn, &definition).await?;
+            }
+            println!("going on with run {} of {}", run.id, run.migration);
+            if load().is_ok_and(|definition| definition.text != run.definition) {
+                println!(
+                    "  as it was declared when the run was started; the file has changed since"
+                );
+            }
+            return Ok(run);
+        }
+        Ok(_) | Err(LedgerError::NeverRun(_)) => {}
         Err(err) => return Err(err.into()),
-    };
-    let run = ledger::latest(conn, &definition.name).await?;
-    if run.state == State::Paused {
-        return Err(active.into());
     }
-    println!("going on with run {} of {}", run.id, run.migration);
-    if run.definition != definition.text {
-        println!("  as it was declared when the run was started; the file has changed since");
+    let definition = load()?;
+    if again {
+        Ok(control::start_again(conn, &definition, &actor()).await?)
+    } else {
+        Ok(control::start(conn, &definition, &actor()).await?)
     }
-    Ok(run)
 }
 
 /// Drives what is due until run `id` has been driven; `None` when others keep it.

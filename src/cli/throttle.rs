@@ -47,26 +47,22 @@ impl Args {
     }
 }
 
-/// Does what was asked and prints it.
+/// Does what was asked and says so.
 pub(super) async fn run(
     args: &Args,
     conn: &mut PgConnection,
     actor: &str,
-) -> Result<(), ThrottleError> {
+) -> Result<String, ThrottleError> {
     if args.list {
         let all = throttle::list(conn).await?;
         if all.is_empty() {
-            println!("no throttle is in force");
+            return Ok("no throttle is in force".to_owned());
         }
-        for throttle in all {
-            println!("{}", line(&throttle));
-        }
-        return Ok(());
+        return Ok(all.iter().map(line).collect::<Vec<_>>().join("\n"));
     }
     if let Some(id) = args.remove {
         let removed = throttle::remove(conn, id, actor).await?;
-        println!("ended: {}", line(&removed));
-        return Ok(());
+        return Ok(format!("ended: {}", line(&removed)));
     }
     if args.name.is_none() && !args.all {
         return Err(ThrottleError::Whom);
@@ -78,13 +74,15 @@ pub(super) async fn run(
         time: args.time.unwrap_or_default(),
         reason: args.why.as_deref().unwrap_or_default(),
     };
-    let throttle = throttle::add(conn, &request, actor).await?;
-    println!("{}", line(&throttle));
-    println!(
-        "  `evenkeel migrate throttle --remove {}` ends it early",
+    Ok(in_force(&throttle::add(conn, &request, actor).await?))
+}
+
+fn in_force(throttle: &Throttle) -> String {
+    format!(
+        "{}\n  `evenkeel migrate throttle --remove {}` ends it early",
+        line(throttle),
         throttle.id
-    );
-    Ok(())
+    )
 }
 
 /// Let shoppers pay more for a migration than its own budget, for a time.
@@ -103,12 +101,12 @@ pub(super) struct Spend {
     why: String,
 }
 
-/// Grants what was asked for and prints it.
+/// Grants what was asked for and says so.
 pub(super) async fn spend(
     args: &Spend,
     conn: &mut PgConnection,
     actor: &str,
-) -> Result<(), ThrottleError> {
+) -> Result<String, ThrottleError> {
     let request = Request {
         migration: Some(&args.name),
         duty: 1.0,
@@ -116,13 +114,7 @@ pub(super) async fn spend(
         time: args.time,
         reason: &args.why,
     };
-    let granted = throttle::add(conn, &request, actor).await?;
-    println!("{}", line(&granted));
-    println!(
-        "  `evenkeel migrate throttle --remove {}` ends it early",
-        granted.id
-    );
-    Ok(())
+    Ok(in_force(&throttle::add(conn, &request, actor).await?))
 }
 
 fn line(throttle: &Throttle) -> String {

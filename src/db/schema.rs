@@ -41,14 +41,17 @@ pub enum SchemaError {
     #[error("the database has schema step {0}, which this version of Evenkeel does not know")]
     Newer(i64),
     /// The role may not do what a step does.
-    #[error("role {role} may not {action}; as an administrator of the database, run: {grants}")]
+    #[error(
+        "role {role} may not {action}; as an administrator of the database, run:{}",
+        .grants.iter().map(|grant| format!("\n  {grant};")).collect::<String>()
+    )]
     Denied {
         /// The role.
         role: String,
         /// What it may not do.
         action: &'static str,
         /// SQL that lets it.
-        grants: String,
+        grants: Vec<String>,
     },
     /// Somebody holds a lock that the step needs.
     #[error(
@@ -240,17 +243,24 @@ async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaE
         "SELECT quote_ident(pg_get_userbyid(nspowner)), pg_has_role(nspowner, 'usage')
            FROM pg_namespace WHERE nspname = 'evenkeel'",
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
     let (action, grants) = match owner {
         None => (
             "create the schema `evenkeel`, in which the engine keeps its ledger",
-            format!("GRANT CREATE ON DATABASE {database} TO {role}"),
+            vec![format!("GRANT CREATE ON DATABASE {database} TO {role}")],
         ),
-        Some((owner, false)) => (
-            "use the schema `evenkeel`, which belongs to another role",
-            format!("GRANT {owner} TO {role}"),
-        ),
+        Some((owner, false)) => {
+            let grants = ledger_grants(conn).await?;
+            if grants.is_empty() {
+                (
+                    "bring the engine's ledger up to date, which belongs to another role",
+                    vec![format!("GRANT {owner} TO {role}")],
+                )
+            } else {
+                ("use the engine's ledger, the schema `evenkeel`", grants)
+            }
+        }
         Some((_, true)) => return Ok(SchemaError::Database(refused)),
     };
     Ok(SchemaError::Denied {
@@ -258,6 +268,52 @@ async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaE
         action,
         grants,
     })
+}
+
+/// What the engine does to the tables of its ledger; to those that are not here it adds rows and changes
+/// them.
+const LEDGER: [(&str, &str); 9] = [
+    ("schema_steps", "SELECT"),
+    ("runs", "SELECT, INSERT, UPDATE"),
+    ("batches", "SELECT, INSERT"),
+    ("quarantine", "SELECT, INSERT, UPDATE"),
+    ("events", "SELECT, INSERT"),
+    ("steps", "SELECT, INSERT, UPDATE"),
+    ("throttles", "SELECT, INSERT, UPDATE"),
+    ("certificates", "SELECT, INSERT"),
+    ("readings", "SELECT, INSERT, UPDATE, DELETE"),
+];
+
+/// The statements that let the role of `conn` use the engine's ledger where another role has made it;
+/// none when it may, or there is no ledger yet.
+///
+/// # Errors
+/// What the database says.
+pub async fn ledger_grants(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let (names, privileges): (Vec<&str>, Vec<&str>) = LEDGER.into_iter().unzip();
+    sqlx::query_scalar(
+        "SELECT format('GRANT USAGE ON SCHEMA evenkeel TO %I', current_user)
+           FROM pg_namespace WHERE nspname = 'evenkeel' AND NOT has_schema_privilege(oid, 'USAGE')
+         UNION ALL
+         SELECT format('GRANT %s ON TABLE evenkeel.%I TO %I', string_agg(wanted, ', ' ORDER BY ord),
+                       relname, current_user)
+           FROM (SELECT c.relname, one.wanted, one.ord
+                   FROM pg_namespace n
+                   JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r'
+                   LEFT JOIN unnest($1::text[], $2::text[]) AS known (name, privileges)
+                          ON known.name = c.relname
+                  CROSS JOIN LATERAL unnest(string_to_array(
+                             coalesce(known.privileges, 'SELECT, INSERT, UPDATE'), ', '))
+                             WITH ORDINALITY AS one (wanted, ord)
+                  WHERE n.nspname = 'evenkeel' AND NOT has_table_privilege(c.oid, one.wanted)
+                    -- The watch's, which keeps its record in a shop's database alone.
+                    AND c.relname NOT LIKE ALL ('{incident%,watch%,changes,order_marks}'::text[])) AS lacking
+          GROUP BY relname",
+    )
+    .bind(names)
+    .bind(privileges)
+    .fetch_all(conn)
+    .await
 }
 
 async fn apply_with_patience(

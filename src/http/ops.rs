@@ -87,19 +87,25 @@ impl From<ControlError> for ApiError {
                 Self::not_found("run")
             }
             ControlError::Ledger(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::Complete(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::Rights(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::Unknown(_) => Self::not_found("migration"),
             ControlError::Pool(err) => err.into(),
             ControlError::Database(err) => crate::store::StoreError::from(err).into(),
         }
     }
 }
 
-/// A declared migration and its newest run.
+/// A migration that is declared or has run, and its newest run.
 #[derive(Serialize, ToSchema)]
 struct Listed {
     name: String,
-    title: String,
-    owner: String,
-    table: String,
+    /// Absent, as the two below, when the file is broken or gone.
+    title: Option<String>,
+    owner: Option<String>,
+    table: Option<String>,
+    /// What is wrong with its file; absent when nothing is.
+    problem: Option<String>,
     /// Absent when it was never started.
     run: Option<Progress>,
 }
@@ -113,12 +119,12 @@ async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Listed>>, 
         .pool
         .run(Class::Background, async |conn| {
             let mut all = Vec::new();
-            for (definition, run) in control::list(conn, dir).await? {
-                let run = match run {
+            for migration in control::list(conn, dir).await? {
+                let run = match migration.run {
                     Some(run) => Some(Progress::of(conn, run).await?),
                     None => None,
                 };
-                all.push(listed(definition, run));
+                all.push(listed(migration.name, migration.definition, run));
             }
             Ok::<_, ControlError>(all)
         })
@@ -126,12 +132,25 @@ async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Listed>>, 
     Ok(Json(all))
 }
 
-fn listed(definition: Definition, run: Option<Progress>) -> Listed {
+fn listed(
+    name: String,
+    definition: Option<Result<Definition, DefinitionError>>,
+    run: Option<Progress>,
+) -> Listed {
+    let (definition, problem) = match definition {
+        Some(Ok(definition)) => (Some(definition), None),
+        Some(Err(err)) => (None, Some(err.to_string())),
+        None => (None, Some("its file is gone".to_owned())),
+    };
+    let (title, owner, table) = definition.map_or((None, None, None), |d| {
+        (Some(d.title), Some(d.owner), Some(d.table))
+    });
     Listed {
-        name: definition.name,
-        title: definition.title,
-        owner: definition.owner,
-        table: definition.table,
+        name,
+        title,
+        owner,
+        table,
+        problem,
         run,
     }
 }
@@ -143,22 +162,30 @@ struct Start {
     /// Name of the migration.
     #[garde(length(min = 1, max = 100), custom(extract::one_line))]
     name: String,
+    /// Whether to run a migration again that is complete, for rows that became pending since.
+    #[garde(skip)]
+    #[serde(default)]
+    again: bool,
 }
 
-/// Queue a run of a migration.
+/// Queue a run of a migration. One that is complete is refused, unless `again` is asked for.
 #[utoipa::path(post, path = "/ops/migrations", tag = "operations", request_body = Start,
     security(("bearer" = [])), responses((status = CREATED, body = Progress)))]
 async fn start(
     State(app): State<App>,
     _: Operator,
-    extract::Json(Start { name }): extract::Json<Start>,
+    extract::Json(Start { name, again }): extract::Json<Start>,
 ) -> Result<(StatusCode, Json<Progress>), ApiError> {
     let definition =
         definition::load(&app.settings.migration.definitions, &name).map_err(ControlError::from)?;
     let progress = app
         .pool
         .run(Class::Background, async |conn| {
-            let run = control::start(conn, &definition, ACTOR).await?;
+            let run = if again {
+                control::start_again(conn, &definition, ACTOR).await?
+            } else {
+                control::start(conn, &definition, ACTOR).await?
+            };
             Ok::<_, ControlError>(Progress::of(conn, run).await?)
         })
         .await?;

@@ -1,14 +1,19 @@
 //! What an operator can do to migrations, for the command line and the HTTP interface alike.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 
 use super::checksum::Checksum;
 use super::definition::{Definition, DefinitionError};
 use super::keyset::{self, Keyset, KeysetError};
-use super::ledger::{self, Beginning, LedgerError, Run};
+use super::ledger::{self, Beginning, LedgerError, Run, State};
 use super::lint::{self, Unsafe};
+use super::names;
+use super::rights::{self, Lacking};
 use super::sweep::VerifyError;
 use super::undo::Direction;
 use crate::db::{PoolError, describe};
@@ -28,12 +33,75 @@ pub enum ControlError {
     /// The run's state does not allow it.
     #[error(transparent)]
     Ledger(LedgerError),
+    /// There is nothing to start.
+    #[error(transparent)]
+    Complete(#[from] Complete),
+    /// The role may not do what it would have to.
+    #[error(transparent)]
+    Rights(#[from] Lacking),
+    /// Neither a file nor a run has the name.
+    #[error(transparent)]
+    Unknown(#[from] names::Unknown),
     /// No connection.
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
     #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
+}
+
+/// What is to be started is done already, by exactly this definition.
+#[derive(Debug)]
+pub struct Complete {
+    name: String,
+    run: i64,
+    certified: bool,
+    at: Option<DateTime<Utc>>,
+    has_steps: bool,
+    has_way_back: bool,
+}
+
+impl std::error::Error for Complete {}
+
+impl fmt::Display for Complete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, run) = (&self.name, self.run);
+        let done = if self.certified {
+            "certified"
+        } else {
+            "completed"
+        };
+        let at = self.at.map(|at| at.format(" at %F %T UTC").to_string());
+        write!(
+            f,
+            "`{name}` is complete: run {run} of it was {done}{}, and the file has not changed since.",
+            at.unwrap_or_default()
+        )?;
+        if self.certified {
+            write!(
+                f,
+                " `evenkeel migrate verify {name}` looks whether rows became pending since then."
+            )?;
+        }
+        if !self.has_steps {
+            return write!(
+                f,
+                " `evenkeel migrate start {name} --again` runs the statement again for such rows"
+            );
+        }
+        write!(
+            f,
+            " Its schema statements are done and cannot be made twice: to change rows that became \
+             pending since, put the statement into a migration of its own"
+        )?;
+        if self.has_way_back {
+            write!(
+                f,
+                "; after `evenkeel migrate undo {name}` it can be started again"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl From<KeysetError> for ControlError {
@@ -64,7 +132,7 @@ impl From<VerifyError> for ControlError {
 }
 
 /// Queues a run of `definition`. One that cannot run is refused now, not by the process that would
-/// take it.
+/// take it; so is one that has nothing to do, because the last run was completed.
 ///
 /// # Errors
 /// [`ControlError`] says what to do.
@@ -73,7 +141,76 @@ pub async fn start(
     definition: &Definition,
     actor: &str,
 ) -> Result<Run, ControlError> {
+    refuse_complete(conn, definition, false).await?;
+    queue(conn, definition, actor).await
+}
+
+/// As [`start`], also when the last run was completed: for rows that became pending since.
+///
+/// # Errors
+/// [`ControlError::Complete`] when it has schema statements, which cannot be made twice.
+pub async fn start_again(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    actor: &str,
+) -> Result<Run, ControlError> {
+    refuse_complete(conn, definition, true).await?;
+    queue(conn, definition, actor).await
+}
+
+/// Refuses what the newest run has completed, unless that was the way back, or the definition has
+/// changed since in more than its spelling. `again` lets the rows of a plain migration be walked
+/// once more.
+async fn refuse_complete(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    again: bool,
+) -> Result<(), ControlError> {
+    let last = match ledger::latest(conn, &definition.name).await {
+        Ok(last) => last,
+        Err(LedgerError::NeverRun(_)) => return Ok(()),
+        Err(err) => return Err(err.into()),
+    };
+    let has_steps = !definition.expand.is_empty() || !definition.contract.is_empty();
+    let is_done = last.state == State::Completed && last.direction == Direction::Up;
+    if !is_done || (again && !has_steps) || !declares(&last, definition) {
+        return Ok(());
+    }
+    let certified: Option<DateTime<Utc>> =
+        sqlx::query_scalar("SELECT made_at FROM evenkeel.certificates WHERE run_id = $1")
+            .bind(last.id)
+            .fetch_optional(conn)
+            .await?;
+    Err(Complete {
+        name: definition.name.clone(),
+        run: last.id,
+        certified: certified.is_some(),
+        at: certified.or(last.finished_at),
+        has_steps,
+        has_way_back: definition.down.is_some(),
+    }
+    .into())
+}
+
+/// Whether `run` executed what `definition` says; comments and white space say nothing.
+fn declares(run: &Run, definition: &Definition) -> bool {
+    let plain = |definition: Definition| Definition {
+        text: String::new(),
+        title: String::new(),
+        owner: String::new(),
+        ..definition
+    };
+    let then = Definition::parse(&run.migration, &run.definition);
+    then.is_ok_and(|then| plain(then) == plain(definition.clone()))
+}
+
+async fn queue(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    actor: &str,
+) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
+    refuse_powerless(conn, definition).await?;
     // What the expand step creates cannot be looked up yet.
     if definition.expand.is_empty() && definition.has_backfill() {
         check(conn, definition).await?;
@@ -93,6 +230,7 @@ pub async fn start_from_last(
     actor: &str,
 ) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
+    refuse_powerless(conn, definition).await?;
     let walked = if definition.expand.is_empty() {
         check(conn, definition).await?
     } else {
@@ -121,10 +259,28 @@ pub async fn undo(
     refuse_unsafe(definition)?;
     let back = definition.clone().towards(Direction::Down);
     let back = back.ok_or_else(|| DefinitionError::NoWayBack(definition.name.clone()))?;
+    refuse_powerless(conn, &back).await?;
     check(conn, &back).await?;
     ledger::latest(conn, &definition.name).await?;
     let start = Beginning::Start(Direction::Down);
     Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
+}
+
+/// Refuses what the role of `conn` may not do. A run is driven by the role that queues it, or by one of
+/// the same rights.
+///
+/// # Errors
+/// [`ControlError::Rights`] says what to grant.
+pub async fn refuse_powerless(
+    conn: &mut PgConnection,
+    definition: &Definition,
+) -> Result<(), ControlError> {
+    let lacking = rights::lacking(conn, definition).await?;
+    if lacking.is_nothing() {
+        Ok(())
+    } else {
+        Err(lacking.into())
+    }
 }
 
 /// Refuses what could not run, or could not be certified at the end.
@@ -157,22 +313,42 @@ pub fn refuse_unsafe(definition: &Definition) -> Result<(), Unsafe> {
     Unsafe::refuse(lint::definition(definition))
 }
 
-/// The declared migrations, each with its newest run.
+/// A migration that is declared or has run.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What its file says, or why it says nothing; `None` when there is no file any more.
+    pub definition: Option<Result<Definition, DefinitionError>>,
+    /// Its newest run.
+    pub run: Option<Run>,
+}
+
+/// The declared migrations, each with its newest run, and those that have run and whose file is gone,
+/// in order of name. A broken file does not hide the others.
 ///
 /// # Errors
 /// [`ControlError`].
-pub async fn list(
-    conn: &mut PgConnection,
-    dir: &Path,
-) -> Result<Vec<(Definition, Option<Run>)>, ControlError> {
-    let mut list = Vec::new();
-    for definition in super::definition::load_all(dir)? {
-        let run = match ledger::latest(conn, &definition.name).await {
-            Ok(run) => Some(run),
-            Err(LedgerError::NeverRun(_)) => None,
-            Err(err) => return Err(err.into()),
-        };
-        list.push((definition, run));
-    }
+pub async fn list(conn: &mut PgConnection, dir: &Path) -> Result<Vec<Listed>, ControlError> {
+    let runs: Vec<Run> = sqlx::query_as(
+        "SELECT DISTINCT ON (migration) * FROM evenkeel.runs ORDER BY migration, id DESC",
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut runs: BTreeMap<_, _> = runs.into_iter().map(|r| (r.migration.clone(), r)).collect();
+    let declared = super::definition::load_each(dir)?.into_iter();
+    let mut list: Vec<_> = declared
+        .map(|(name, definition)| Listed {
+            run: runs.remove(&name),
+            name,
+            definition: Some(definition),
+        })
+        .collect();
+    list.extend(runs.into_iter().map(|(name, run)| Listed {
+        name,
+        definition: None,
+        run: Some(run),
+    }));
+    list.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(list)
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::eta::{self, Eta};
 use super::late::{self, Late};
 use super::ledger::{self, Phase, Run, SetAside, State, Statement};
+use super::presence::Presence;
 
 /// The rate is taken over this many seconds.
 const RATE_WINDOW_S: f64 = 10.0;
@@ -29,6 +30,10 @@ pub struct Progress {
     pub late: Option<Late>,
     /// Whether the lease is held by a process that still renews it.
     pub driven: bool,
+    /// For how many seconds the holder has not renewed its lease that has run out.
+    pub silent_s: Option<f64>,
+    /// Who is there to take it, when it is queued or its process is silent.
+    pub presence: Option<Presence>,
     /// Ranges that are set aside, the newest 20.
     pub set_aside: Vec<SetAside>,
     /// Schema statements of a change that were tried so far, in order.
@@ -41,9 +46,10 @@ impl Progress {
     /// # Errors
     /// What the database says.
     pub async fn of(conn: &mut PgConnection, run: Run) -> Result<Self, sqlx::Error> {
-        let (rows, driven): (i64, bool) = sqlx::query_as(
+        let (rows, silent_s): (i64, Option<f64>) = sqlx::query_as(
             "SELECT coalesce(sum(rows_seen), 0)::bigint,
-                    coalesce((SELECT lease_until >= clock_timestamp() FROM evenkeel.runs WHERE id = $1), false)
+                    (SELECT extract(epoch FROM clock_timestamp() - lease_until)::float8
+                       FROM evenkeel.runs WHERE id = $1)
                FROM evenkeel.batches
               WHERE run_id = $1 AND committed_at > clock_timestamp() - make_interval(secs => $2)",
         )
@@ -51,7 +57,15 @@ impl Progress {
         .bind(RATE_WINDOW_S)
         .fetch_one(&mut *conn)
         .await?;
-        let set_aside = ledger::set_aside(&mut *conn, run.id, 20).await?;
+        let is_running = run.state == State::Running;
+        let driven = is_running && silent_s.is_some_and(|s| s <= 0.0);
+        let waits = run.state == State::Queued || (is_running && !driven);
+        let presence = if waits {
+            Some(Presence::read(&mut *conn).await?)
+        } else {
+            None
+        };
+        let set_aside = ledger::set_aside_named(&mut *conn, &run, 20).await?;
         let statements = ledger::statements(conn, run.id).await?;
         let rate = (run.state == State::Running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
@@ -80,7 +94,9 @@ impl Progress {
             rows_per_s: rate,
             eta,
             late,
-            driven: driven && run.state == State::Running,
+            driven,
+            silent_s: silent_s.filter(|_| is_running && !driven),
+            presence,
             set_aside,
             statements,
             run,

@@ -34,6 +34,9 @@ pub struct Report {
     pub slow: [LatencyReading; 3],
     /// The gates of every class.
     pub gates: [GateReading; 4],
+    /// Whether the process takes runs of migrations.
+    #[serde(default)]
+    pub takes_runs: bool,
 }
 
 /// The last report of one process.

@@ -147,7 +147,7 @@ async fn an_operator_pauses_resumes_and_cancels() {
     assert_eq!(act("pause").await.expect(200).json()["state"], "paused");
     let twice = act("pause").await.expect(409);
     assert!(
-        twice.text.contains("is paused and cannot become paused"),
+        twice.text.contains("is paused, so it cannot be paused"),
         "{}",
         twice.text
     );

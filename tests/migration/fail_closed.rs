@@ -107,6 +107,7 @@ impl World {
                     fast: [latency; 3],
                     slow: [latency; 3],
                     gates: [gate; 4],
+                    takes_runs: true,
                 }),
             },
         }

@@ -114,11 +114,10 @@ async fn a_file_of_any_editor_is_read_as_it_was_meant() {
         let definition = definition::load(dir.path(), name).unwrap_or_else(|err| panic!("{err}"));
         let all = definition::load_all(dir.path()).unwrap();
         assert_eq!(all, [definition.clone()]);
+        let judged = lint::judge(&dir.path().join(format!("{name}.sql")));
         assert!(
-            lint::file(&dir.path().join(format!("{name}.sql")))
-                .unwrap()
-                .is_empty(),
-            "{name}"
+            judged.error.is_none() && judged.findings.is_empty(),
+            "{name}: {judged:?}"
         );
         let mut fixture = Fixture::with_rows(30).await;
         let (end, run) = fixture.migrate(&definition.text).await;
@@ -592,7 +591,7 @@ fn a_definition_that_was_broken_names_its_line_in_the_lint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.sql");
     std::fs::write(&path, of_t().replace("owner", "ovner")).unwrap();
-    let findings = lint::file(Path::new(&path)).unwrap();
+    let findings = lint::judge(Path::new(&path)).findings;
     assert_eq!(findings.len(), 1);
     assert_eq!(
         (findings[0].line, findings[0].rule),

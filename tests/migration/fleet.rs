@@ -220,6 +220,7 @@ fn a_baseline_of_another_process_is_learnt_in_pauses_even_with_few_requests() {
                     fast: [latency; 3],
                     slow: [slow; 3],
                     gates: [gate; 4],
+                    takes_runs: true,
                 }),
             }],
         }

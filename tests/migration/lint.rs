@@ -370,9 +370,15 @@ fn the_command_ends_with_1_when_it_finds_something() {
         let found: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
         (done.status.code(), found)
     };
-    assert_eq!(lint("SELECT 1"), (Some(0), serde_json::json!([])));
-    let (code, found) = lint("-- A note.\nLOCK TABLE t");
+    let (code, judged) = lint("SELECT 1");
+    assert_eq!(
+        (code, &judged[0]["findings"]),
+        (Some(0), &serde_json::json!([]))
+    );
+    assert_eq!(judged[0]["judged_as"], "script");
+    let (code, judged) = lint("-- A note.\nLOCK TABLE t");
     assert_eq!(code, Some(1));
+    let found = &judged[0]["findings"];
     assert_eq!(
         (&found[0]["rule"], &found[0]["line"]),
         (&"lock-table".into(), &2.into())

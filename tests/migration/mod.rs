@@ -1,6 +1,7 @@
 //! The migration engine against real tables.
 
 mod any_table;
+mod believed;
 mod changes;
 mod comparisons;
 mod completeness;
@@ -29,6 +30,7 @@ mod proof;
 mod refusals;
 mod repair;
 mod replica;
+mod rights;
 mod scenarios;
 mod sessions;
 mod sharing;

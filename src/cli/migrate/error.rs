@@ -44,11 +44,22 @@ pub enum MigrateError {
     #[error(transparent)]
     Engine(#[from] Failure),
     /// Rows are pending.
-    #[error("{0} rows are still pending; the first before the key {1:?}")]
-    Pending(i64, Vec<String>),
+    #[error("{0} rows are still pending; the first of them stands at {1} or before it")]
+    Pending(i64, String),
+    /// The plan found that a run could not end; it has said why.
+    #[error(
+        "{0} rows of the samples stayed pending although they were changed, as the plan says above"
+    )]
+    StaysPending(i64),
     /// The address of a replica is none.
     #[error("--replica cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
     Replica(#[source] sqlx::Error),
+    /// Files that are no definitions, which have been listed.
+    #[error("{0} of the files cannot be used; the list says why (BROKEN)")]
+    Broken(usize),
+    /// Any of these, its advice made complete.
+    #[error("{0}")]
+    Told(String),
     /// The run did not complete.
     #[error("{0}")]
     Incomplete(String),

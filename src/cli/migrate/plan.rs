@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanCount};
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 
@@ -10,11 +10,12 @@ use super::MigrateError;
 use super::status::one_line;
 use crate::cli::duration::human;
 use crate::config::Settings;
-use crate::migration::control;
+use crate::migration::control::{self, ControlError};
 use crate::migration::definition::Definition;
 use crate::migration::keyset::KeysetError;
 use crate::migration::ledger::Step;
-use crate::migration::plan::{Plan, Quantiles, plan};
+use crate::migration::plan::{Estimate, Plan, Quantiles, Source, plan};
+use crate::migration::rights;
 
 pub(super) async fn show(
     settings: &Settings,
@@ -23,6 +24,7 @@ pub(super) async fn show(
     json: bool,
 ) -> Result<(), MigrateError> {
     control::refuse_unsafe(definition)?;
+    control::refuse_powerless(conn, definition).await?;
     let mut statements = Vec::new();
     for (step, all) in [
         (Step::Expand, &definition.expand),
@@ -41,6 +43,12 @@ pub(super) async fn show(
                     crate::db::describe(&err)
                 )),
             ),
+            Err(KeysetError::Database(err)) => {
+                return Err(match rights::named(conn, &err).await? {
+                    Some(lacking) => ControlError::from(lacking).into(),
+                    None => err.into(),
+                });
+            }
             plan => (Some(plan?), None),
         },
     };
@@ -57,7 +65,10 @@ pub(super) async fn show(
             None => document = json!({ "statements": statements, "no_sample": lacking }),
         }
         println!("{document:#}");
-        return Ok(());
+        return refuse_endless(plan.as_ref());
+    }
+    if let Some(stays) = plan.as_ref().and_then(|plan| plan.stays_pending.as_ref()) {
+        println!("DO NOT START {}: {}", definition.name, stays.why);
     }
     println!("{}: {}", definition.name, definition.title);
     for (step, sql) in statements {
@@ -66,10 +77,18 @@ pub(super) async fn show(
     if let Some(lacking) = lacking {
         println!("  samples   {lacking}");
     }
-    if let Some(plan) = plan {
-        println!("{}", describe(definition, &plan));
+    if let Some(plan) = &plan {
+        println!("{}", describe(definition, plan));
     }
-    Ok(())
+    refuse_endless(plan.as_ref())
+}
+
+/// A run that could not end is no plan.
+fn refuse_endless(plan: Option<&Plan>) -> Result<(), MigrateError> {
+    match plan.and_then(|plan| plan.stays_pending.as_ref()) {
+        Some(stays) => Err(MigrateError::StaysPending(stays.rows)),
+        None => Ok(()),
+    }
 }
 
 fn takes(quantiles: Quantiles) -> String {
@@ -85,6 +104,27 @@ fn bytes(bytes: f64) -> HumanBytes {
     HumanBytes(bytes as u64)
 }
 
+/// A number of rows, what it leaves open, and where it comes from.
+fn told(estimate: &Estimate) -> String {
+    let human = |rows: i64| HumanCount(u64::try_from(rows).unwrap_or_default());
+    let likely = human(estimate.likely);
+    let wide = (estimate.high - estimate.low) * 10 > estimate.likely;
+    let spread = if wide {
+        format!(
+            ", between {} and {}",
+            human(estimate.low),
+            human(estimate.high)
+        )
+    } else {
+        String::new()
+    };
+    match estimate.from {
+        Source::Counted => format!("{likely} (counted)"),
+        Source::Sampled => format!("about {likely}{spread} (estimated from samples)"),
+        Source::Planner => format!("about {likely}{spread} (by the table's statistics)"),
+    }
+}
+
 fn describe(definition: &Definition, plan: &Plan) -> String {
     let passed: i64 = plan.samples.iter().map(|s| s.rows).sum();
     let changed: i64 = plan.samples.iter().map(|s| s.changed).sum();
@@ -93,13 +133,13 @@ fn describe(definition: &Definition, plan: &Plan) -> String {
             "  walks     {} by {} (index {})",
             definition.table, plan.key, plan.index
         ),
+        format!("  rows      {}", told(&plan.rows)),
+        format!("  pending   {}", told(&plan.pending)),
         format!(
-            "  rows      about {}, of which about {} are pending",
-            plan.rows, plan.pending
-        ),
-        format!(
-            "  samples   {}: {passed} rows passed, {changed} changed and rolled back",
-            plan.samples.len()
+            "  samples   {} batches tried all over the table and rolled back: {} rows passed, {} changed",
+            plan.samples.len(),
+            HumanCount(u64::try_from(passed).unwrap_or_default()),
+            HumanCount(u64::try_from(changed).unwrap_or_default())
         ),
     ];
     if let Some(full) = plan.full_speed {

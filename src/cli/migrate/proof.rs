@@ -4,10 +4,11 @@ use sqlx::postgres::PgConnection;
 
 use super::{Database, MigrateError};
 use crate::app::App;
+use crate::cli::elsewhere::Flags;
 use crate::config::Settings;
 use crate::migration::certificate::{self, Certificate};
 use crate::migration::definition;
-use crate::migration::keyset::{KeyValue, Keyset};
+use crate::migration::keyset::{KeyNames, Keyset};
 use crate::migration::ledger;
 use crate::migration::sweep::{self, Verification};
 use crate::migration::undo::Direction;
@@ -15,31 +16,28 @@ use crate::migration::undo::Direction;
 /// Entries that are listed at most.
 const LISTED: i64 = 1000;
 
-/// `(a, b] `, as people read it.
-fn range(lower: Option<&KeyValue>, upper: &KeyValue) -> String {
-    let upper = upper.join(", ");
-    match lower {
-        Some(lower) => format!("after ({}) up to ({upper})", lower.join(", ")),
-        None => format!("up to ({upper})"),
-    }
-}
-
-pub(super) async fn quarantine(conn: &mut PgConnection, name: &str) -> Result<(), MigrateError> {
+pub(super) async fn quarantine(
+    conn: &mut PgConnection,
+    name: &str,
+    flags: &Flags,
+) -> Result<(), MigrateError> {
     let run = ledger::latest(conn, name).await?;
-    let open = ledger::set_aside(conn, run.id, LISTED).await?;
+    let open = ledger::set_aside_named(conn, &run, LISTED).await?;
     if open.is_empty() {
         println!("nothing of run {} is set aside", run.id);
         return Ok(());
     }
     for entry in &open {
         println!(
-            "{}\n  since {}, last tried {}",
-            entry.describe(),
+            "{}: {}\n  since {}, last tried {}",
+            entry.range,
+            entry.error,
             entry.at.format("%F %T"),
             entry.tried_at.format("%F %T UTC")
         );
     }
-    println!("repair the rows or what they break, then `evenkeel migrate retry {name}`");
+    let then = format!("repair the rows or what they break, then `evenkeel migrate retry {name}`");
+    println!("{}", flags.complete(&then));
     Ok(())
 }
 
@@ -66,6 +64,7 @@ pub(super) async fn certificate(
 }
 
 fn describe(of: &Certificate) -> String {
+    let names = KeyNames::described(&of.key);
     let way = match of.direction {
         Direction::Up => "",
         Direction::Down => ", the way back",
@@ -102,7 +101,7 @@ fn describe(of: &Certificate) -> String {
         ),
     ];
     for entry in &of.set_aside {
-        let range = range(entry.lower.as_ref(), &entry.upper);
+        let range = names.range(entry.lower.as_ref(), &entry.upper);
         lines.push(format!(
             "  set aside {range}, since resolved: {}",
             entry.error
@@ -122,7 +121,7 @@ fn describe(of: &Certificate) -> String {
     for part in &of.ranges {
         lines.push(format!(
             "    {}: {} rows, {} changed in {} batches, checksum {}",
-            range(part.lower.as_ref(), &part.upper),
+            names.range(part.lower.as_ref(), &part.upper),
             part.rows,
             part.rows_changed,
             part.batches,
@@ -156,7 +155,10 @@ pub(super) async fn verify(
     let found = found?;
     println!("{}", summary(name, proof.as_ref(), &found));
     match found.first_range {
-        Some(key) if found.pending > 0 => Err(MigrateError::Pending(found.pending, key)),
+        Some(key) if found.pending > 0 => {
+            let key = keyset.names().key(&key);
+            Err(MigrateError::Pending(found.pending, key))
+        }
         _ => Ok(()),
     }
 }
@@ -184,10 +186,11 @@ fn summary(name: &str, proof: Option<&Certificate>, found: &Verification) -> Str
         proof.run,
         found.arrived
     ));
+    let names = KeyNames::described(&proof.key);
     for changed in &found.changed_since {
         lines.push(format!(
             "  changed since: {}, {} rows then, {} now",
-            range(changed.lower.as_ref(), &changed.upper),
+            names.range(changed.lower.as_ref(), &changed.upper),
             changed.rows_then,
             changed.rows_now
         ));

@@ -7,9 +7,11 @@ use sqlx::postgres::PgConnection;
 
 use super::MigrateError;
 use crate::cli::duration::human;
+use crate::cli::elsewhere::Flags;
 use crate::migration::late::Late;
 use crate::migration::ledger::{self, Phase, State, Step};
 use crate::migration::progress::Progress;
+use crate::migration::spent;
 use crate::pressure::cost::Cost;
 
 /// Prints the newest run of `name`, once or until it ends.
@@ -17,13 +19,14 @@ pub(super) async fn show(
     conn: &mut PgConnection,
     name: &str,
     watch: bool,
+    flags: &Flags,
 ) -> Result<(), MigrateError> {
     let terminal = console::Term::stdout();
     loop {
         let run = ledger::latest(conn, name).await?;
         let ended = !matches!(run.state, State::Queued | State::Running | State::Paused);
         let progress = Progress::of(conn, run).await?;
-        let text = describe(&progress);
+        let text = flags.complete(&describe(&progress));
         println!("{text}");
         if !watch || ended {
             return Ok(());
@@ -58,6 +61,8 @@ pub(in crate::cli) fn headline(progress: &Progress) -> String {
 /// A run with what limits it and what it waits for.
 pub(in crate::cli) fn describe(progress: &Progress) -> String {
     let mut lines = vec![headline(progress)];
+    lines.extend(describe_end(progress));
+    lines.extend(describe_absence(progress));
     if let Some(rate) = progress.rows_per_s {
         let eta = |s: Option<f64>| {
             s.and_then(|s| Duration::try_from_secs_f64(s).ok())
@@ -78,7 +83,10 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
     }
     if let (State::Running, Some(pace)) = (progress.run.state, &progress.run.pace) {
         let duty = pace["duty"].as_f64().unwrap_or(0.0);
-        lines.push(format!("  works {:.0} % of the time", duty * 100.0));
+        lines.push(format!(
+            "  works {:.0} % of the time, pauses the rest",
+            duty * 100.0
+        ));
         for cause in pace["causes"].as_array().into_iter().flatten() {
             let text = |key: &str| cause[key].as_str().unwrap_or_default().to_owned();
             lines.push(format!(
@@ -92,10 +100,7 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         lines.extend(costs.iter().map(describe_cost));
     }
     if let Some(spent) = describe_spent(&progress.run.time_spent) {
-        lines.push(format!("  time spent: {spent}"));
-    }
-    if let Some(error) = &progress.run.error {
-        lines.push(format!("  {error}"));
+        lines.push(format!("  time went into: {spent}"));
     }
     for statement in &progress.statements {
         let state = match (&statement.done_at, &statement.waits_for) {
@@ -107,12 +112,53 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         lines.push(format!("  {}: {sql}: {state}", statement.step.name()));
     }
     for range in &progress.set_aside {
-        lines.push(format!(
-            "  set aside: after {:?} up to {:?}: {}",
-            range.lower_key, range.upper_key, range.error
-        ));
+        lines.push(format!("  set aside: {}: {}", range.range, range.error));
     }
     lines.join("\n")
+}
+
+/// Why a run failed, and what to do about it.
+fn describe_end(progress: &Progress) -> Vec<String> {
+    let run = &progress.run;
+    let Some(error) = &run.error else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!("  because {error}")];
+    let name = &run.migration;
+    if run.state == State::Failed && !error.contains("migrate retry") {
+        lines.push(format!(
+            "  after a fix, `evenkeel migrate resume {name}` goes on where it stopped, by the file as it \
+             was then; after a change of the file, `evenkeel migrate start {name}` begins anew"
+        ));
+    }
+    lines
+}
+
+/// That nobody drives a run, and what can be done.
+fn describe_absence(progress: &Progress) -> Vec<String> {
+    let Some(presence) = progress.presence else {
+        return Vec::new();
+    };
+    let name = &progress.run.migration;
+    let mut lines = Vec::new();
+    if let Some(silent) = progress.silent_s {
+        let silent = Duration::try_from_secs_f64(silent).unwrap_or_default();
+        lines.push(format!(
+            "  {} was to renew its lease {} ago and has not: it died, froze or lost the database; the \
+             run goes on at its cursor when another takes it",
+            progress.run.lease_holder.as_deref().unwrap_or("its process"),
+            human(silent)
+        ));
+    }
+    lines.push(match presence.nobody() {
+        Some(why) => {
+            format!(
+                "  {why}: `evenkeel migrate run {name} --standalone` drives it in this terminal"
+            )
+        }
+        None => "  a process of the shop will take it".to_owned(),
+    });
+    lines
 }
 
 /// That a run will be late, and what can be done.
@@ -152,6 +198,19 @@ pub(super) fn one_line(sql: &str) -> String {
     sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What the ledger says that time was spent on, in plain words.
+fn in_words(what: &str) -> String {
+    match what {
+        spent::WORKING => "changing rows".to_owned(),
+        spent::RESTING => "pausing between batches".to_owned(),
+        spent::RETRYING => "failed tries and waiting to try again".to_owned(),
+        spent::TURNS => "waiting while other migrations had their turn".to_owned(),
+        "rest" => "pausing to measure shoppers without it".to_owned(),
+        "trust" => "pausing as much as shoppers need".to_owned(),
+        source => format!("waiting because of {source}"),
+    }
+}
+
 /// What a run's time went into, the most first; `None` before anything is known.
 pub(super) fn describe_spent(spent: &serde_json::Value) -> Option<String> {
     let seconds = spent.as_object()?.iter();
@@ -161,7 +220,7 @@ pub(super) fn describe_spent(spent: &serde_json::Value) -> Option<String> {
     seconds.sort_by(|a, b| b.1.total_cmp(&a.1));
     let parts: Vec<_> = seconds
         .iter()
-        .map(|(what, s)| format!("{what} {s:.1} s"))
+        .map(|(what, s)| format!("{} {s:.1} s", in_words(what)))
         .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -12,13 +12,17 @@ use crate::migration::source::encoding::{self, Unreadable};
 #[folder = "migrations/background"]
 struct BuiltIn;
 
+/// A file of definitions: its name without `.sql`, and what it says or why it says nothing.
+pub type Named = (String, Result<Definition, DefinitionError>);
+
 /// Reads every definition of `dir`, or those built into the binary when there is no such directory,
-/// in order of name.
+/// in order of name. A file that cannot be read or is not a definition stands among the others with its
+/// error.
 ///
 /// # Errors
-/// The first file that cannot be read or is not a definition.
-pub fn load_all(dir: &Path) -> Result<Vec<Definition>, DefinitionError> {
-    let mut definitions = Vec::new();
+/// The directory itself cannot be read.
+pub fn load_each(dir: &Path) -> Result<Vec<Named>, DefinitionError> {
+    let mut all = Vec::new();
     if dir.is_dir() {
         let read_error = |path: &Path| {
             let path = path.to_path_buf();
@@ -27,21 +31,32 @@ pub fn load_all(dir: &Path) -> Result<Vec<Definition>, DefinitionError> {
         for entry in std::fs::read_dir(dir).map_err(read_error(dir))? {
             let path = entry.map_err(read_error(dir))?.path();
             if path.extension().is_some_and(|e| e == "sql") {
-                let text = read(&path)?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                definitions.push(Definition::parse(&name, &text)?);
+                let definition = read(&path).and_then(|text| Definition::parse(&name, &text));
+                all.push((name.into_owned(), definition));
             }
         }
     } else {
         for file in BuiltIn::iter() {
             if let Some(content) = BuiltIn::get(&file) {
-                let text = built_in(&file, &content.data)?;
-                definitions.push(Definition::parse(file.trim_end_matches(".sql"), &text)?);
+                let name = file.trim_end_matches(".sql");
+                let text = built_in(&file, &content.data);
+                let definition = text.and_then(|text| Definition::parse(name, &text));
+                all.push((name.to_owned(), definition));
             }
         }
     }
-    definitions.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(definitions)
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(all)
+}
+
+/// As [`load_each`], where all of them must be right.
+///
+/// # Errors
+/// The first file that cannot be read or is not a definition.
+pub fn load_all(dir: &Path) -> Result<Vec<Definition>, DefinitionError> {
+    let each = load_each(dir)?.into_iter();
+    each.map(|(_, definition)| definition).collect()
 }
 
 /// Reads the definition `name` of `dir`; see [`load_all`].

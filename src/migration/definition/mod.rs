@@ -27,7 +27,7 @@ use super::source::{self, encoding::Unreadable};
 use super::undo::Down;
 
 pub use super::source::check::RANGE;
-pub use files::{load, load_all};
+pub use files::{Named, load, load_all, load_each};
 pub use header::is_definition;
 pub use place::Places;
 

@@ -11,6 +11,7 @@ mod condition;
 mod exact;
 mod index;
 mod table;
+mod words;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
@@ -18,6 +19,7 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
 use super::definition::Definition;
 
 pub use index::KeysetError;
+pub use words::KeyNames;
 
 /// The text forms of a key's columns.
 pub type KeyValue = Vec<String>;

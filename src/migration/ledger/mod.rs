@@ -24,7 +24,9 @@ use super::undo::Direction;
 
 pub use command::{Beginning, command, enqueue, enqueue_as, retry, set_deadline};
 pub use lease::{Done, Tries, acquire, begin_phase, commit, find_empty, finish, renew};
-pub use quarantine::{SetAside, quarantine, quarantined, resolve_quarantine, set_aside};
+pub use quarantine::{
+    SetAside, quarantine, quarantined, resolve_quarantine, set_aside, set_aside_named,
+};
 pub use repair::{end_repair, failed_again, next_to_repair, repaired};
 pub use state::{By, State, TRANSITIONS};
 pub use step::{
@@ -165,7 +167,10 @@ pub enum LedgerError {
     #[error("nothing of run {0} is set aside")]
     NothingSetAside(i64),
     /// The state does not allow it.
-    #[error("run {id} is {from} and cannot become {to}")]
+    #[error(
+        "run {id} is {from}, so it cannot be {}; `evenkeel migrate status` shows the runs",
+        asked(to)
+    )]
     Illegal {
         /// The run.
         id: i64,
@@ -177,6 +182,14 @@ pub enum LedgerError {
     /// The database refused.
     #[error("{}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
+}
+
+/// What an operator asks for who wants a run to be in the state `to`.
+fn asked(to: &str) -> &str {
+    match to {
+        "queued" => "resumed",
+        to => to,
+    }
 }
 
 /// A right to write to a run.

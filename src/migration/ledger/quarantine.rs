@@ -6,8 +6,8 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
-use super::{Lease, Tries};
-use crate::migration::keyset::Range;
+use super::{Lease, Run, Tries};
+use crate::migration::keyset::{KeyNames, Range};
 
 /// A range that is set aside.
 #[derive(Clone, Debug, FromRow, Serialize, ToSchema)]
@@ -26,18 +26,40 @@ pub struct SetAside {
     pub at: DateTime<Utc>,
     /// When it was last tried.
     pub tried_at: DateTime<Utc>,
+    /// The range as people read it: `after id 4 up to id 9`.
+    #[sqlx(default)]
+    pub range: String,
 }
 
 impl SetAside {
     /// The range and its error, for people.
-    pub fn describe(&self) -> String {
-        let upper = self.upper_key.join(", ");
-        let range = match &self.lower_key {
-            Some(lower) => format!("after ({}) up to ({upper})", lower.join(", ")),
-            None => format!("up to ({upper})"),
-        };
+    pub fn describe(&self, names: &KeyNames) -> String {
+        let range = names.range(self.lower_key.as_ref(), &self.upper_key);
         format!("{range}: {}", self.error)
     }
+}
+
+/// As [`set_aside`], each with its range as people read it.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_aside_named(
+    conn: &mut PgConnection,
+    run: &Run,
+    limit: i64,
+) -> Result<Vec<SetAside>, sqlx::Error> {
+    let mut open = set_aside(&mut *conn, run.id, limit).await?;
+    if open.is_empty() {
+        return Ok(open);
+    }
+    let names = match run.declared() {
+        Ok(definition) => KeyNames::find(conn, &definition).await,
+        Err(_) => KeyNames::default(),
+    };
+    for entry in &mut open {
+        entry.range = names.range(entry.lower_key.as_ref(), &entry.upper_key);
+    }
+    Ok(open)
 }
 
 /// The ranges of `run` that are set aside and not resolved, the newest `limit`, newest first.

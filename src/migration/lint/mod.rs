@@ -13,21 +13,22 @@
 
 mod background;
 mod exceptions;
+mod files;
 mod locks;
 pub mod rules;
 mod statements;
 
 use std::fmt;
-use std::path::Path;
 
 use serde::Serialize;
 
 use self::exceptions::Exceptions;
 use self::statements::Script;
-use super::definition::{Definition, is_definition};
-use super::source::encoding;
+use super::definition::Definition;
 use super::undo;
 use crate::db::schema::SchemaFile;
+
+pub use files::{Judged, JudgedAs, NotFound, find, judge};
 
 /// One thing that a file does which it had better not do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -128,36 +129,6 @@ fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
     findings.extend(script(file, &parts.contract, Kind::Contract));
     findings.sort_by_key(|finding| (finding.line, finding.rule));
     findings
-}
-
-/// What is unsafe in the file at `path`: a definition when it begins with the header of one, a
-/// schema file when it lies in a directory `schema`, else a script that somebody else runs.
-///
-/// # Errors
-/// What the file system says.
-pub fn file(path: &Path) -> Result<Vec<Finding>, std::io::Error> {
-    let text = encoding::read(path)?;
-    let name = path.display().to_string();
-    let folder = path.parent().and_then(Path::file_name);
-    if is_definition(&text) || folder.is_some_and(|f| f == "background") {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        return Ok(match Definition::parse(&stem, &text) {
-            Ok(definition) => definition_in(&name, &definition),
-            Err(err) => vec![Finding {
-                file: name,
-                line: err.line().unwrap_or(1),
-                rule: rules::NOT_A_DEFINITION,
-                why: err.to_string(),
-                instead: rules::instead(rules::NOT_A_DEFINITION).to_owned(),
-            }],
-        });
-    }
-    let kind = if folder.is_some_and(|f| f == "schema") {
-        Kind::Schema
-    } else {
-        Kind::Raw
-    };
-    Ok(script(&name, &text, kind))
 }
 
 /// Findings as they are made.

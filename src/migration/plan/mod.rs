@@ -1,27 +1,30 @@
 //! What a run would do, found out without doing it: samples over the whole key range in transactions
 //! that are rolled back, what follows from them, and what could stall the run.
 
+mod estimate;
 mod history;
 mod obstacles;
 mod predict;
 mod sample;
 mod space;
+mod stays;
 
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::definition::Definition;
 use super::keyset::{Keyset, KeysetError};
 use crate::config::Engine;
 
+use estimate::Share;
+
+pub use estimate::{Estimate, Source};
 pub use history::Hour;
 pub use predict::Quantiles;
 pub use sample::Sample;
 pub use space::Bloat;
-
-/// The rows of a table of no more than so many are counted.
-const COUNTED: i64 = 20_000;
+pub use stays::StaysPending;
 
 /// A prediction.
 #[derive(Debug, Serialize)]
@@ -30,10 +33,16 @@ pub struct Plan {
     pub key: String,
     /// The unique index that serves the walk.
     pub index: String,
-    /// Rows of the table: counted when they are few, else by the planner's estimate.
-    pub rows: i64,
-    /// Rows still pending: counted when the table has few rows, else by the planner's estimate.
-    pub pending: i64,
+    /// Rows of the table: counted when they are few, by its statistics when these are recent, else
+    /// by a sample of its pages.
+    pub rows: Estimate,
+    /// Rows still pending: counted when the table has few rows, else by the samples. The planner is
+    /// asked only when no sample succeeded: it guesses where it has no statistics, and those may be
+    /// older than the column.
+    pub pending: Estimate,
+    /// Rows that were changed and are pending all the same, so that a run could not end; `None` when
+    /// the samples found none.
+    pub stays_pending: Option<StaysPending>,
     /// The batches that were tried and rolled back.
     pub samples: Vec<Sample>,
     /// Samples that failed, by their error.
@@ -84,8 +93,14 @@ pub async fn plan(
     settings: &Engine,
 ) -> Result<Plan, KeysetError> {
     let keyset = Keyset::resolve(conn, definition).await?;
-    let Rows { rows, pending } = Rows::of(conn, definition, &keyset, settings).await?;
+    let (all, counted) = estimate::rows(conn, definition, &keyset, settings).await?;
+    let rows = all.likely;
     let tried = sample::take(conn, definition, &keyset, settings, rows).await?;
+    let pending = match (counted, Share::of(&tried.samples, |s| s.pending)) {
+        (Some(counted), _) => counted,
+        (None, Some(share)) => all.part(share),
+        (None, None) => all.part(Share::planned(conn, definition).await?),
+    };
     let mut obstacles = obstacles::find(conn, definition, settings).await?;
     obstacles.extend(tried.scans.iter().cloned());
     if let Some(failure) = tried.failures.first() {
@@ -100,13 +115,14 @@ pub async fn plan(
     let seen: i64 = tried.samples.iter().map(|s| s.rows).sum();
     let wal: i64 = tried.samples.iter().map(|s| s.wal_bytes).sum();
     let per_row = wal as f64 / seen.max(1) as f64;
-    let changed: i64 = tried.samples.iter().map(|s| s.changed).sum();
-    let changed = changed as f64 / seen.max(1) as f64 * rows as f64;
+    let changed = Share::of(&tried.samples, |s| s.changed).map_or(0.0, |share| share.likely);
+    let changed = changed * rows as f64;
     Ok(Plan {
         key: keyset.describe(),
         index: keyset.index.clone(),
-        rows,
+        rows: all,
         pending,
+        stays_pending: StaysPending::of(definition, &tried.samples),
         at_recent_duty: full_speed.zip(history.duty).map(|(full, duty)| AtDuty {
             duty,
             takes: full.slowed(1.0 / duty),
@@ -122,66 +138,6 @@ pub async fn plan(
         samples: tried.samples,
         failures: tried.failures,
     })
-}
-
-/// How many rows there are, and how many of them are pending.
-struct Rows {
-    rows: i64,
-    pending: i64,
-}
-
-impl Rows {
-    async fn of(
-        conn: &mut PgConnection,
-        definition: &Definition,
-        keyset: &Keyset,
-        settings: &Engine,
-    ) -> Result<Self, sqlx::Error> {
-        let (all, _) = planned(conn, definition, None).await?;
-        let estimate = keyset.estimate(conn).await?;
-        let rows = if estimate > 0 { estimate } else { all };
-        if rows <= COUNTED
-            && let Some(counted) = Self::count(conn, definition, keyset, settings).await?
-        {
-            return Ok(counted);
-        }
-        // The planner takes every page to be as full as the pages were when it last looked, so of a
-        // bloated table it is right about the share and not about the number.
-        let (pending, _) = planned(conn, definition, Some(&definition.pending)).await?;
-        let share = (pending as f64 / all.max(1) as f64).min(1.0);
-        Ok(Self {
-            rows,
-            pending: (share * rows as f64).round() as i64,
-        })
-    }
-
-    /// `None` when that takes longer than a batch may: few rows in many pages.
-    async fn count(
-        conn: &mut PgConnection,
-        definition: &Definition,
-        keyset: &Keyset,
-        settings: &Engine,
-    ) -> Result<Option<Self>, sqlx::Error> {
-        let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}",
-            settings.statement_timeout.as_millis()
-        );
-        let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
-        let sql = format!(
-            "SELECT count(*), count(*) FILTER (WHERE ({})) FROM {} WHERE ({})",
-            definition.pending,
-            keyset.from(),
-            definition.scope.as_deref().unwrap_or("true"),
-        );
-        let counted = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *tx).await;
-        tx.rollback().await?;
-        match counted {
-            Ok((rows, pending)) => Ok(Some(Self { rows, pending })),
-            // Cancelled by the timeout.
-            Err(sqlx::Error::Database(err)) if err.code().as_deref() == Some("57014") => Ok(None),
-            Err(err) => Err(err),
-        }
-    }
 }
 
 /// How many rows the planner believes a condition selects, and their width in bytes. Unlike the

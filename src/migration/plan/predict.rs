@@ -150,8 +150,7 @@ mod tests {
             rows,
             changed: rows,
             ms,
-            wal_bytes: 0,
-            place: 0,
+            ..Sample::default()
         }
     }
 

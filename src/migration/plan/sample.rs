@@ -7,7 +7,9 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::estimate;
 use super::predict::Sizing;
+use super::stays;
 use crate::config::Engine;
 use crate::migration::batch::{begin, next_size};
 use crate::migration::definition::Definition;
@@ -27,18 +29,25 @@ const SMALLER: u32 = 3;
 const BUDGET: Duration = Duration::from_secs(5);
 /// A table of so many rows is read as a whole to find places; of a longer one some pages are.
 const SMALL: i64 = 20_000;
-/// Rows that the pages are to hold from which places are drawn.
+/// Rows that the pages are to hold from which places are drawn, at least.
 const DRAWN: f64 = 5_000.0;
+/// Pages from which places are drawn, at least: rows of one page are neighbours, and so many pages give
+/// every place one of its own.
+const DRAWN_PAGES: f64 = 500.0;
 /// A sequential scan of more rows than this in every batch deserves a word.
 const SCANNED: f64 = 1_000.0;
 
 /// A batch that was rolled back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Sample {
     /// Rows that it passed.
     pub rows: i64,
+    /// Rows of these that were pending before.
+    pub pending: i64,
     /// Rows that it changed.
     pub changed: i64,
+    /// Rows that it changed, or was to change, and that are pending all the same.
+    pub stays_pending: i64,
     /// How long it took, in milliseconds.
     pub ms: f64,
     /// Bytes of WAL that its statement wrote.
@@ -82,7 +91,7 @@ pub(super) async fn take(
         .min(u32::try_from(budget * 3 / 2).unwrap_or(u32::MAX) / AT_LEAST as u32)
         .max(1);
     let mut size = sizing.first.min(most);
-    let drawn = places(conn, keyset, rows).await?;
+    let drawn = places(conn, keyset, &definition.table, rows).await?;
     // Twice at each place, smaller first at every second one: what differs then is the size alone,
     // and tells what a batch costs from what its rows do.
     let tries = drawn.iter().enumerate();
@@ -169,12 +178,14 @@ pub(super) fn sizing(definition: &Definition, settings: &Engine) -> Sizing {
 async fn places(
     conn: &mut PgConnection,
     keyset: &Keyset,
+    table: &str,
     rows: i64,
 ) -> Result<Vec<KeyValue>, sqlx::Error> {
     let percent = if rows <= SMALL {
         100.0
     } else {
-        (DRAWN / rows as f64 * 100.0).clamp(1e-4, 100.0)
+        let pages = estimate::pages(conn, table).await?.max(1) as f64;
+        ((DRAWN / rows as f64).max(DRAWN_PAGES / pages) * 100.0).clamp(1e-4, 100.0)
     };
     let mut tx = reading(conn).await?;
     let mut drawn = keyset.draw(&mut tx, percent, AT_MOST).await?;
@@ -200,14 +211,18 @@ async fn one(
 ) -> Result<Option<Sample>, sqlx::Error> {
     let began = Instant::now();
     let mut tx = begin(conn, settings).await?;
-    let range = keyset.next(&mut tx, Some(place), end, size, None).await?;
-    let Some(range) = range else {
+    let mut next = keyset.next(&mut tx, Some(place), end, size, None).await?;
+    if next.is_none() {
+        // Behind the last row comes the first.
+        next = keyset.next(&mut tx, None, end, size, None).await?;
+    }
+    let Some(range) = next else {
         tx.rollback().await?;
         return Ok(None);
     };
     let sql = format!(
         "EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {}",
-        keyset.statement(definition, false)
+        keyset.statement(definition, range.lower.is_none())
     );
     let row = sqlx::query(AssertSqlSafe(sql.clone()))
         .bind(&range.lower)
@@ -215,16 +230,26 @@ async fn one(
         .fetch_one(&mut *tx)
         .await
         .map_err(|err| definition.place(&sql, err))?;
-    tx.rollback().await?;
-    let ms = began.elapsed().as_secs_f64() * 1e3;
+    let worked = began.elapsed();
     let plan: serde_json::Value = row.try_get(0)?;
     let mut found = Found::default();
     found.read(&plan[0]["Plan"], &definition.table);
     scans.extend(found.scans);
+    let after = stays::count(&mut tx, keyset, definition, &range).await?;
+    let ending = Instant::now();
+    tx.rollback().await?;
+    let took = worked + ending.elapsed();
+    // What was pending before is counted when all is as it was, so that the statement did not find
+    // the rows read already.
+    let mut tx = begin(conn, settings).await?;
+    let before = stays::count(&mut tx, keyset, definition, &range).await?;
+    tx.rollback().await?;
     Ok(Some(Sample {
         rows: range.seen,
+        pending: before.pending,
         changed: found.changed,
-        ms,
+        stays_pending: after.stays(before, found.changed),
+        ms: took.as_secs_f64() * 1e3,
         wal_bytes: found.wal_bytes,
         place: 0,
     }))

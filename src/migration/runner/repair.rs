@@ -69,13 +69,20 @@ impl Drive<'_> {
     }
 
     fn name_ranges(&self, what: &str, open: &[SetAside]) -> String {
-        let names: Vec<_> = open.iter().map(SetAside::describe).collect();
+        let columns = self.keyset.names();
+        let names: Vec<_> = open.iter().map(|entry| entry.describe(&columns)).collect();
         let name = &self.definition.name;
         format!(
             "{what}: {}. `evenkeel migrate quarantine {name}` lists them; repair the rows or what \
              they break, then `evenkeel migrate retry {name}`",
             names.join("; ")
         )
+    }
+
+    /// The range of `entry`, for people.
+    fn told(&self, entry: &SetAside) -> String {
+        let names = self.keyset.names();
+        names.range(entry.lower_key.as_ref(), &entry.upper_key)
     }
 
     /// Tries `entry` until it is done, or fails for good.
@@ -97,7 +104,11 @@ impl Drive<'_> {
             turn.worked(began.elapsed());
             match tried {
                 Ok(Repaired::Done) => {
-                    info!(run = self.lease.run, upper = ?entry.upper_key, "range repaired");
+                    info!(
+                        run = self.lease.run,
+                        range = self.told(entry),
+                        "range repaired"
+                    );
                     patience.told();
                     return self.rest_after(began.elapsed(), turn).await;
                 }
@@ -122,7 +133,7 @@ impl Drive<'_> {
     async fn leave_aside(&self, entry: &SetAside, failure: &Failure) -> Result<(), Interrupt> {
         let (lease, id) = (self.lease, entry.id);
         let (code, error) = (failure.sqlstate(), failure.to_string());
-        warn!(run = lease.run, upper = ?entry.upper_key, %error, "range stays set aside");
+        warn!(run = lease.run, range = self.told(entry), %error, "range stays set aside");
         self.query(async |conn| {
             Ok(ledger::failed_again(conn, lease, id, code.as_deref(), &error).await?)
         })

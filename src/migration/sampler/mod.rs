@@ -46,6 +46,8 @@ pub struct Sampler {
     surroundings: Surroundings,
     /// What is told to the other processes; `None` where no shopper comes.
     latencies: Option<Latencies>,
+    /// Whether this process takes runs, for whoever queues one.
+    takes_runs: bool,
     fleet: fleet::Fleet,
     published: Option<Instant>,
 }
@@ -64,8 +66,15 @@ impl Sampler {
             fleet: fleet::Fleet::new(surroundings.process()),
             surroundings,
             latencies,
+            takes_runs: false,
             published: None,
         }
+    }
+
+    /// Says of this process whether it takes runs.
+    pub fn taking_runs(mut self, takes_runs: bool) -> Self {
+        self.takes_runs = takes_runs;
+        self
     }
 
     /// Looks until `stop`, then tells the others that this process leaves.
@@ -134,7 +143,10 @@ impl Sampler {
         let due = self.published.is_none_or(|at| asked - at >= ALIVE);
         let report = self.latencies.as_ref().map(|latencies| {
             let gap = self.published.map_or(SLOW, |at| asked - at);
-            report(latencies, &self.pool, gap, asked)
+            Report {
+                takes_runs: self.takes_runs,
+                ..report(latencies, &self.pool, gap, asked)
+            }
         });
         let (active, published) = self.fleet.publish(&mut tx, report.as_ref(), due).await?;
         // A change of the schema alone walks none.
@@ -179,5 +191,6 @@ fn report(latencies: &Latencies, pool: &Pool, gap: Duration, now: Instant) -> Re
         fast: Class::SHOPPERS.map(|class| latencies.read(class, fast, now)),
         slow: Class::SHOPPERS.map(|class| latencies.read(class, SLOW, now)),
         gates: pool.gates(),
+        takes_runs: false,
     }
 }

@@ -1,0 +1,250 @@
+//! Files and folders of SQL, and what each file is judged as.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Finding, Kind, definition_in, rules, script};
+use crate::migration::definition::{Definition, is_definition};
+use crate::migration::source::encoding;
+
+/// What a file is judged as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JudgedAs {
+    /// A background migration or a change.
+    BackgroundMigration,
+    /// A schema file that Evenkeel applies.
+    SchemaFile,
+    /// A script that somebody else runs.
+    Script,
+    /// Nothing: it could not be read.
+    Unreadable,
+}
+
+impl JudgedAs {
+    /// Which rules hold for such a file, and why.
+    pub fn rules(self) -> &'static str {
+        match self {
+            Self::BackgroundMigration => {
+                "a background migration, because it begins with a header (`-- title:`) or lies in a \
+                 folder `background`. Evenkeel runs its schema statements one by one under a \
+                 lock_timeout, so require-lock-timeout does not hold; a contract step may drop tables \
+                 and columns; its row statement has to be limited by :range"
+            }
+            Self::SchemaFile => {
+                "a schema file, because it lies in a folder `schema`. Evenkeel applies such a file at \
+                 start, in one transaction under a lock_timeout: require-lock-timeout does not hold; \
+                 CONCURRENTLY and COMMIT are refused, since they cannot be in a transaction"
+            }
+            Self::Script => {
+                "a plain script, which somebody else's tool runs: it has no header (`-- title:`) and \
+                 lies in no folder `schema` or `background`. All rules about locks, rewrites and scans \
+                 hold, and require-lock-timeout, since nothing else sets one. Whether the tool opens a \
+                 transaction is not known, so the rules about CONCURRENTLY and COMMIT in a schema file \
+                 do not hold"
+            }
+            Self::Unreadable => "nothing: it cannot be read",
+        }
+    }
+
+    /// In two words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BackgroundMigration => "background migration",
+            Self::SchemaFile => "schema file",
+            Self::Script => "plain script",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A file and what is unsafe in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// The file, as it was named or found.
+    pub file: String,
+    /// What it is judged as.
+    pub judged_as: JudgedAs,
+    /// Which rules hold for it, and why.
+    pub rules: &'static str,
+    /// Why it cannot be read; absent when it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is unsafe in it, in order of line.
+    pub findings: Vec<Finding>,
+}
+
+/// Nothing is there of this name.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {why}")]
+pub struct NotFound {
+    path: String,
+    why: String,
+}
+
+/// What is unsafe in the file at `path`. A file that cannot be read has an error instead.
+pub fn judge(path: &Path) -> Judged {
+    let file = path.display().to_string();
+    let (judged_as, findings, error) = match encoding::read(path) {
+        Ok(text) => {
+            let judged_as = recognise(path, &text);
+            (judged_as, findings(path, &file, &text, judged_as), None)
+        }
+        Err(error) => (JudgedAs::Unreadable, Vec::new(), Some(error.to_string())),
+    };
+    Judged {
+        file,
+        judged_as,
+        rules: judged_as.rules(),
+        error,
+        findings,
+    }
+}
+
+fn recognise(path: &Path, text: &str) -> JudgedAs {
+    let folder = path.parent().and_then(Path::file_name);
+    let is_in = |name: &str| folder.is_some_and(|folder| folder == name);
+    if is_in("background") || is_definition(text) {
+        JudgedAs::BackgroundMigration
+    } else if is_in("schema") {
+        JudgedAs::SchemaFile
+    } else {
+        JudgedAs::Script
+    }
+}
+
+fn findings(path: &Path, file: &str, text: &str, judged_as: JudgedAs) -> Vec<Finding> {
+    let kind = match judged_as {
+        JudgedAs::SchemaFile => Kind::Schema,
+        JudgedAs::Script | JudgedAs::Unreadable => Kind::Raw,
+        JudgedAs::BackgroundMigration => {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            return match Definition::parse(&stem, text) {
+                Ok(definition) => definition_in(file, &definition),
+                Err(err) => vec![Finding {
+                    file: file.to_owned(),
+                    line: err.line().unwrap_or(1),
+                    rule: rules::NOT_A_DEFINITION,
+                    why: err.to_string(),
+                    instead: rules::instead(rules::NOT_A_DEFINITION).to_owned(),
+                }],
+            };
+        }
+    };
+    script(file, text, kind)
+}
+
+/// The files that `path` means: itself; every `.sql` file in it and below it, in order, when it is a
+/// folder; those that match, when it is no file and has `*`, `?` or `**` in it.
+///
+/// # Errors
+/// [`NotFound`] when there is none.
+pub fn find(path: &Path) -> Result<Vec<PathBuf>, NotFound> {
+    let refuse = |why: String| NotFound {
+        path: path.display().to_string(),
+        why,
+    };
+    if path.is_dir() {
+        let mut files = BTreeSet::new();
+        collect(path, &mut files)
+            .map_err(|err| refuse(format!("cannot read the folder: {err}")))?;
+        if files.is_empty() {
+            return Err(refuse(
+                "the folder has no .sql file, nor has one below it".to_owned(),
+            ));
+        }
+        return Ok(files.into_iter().collect());
+    }
+    // What is there and is no regular file (a pipe, say) is for whoever reads it.
+    if path.symlink_metadata().is_ok() {
+        return Ok(vec![path.to_owned()]);
+    }
+    if !path.display().to_string().contains(['*', '?']) {
+        return Err(refuse("there is no such file or folder".to_owned()));
+    }
+    let mut found = BTreeSet::new();
+    let parts: Vec<_> = path
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    expand(PathBuf::new(), &parts, &mut found);
+    let mut files = BTreeSet::new();
+    for path in found {
+        if path.is_dir() {
+            collect(&path, &mut files)
+                .map_err(|err| refuse(format!("{}: {err}", path.display())))?;
+        } else {
+            files.insert(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(refuse("no file matches".to_owned()));
+    }
+    Ok(files.into_iter().collect())
+}
+
+/// Every `.sql` file in `folder` and below it. Links to folders are not followed: they may lead in
+/// circles.
+fn collect(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), std::io::Error> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            collect(&path, files)?;
+        } else if !path.is_dir()
+            && path
+                .extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("sql"))
+        {
+            files.insert(path);
+        }
+    }
+    Ok(())
+}
+
+/// Adds what matches `parts` in `folder`. What cannot be read matches nothing.
+fn expand(folder: PathBuf, parts: &[String], found: &mut BTreeSet<PathBuf>) {
+    let Some((part, rest)) = parts.split_first() else {
+        found.insert(folder);
+        return;
+    };
+    if !part.contains(['*', '?']) {
+        let path = folder.join(part);
+        if path.symlink_metadata().is_ok() {
+            expand(path, rest, found);
+        }
+        return;
+    }
+    let here = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder.as_path()
+    };
+    if part == "**" {
+        expand(folder.clone(), rest, found);
+    }
+    for entry in std::fs::read_dir(here).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let path = folder.join(&name);
+        if part == "**" {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                expand(path, parts, found);
+            }
+        } else if matches(part.as_bytes(), name.to_string_lossy().as_bytes()) {
+            expand(path, rest, found);
+        }
+    }
+}
+
+/// Whether `name` is as `pattern` says, where `*` stands for anything and `?` for one byte.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|skipped| matches(rest, &name[skipped..])),
+        (Some((b'?', rest)), Some((_, name))) => matches(rest, name),
+        (Some((wanted, rest)), Some((there, name))) => wanted == there && matches(rest, name),
+        _ => false,
+    }
+}
