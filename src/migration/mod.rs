@@ -3,7 +3,8 @@
 //! A [`definition`] is a declared change. A *run* of it lives in the [`ledger`]; the [`runner`] of
 //! any process that gets the lease walks the table by [`keyset`], one [`batch`] per transaction, at
 //! the [`pace`] that the [`governor`] derives from what shoppers feel, and ends with a [`sweep`]
-//! that proves by the declared predicate that nothing was missed. A [`change`] has schema statements
+//! that proves by the declared predicate that nothing was missed. A [`physical`] read, which shares
+//! neither index nor order with that walk, proves it a second time. A [`change`] has schema statements
 //! before and after that walk. What would lock, rewrite or scan a live table is refused by the
 //! [`lint`].
 
@@ -21,6 +22,7 @@ pub mod late;
 pub mod ledger;
 pub mod lint;
 pub mod pace;
+pub mod physical;
 pub mod plan;
 pub mod progress;
 pub mod retry;

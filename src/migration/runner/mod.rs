@@ -5,6 +5,7 @@
 //! COMMIT took effect need not be known.
 
 mod end;
+mod prove;
 mod repair;
 mod rest;
 mod shift;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -50,6 +51,8 @@ pub struct Runner {
     /// The pace of the drives under way, or of the last.
     pace_now: watch::Sender<Pace>,
     turns: Turns,
+    /// Held by the run that reads its table for the second proof.
+    proving: Arc<Semaphore>,
 }
 
 /// A name for this process that no other has: its id alone repeats across machines and containers.
@@ -132,6 +135,7 @@ impl Runner {
             stop,
             learnt: Arc::default(),
             turns: Turns::default(),
+            proving: Arc::new(Semaphore::new(1)),
         }
     }
 
