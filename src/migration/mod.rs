@@ -25,6 +25,7 @@ pub mod pace;
 pub mod physical;
 pub mod plan;
 pub mod progress;
+pub mod proofs;
 pub mod retry;
 pub mod runner;
 pub mod sampler;

@@ -30,6 +30,24 @@ pub enum Direction {
     Down,
 }
 
+impl Direction {
+    /// What a completed run has done, in words.
+    pub fn has(self) -> &'static str {
+        match self {
+            Self::Up => "made the change",
+            Self::Down => "took the change back",
+        }
+    }
+
+    /// How a run of it is marked behind its name: not at all when it makes the change.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Up => "",
+            Self::Down => ", the way back",
+        }
+    }
+}
+
 /// The statement for the way back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {

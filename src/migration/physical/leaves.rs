@@ -9,8 +9,6 @@ pub(super) struct Leaf {
     pub oid: Oid,
     /// With its schema, as SQL.
     pub name: String,
-    /// Without it.
-    pub plain: String,
     /// Whether it is the declared table itself.
     pub is_root: bool,
     /// Why it cannot be read by physical position.
@@ -24,8 +22,7 @@ pub(super) struct Leaf {
     pub columns: String,
 }
 
-/// The name of the declared table comes from `pg_class`, so that the tables below it can be given the
-/// name by which the predicates know it. What is in `pg_class` is as the snapshot sees it; the sizes
+/// What is in `pg_class` is as the snapshot sees it; the sizes
 /// are those of the files as they are now.
 const LEAVES: &str = "
     WITH RECURSIVE tree (oid) AS (
@@ -34,7 +31,7 @@ const LEAVES: &str = "
         SELECT i.inhrelid FROM pg_inherits i JOIN tree ON tree.oid = i.inhparent
          WHERE NOT i.inhdetachpending)
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
-           quote_ident(c.relname) AS plain, c.oid = to_regclass($1)::oid AS is_root,
+           c.oid = to_regclass($1)::oid AS is_root,
            CASE WHEN c.relkind = 'f' THEN 'is a foreign table, which has no physical positions here'
                 WHEN c.relkind NOT IN ('r', 'm') THEN 'is no table'
                 WHEN am.amname <> 'heap' THEN

@@ -10,6 +10,7 @@
 //! What cannot be known is [`Unknown`](Answer::Unknown) with its reason, and never "none pending": over
 //! the time limit, a table that was rewritten or attached meanwhile, a partition on another server.
 
+mod beside;
 mod leaves;
 mod polite;
 mod portion;
@@ -22,6 +23,7 @@ use utoipa::ToSchema;
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset};
 
+pub use beside::read_beside;
 pub use polite::{Paced, Polite, Share};
 pub use read::read;
 
