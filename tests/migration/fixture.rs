@@ -98,6 +98,12 @@ impl Fixture {
         self.pool = pool(&proxy.options, 3);
     }
 
+    /// Has the engine work as `role`.
+    pub async fn act_as(&mut self, role: &str) {
+        self.database = self.database.clone().username(role);
+        self.pool = pool(&self.database, 3);
+    }
+
     /// Leaves the engine one connection at a time.
     pub fn with_one_connection(&mut self) {
         self.pool = pool(&self.database, 1);

@@ -27,6 +27,10 @@ const FIRST: i64 = 16;
 const MOST: i64 = 16_384;
 /// The pause after a portion that failed, at least, and before a lock is asked for again.
 const RETRY: Duration = Duration::from_millis(200);
+/// Classes and codes of errors that another snapshot may be spared: connection lost; idle for too long,
+/// because this process stood still; a replica whose recovery was in the way; no room; a server that
+/// ends.
+const AGAIN: [&str; 6] = ["08", "25P03", "25P04", "40", "53", "57"];
 /// `lock_not_available`.
 const LOCKED: &str = "55P03";
 /// `query_canceled`: it took too long.
@@ -56,13 +60,8 @@ impl<S> From<sqlx::Error> for Miss<S> {
     fn from(err: sqlx::Error) -> Self {
         let failure = Failure::from(err);
         match failure.sqlstate() {
-            // Connection lost; a replica whose recovery was in the way; no room; a server that ends.
             None => Self::Again(failure.to_string()),
-            Some(code)
-                if ["08", "40", "53", "57"]
-                    .iter()
-                    .any(|class| code.starts_with(class)) =>
-            {
+            Some(code) if AGAIN.iter().any(|class| code.starts_with(class)) => {
                 Self::Again(failure.to_string())
             }
             Some(code) if code == LOCKED => Self::Locked(failure.to_string()),
@@ -314,6 +313,8 @@ impl<P: Polite> Attempt<'_, P> {
             Some(CANCELLED) => Err(Miss::Never(format!(
                 "reading a single block takes longer than migration.statement_timeout ({failure})"
             ))),
+            // The predicates were understood when the read began: the schema has changed.
+            _ if failure.is_permanent() => Err(Miss::Again(failure.to_string())),
             _ => match failure {
                 Failure::Database(err) => Err(err.into()),
                 other => Err(Miss::Again(other.to_string())),

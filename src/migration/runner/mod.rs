@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::batch::begin;
 use super::definition::Definition;
 use super::governor::{Governor, Sensors};
-use super::keyset::{Keyset, KeysetError};
+use super::keyset::{KeyValue, Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
 use super::pace::Pace;
 use super::retry::{Failure, Patience};
@@ -110,6 +110,8 @@ struct Drive<'a> {
     seat: Seat,
     renewed: Instant,
     spent: Spent,
+    /// The sweep before the last second proof, and pending rows that this one named.
+    missed: Option<(i32, Vec<KeyValue>)>,
 }
 
 impl Runner {
@@ -279,6 +281,7 @@ impl Runner {
             seat: self.turns.join(lease.run),
             renewed: Instant::now(),
             spent: Spent::default(),
+            missed: None,
         })
     }
 

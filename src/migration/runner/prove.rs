@@ -136,11 +136,14 @@ impl Drive<'_> {
         }
     }
 
-    /// Fails a run whose pending rows no sweep brings to an end: the sweep between two reads did not
-    /// meet them, or there were as many sweeps as there may be.
-    fn refuse_endless(&self, run: &Run, proof: &Physical) -> Result<(), Interrupt> {
-        let before = run.second_proof().map_or(Vec::new(), |proof| proof.named);
-        let stays = proof.named.iter().any(|key| before.contains(key));
+    /// Fails a run whose pending rows no sweep brings to an end: the one sweep between two reads found
+    /// nothing and the same rows are still there, or there were as many sweeps as there may be.
+    fn refuse_endless(&mut self, run: &Run, proof: &Physical) -> Result<(), Interrupt> {
+        let named = proof.named.clone();
+        let before = self.missed.replace((run.sweep_pass, named));
+        let stays = before.is_some_and(|(sweep, named)| {
+            sweep + 1 == run.sweep_pass && proof.named.iter().any(|key| named.contains(key))
+        });
         let most = i64::from(self.runner.engine.sweeps_max);
         if !stays && i64::from(run.sweep_pass) < most {
             return Ok(());
