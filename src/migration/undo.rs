@@ -39,6 +39,14 @@ impl Direction {
         }
     }
 
+    /// What rows are that are not done.
+    pub fn left(self) -> &'static str {
+        match self {
+            Self::Up => "are still pending",
+            Self::Down => "still have the change",
+        }
+    }
+
     /// How a run of it is marked behind its name: not at all when it makes the change.
     pub fn mark(self) -> &'static str {
         match self {

@@ -126,8 +126,8 @@ async fn a_row_that_a_lying_order_hides_fails_the_run_and_is_named() {
     assert_eq!(said.status.code(), Some(1));
     let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
     for word in [
-        "99 rows, none pending by key",
-        "100 rows, 1 pending",
+        "10999 rows, none pending by key",
+        "11000 rows, 1 pending",
         "((10777))",
     ] {
         assert!(text.contains(word), "{word}: {text}");

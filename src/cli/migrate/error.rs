@@ -44,15 +44,15 @@ pub enum MigrateError {
     #[error(transparent)]
     Engine(#[from] Failure),
     /// Rows are pending.
-    #[error("{0} rows are still pending; the first before the key {1:?}")]
-    Pending(i64, Vec<String>),
+    #[error("{0} rows {1}; the first of them is not behind the key ({key})", key = .2.join(", "))]
+    Pending(i64, &'static str, Vec<String>),
     /// Rows are pending that the walk by key does not meet.
     #[error(
-        "{0} rows are still pending that the walk by key did not meet, for example {1}: they came \
+        "{0} rows {1} that the walk by key did not meet, for example {2}: they came \
          after it had passed, or the index does not lead to them; ask again, and if they are still \
          there, check the index (amcheck's bt_index_check) or repair it (REINDEX INDEX CONCURRENTLY)"
     )]
-    Missed(i64, String),
+    Missed(i64, &'static str, String),
     /// The address of a replica is none.
     #[error("--replica cannot be used: {0}; it should look like postgres://user@host/database")]
     Replica(#[source] sqlx::Error),

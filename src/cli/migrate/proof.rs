@@ -221,11 +221,14 @@ pub(super) async fn verify(
         keep(conn, proof, &found).await?;
     }
     match &found.by_key.first_range {
-        Some(key) if !found.by_key.is_complete() => {
-            Err(MigrateError::Pending(found.by_key.pending, key.clone()))
-        }
+        Some(key) if !found.by_key.is_complete() => Err(MigrateError::Pending(
+            found.by_key.pending,
+            found.direction.left(),
+            key.clone(),
+        )),
         _ if found.is_pending() => Err(MigrateError::Missed(
             found.physical.pending,
+            found.direction.left(),
             found.physical.examples(),
         )),
         _ => Ok(()),
