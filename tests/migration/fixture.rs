@@ -72,7 +72,8 @@ impl Fixture {
         Self::at(other.database.clone()).await
     }
 
-    async fn at(database: PgConnectOptions) -> Self {
+    /// An engine on a database that is there.
+    pub async fn at(database: PgConnectOptions) -> Self {
         let pool = pool(&database, 3);
         Self {
             sql: database.connect().await.unwrap(),

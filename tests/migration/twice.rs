@@ -114,23 +114,14 @@ async fn a_row_that_a_lying_order_hides_fails_the_run_and_is_named() {
         (11000, 1),
         "{physical:?}"
     );
-    let definitions = tempfile::tempdir().unwrap();
-    std::fs::write(definitions.path().join("m.sql"), of_t()).unwrap();
-    let directory = definitions.path().to_str().unwrap();
-    let asked = ["migrate", "--dir", directory, "verify", "m"];
-    let said = evenkeel_on(&fixture.database, &asked)
-        .stdout(std::process::Stdio::piped())
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(said.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
+    let (code, said) = verify_by_command(&fixture, "1h").await;
+    assert_eq!(code, 1, "{said}");
     for word in [
         "10999 rows, none pending by key",
         "11000 rows, 1 pending",
         "((10777))",
     ] {
-        assert!(text.contains(word), "{word}: {text}");
+        assert!(said.contains(word), "{word}: {said}");
     }
 
     // Once the order is honest, the run goes on and is certified.
@@ -147,6 +138,22 @@ async fn a_row_that_a_lying_order_hides_fails_the_run_and_is_named() {
     assert_eq!(certified(&mut fixture).await.unwrap().rows, 11000);
     let once = "SELECT count(*) FROM t WHERE done AND n = 1 AND changes = 1";
     assert_eq!(fixture.count(once).await, 11000);
+}
+
+/// What `evenkeel migrate verify` ends with and says, the second proof having `limit`.
+async fn verify_by_command(fixture: &Fixture, limit: &str) -> (i32, String) {
+    let definitions = tempfile::tempdir().unwrap();
+    std::fs::write(definitions.path().join("m.sql"), of_t()).unwrap();
+    let directory = definitions.path().to_str().unwrap();
+    let asked = ["migrate", "--dir", directory, "verify", "m"];
+    let said = evenkeel_on(&fixture.database, &asked)
+        .env("EVENKEEL_MIGRATION__PROOF_LIMIT", limit)
+        .stdout(std::process::Stdio::piped())
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
+    (said.status.code().unwrap(), text.into_owned())
 }
 
 /// The newest run.
@@ -276,6 +283,27 @@ async fn a_run_whose_second_proof_is_unknown_is_completed_by_the_first_and_says_
     let proof = certified(&mut fixture).await.unwrap();
     assert_eq!(proof.answer, Answer::Unknown);
     assert!(proof.reason.unwrap().contains("migration.proof_limit"));
+    // Asked again it is still not known, which is said; given time, it is.
+    let (code, said) = verify_by_command(&fixture, "1ns").await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("300 rows, none pending by key; second proof unknown: "),
+        "{said}"
+    );
+    let (code, said) = verify_by_command(&fixture, "1h").await;
+    assert!(
+        code == 0 && said.contains("300 rows, none pending\n"),
+        "{said}"
+    );
+    let run = run_of(&fixture).await;
+    let later = certificate::newest_later(&mut fixture.sql, run.id)
+        .await
+        .unwrap();
+    assert_eq!(later.unwrap().physical.answer, Answer::NonePending);
+    assert_eq!(
+        fixture.count("SELECT count(*) FROM evenkeel.proofs").await,
+        2
+    );
 
     let mut fixture = Fixture::with_rows(300).await;
     fixture.with_one_connection();
@@ -299,4 +327,52 @@ async fn the_contract_step_waits_for_the_second_proof() {
     assert!(why.contains("((10777))"), "{why}");
     let constraint = "SELECT count(*) FROM pg_constraint WHERE conname = 'all_done'";
     assert_eq!(fixture.count(constraint).await, 0);
+}
+
+#[tokio::test]
+async fn an_operator_can_stop_the_second_proof_and_the_run_gets_it_later() {
+    let mut fixture = Fixture::with_rows(300).await;
+    fixture
+        .run(
+            "CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF current_setting('application_name') LIKE '%second proof' THEN
+                     PERFORM pg_sleep(0.004);
+                 END IF;
+                 RETURN true;
+             END $$",
+        )
+        .await;
+    let text = of_t().replace("NOT done", "slowly() AND NOT done");
+    // One portion, and then a rest of a minute and more.
+    fixture.pace.duty_max = 0.02;
+    fixture.engine.batch_first = 300;
+    fixture.engine.batch_max = 300;
+    let run = fixture.enqueue(&text).await;
+    let mut other = Fixture::beside(&fixture).await;
+    let (end, ()) = tokio::join!(fixture.drive(), async {
+        other
+            .wait_until(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                    AND application_name LIKE 'evenkeel migration m run % second proof'",
+            )
+            .await;
+        other.command(&run, State::Paused).await;
+    });
+    assert_eq!(end, End::Stopped);
+    assert!(certified(&mut fixture).await.is_none());
+    let left = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE '%second proof'";
+    fixture
+        .wait_until(&format!("SELECT (({left}) = 0)::int::bigint"))
+        .await;
+    fixture.command(&run, State::Queued).await;
+    fixture.pace.duty_max = 1.0;
+    assert_eq!(fixture.drive().await, End::Completed);
+    let proof = certified(&mut fixture).await.unwrap();
+    assert_eq!(
+        (proof.answer, proof.rows),
+        (Answer::NonePending, 300),
+        "{proof:?}"
+    );
 }
