@@ -105,8 +105,10 @@ enum Command {
         /// Name of the migration.
         name: String,
     },
-    /// Look for rows that are still pending, changing nothing. Ends with 1 if there are any. Ranges
-    /// that changed since the last run was certified are named.
+    /// Look for rows that the last completed run has left, changing nothing: once by key, and once by
+    /// physical position. Ends with 1 if either finds any; with 0 if the walk by key finds none and the
+    /// other proof is unknown, which is said. Ranges that changed since the last run was certified are
+    /// named.
     Verify {
         /// Name of the migration.
         name: String,
@@ -441,8 +443,10 @@ pub(super) fn actor() -> String {
 async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
     let mut broken = 0;
     for migration in control::list(conn, &settings.migration.definitions).await? {
-        let state = migration.run.as_ref();
-        let state = state.map_or("never run", |run| run.state.name());
+        let state = migration
+            .run
+            .as_ref()
+            .map_or("never run".to_owned(), status::state);
         let what = match migration.definition {
             Some(Ok(definition)) => definition.title,
             Some(Err(err)) => {

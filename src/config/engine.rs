@@ -44,6 +44,10 @@ pub struct Engine {
     /// Sweeps that may find something before the run fails: the statement leaves rows pending, or
     /// the shop goes on writing such rows.
     pub sweeps_max: u32,
+    /// How long the second proof, which reads the table by physical position, may take; over it the
+    /// answer is unknown. It holds one snapshot, and vacuum removes nothing meanwhile.
+    #[serde(with = "humantime_serde")]
+    pub proof_limit: Duration,
     /// Where `migrate` looks for definitions; the ones built in are used when it does not exist.
     pub definitions: PathBuf,
 }
@@ -65,6 +69,7 @@ impl Default for Engine {
             tries: 5,
             quarantine_max: 100,
             sweeps_max: 5,
+            proof_limit: Duration::from_secs(3600),
             definitions: PathBuf::from("migrations/background"),
         }
     }
@@ -172,6 +177,13 @@ impl Engine {
             return Err(
                 "migration.lease must be at least twice migration.statement_timeout, or a \
                         slow batch outlives its lease"
+                    .to_owned(),
+            );
+        }
+        if self.proof_limit.is_zero() {
+            return Err(
+                "migration.proof_limit must be above zero: at zero no run could be proved a second \
+                 time"
                     .to_owned(),
             );
         }

@@ -1,5 +1,7 @@
 //! Operations on background migrations, for whoever has the admin token.
 
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
@@ -16,16 +18,23 @@ use super::error::{ApiError, Kind};
 use super::extract::{self, Path, bearer};
 use crate::app::App;
 use crate::class::Class;
-use crate::migration::certificate::{self, Certificate};
+use crate::migration::batch::session_name;
+use crate::migration::certificate::{self, Certificate, Later};
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
+use crate::migration::governor::Sensors;
 use crate::migration::keyset::Keyset;
 use crate::migration::ledger::{self, LedgerError, State as RunState};
+use crate::migration::physical::{self, Physical, Question};
 use crate::migration::progress::Progress;
-use crate::migration::sweep::{Verification, verify};
+use crate::migration::proofs::Verified;
+use crate::migration::sweep::verify;
 
 /// Who acts, for the ledger: the token says that somebody may, not who it is.
 pub(super) const ACTOR: &str = "operator over HTTP";
+
+/// Share of a request's time limit after which a verification answers with what it knows.
+const ANSWERED_AT: f64 = 0.7;
 
 /// The addresses of operations.
 pub fn router() -> OpenApiRouter<App> {
@@ -251,43 +260,102 @@ async fn command(
     Ok(Json(progress))
 }
 
-/// Look for rows that a run has left pending, changing nothing.
+/// Look for rows that a run has left, changing nothing: once by key and once by physical position. The
+/// second answer is unknown when it was not there within the time limit of a request.
 #[utoipa::path(post, path = "/ops/migrations/{run}/verify", tag = "operations",
     security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
-    responses((status = OK, body = Verification)))]
+    responses((status = OK, body = Verified)))]
 async fn check(
     State(app): State<App>,
     _: Operator,
     Path(run): Path<i64>,
-) -> Result<Json<Verification>, ApiError> {
-    let (definition, keyset, proof) = app
+) -> Result<Json<Verified>, ApiError> {
+    let began = Instant::now();
+    let (run, definition, keyset, certificate) = app
         .pool
         .run(Class::Background, async |conn| {
             let run = ledger::find(conn, run).await?;
             let definition = run.declared()?;
             let keyset = Keyset::resolve(conn, &definition).await?;
-            let proof = certificate::of_run(conn, run.id).await?;
-            Ok::<_, ControlError>((definition, keyset, proof))
+            let certificate = certificate::of_run(conn, run.id).await?;
+            Ok::<_, ControlError>((run, definition, keyset, certificate))
         })
         .await?;
     let engine = &app.settings.migration;
-    let found = verify(&app.pool, engine, &definition, &keyset, proof.as_ref()).await;
-    Ok(Json(found.map_err(ControlError::from)?))
+    let by_key = verify(
+        &app.pool,
+        engine,
+        &definition,
+        &keyset,
+        certificate.as_ref(),
+    )
+    .await;
+    let by_key = by_key.map_err(ControlError::from)?;
+    let session = session_name(&run.migration, run.id, physical::SESSION);
+    let question = Question::new(&definition, &keyset, session);
+    let left = app.settings.http.request_timeout.mul_f64(ANSWERED_AT);
+    let limit = left.saturating_sub(began.elapsed()).min(engine.proof_limit);
+    let physical = beside_shoppers(&app, &question, limit).await;
+    let found = Verified {
+        direction: run.direction,
+        condition: definition.pending.clone(),
+        by_key,
+        physical,
+    };
+    if certificate.is_some() {
+        let counted = (found.by_key.rows, found.by_key.pending);
+        let keep = async |conn: &mut _| {
+            Ok::<_, ControlError>(
+                certificate::store_later(conn, run.id, ACTOR, counted, &found.physical).await?,
+            )
+        };
+        app.pool.run(Class::Background, keep).await?;
+    }
+    Ok(Json(found))
+}
+
+/// Reads a table by physical position at the pace that this process's shoppers allow.
+async fn beside_shoppers(app: &App, question: &Question<'_>, limit: Duration) -> Physical {
+    let settings = &app.settings;
+    let sensors = Sensors {
+        latencies: Some(app.latencies.clone()),
+        pool: app.pool.clone(),
+        surroundings: None,
+    };
+    physical::read_beside(
+        &sensors,
+        &settings.pace,
+        &settings.migration,
+        question,
+        limit,
+    )
+    .await
+}
+
+/// A certificate, and what was found since.
+#[derive(Serialize, ToSchema)]
+struct Proved {
+    #[serde(flatten)]
+    certificate: Certificate,
+    /// The newest proof that somebody asked for after the run was certified.
+    later: Option<Later>,
 }
 
 /// Show what a completed run certifies.
 #[utoipa::path(get, path = "/ops/migrations/{run}/certificate", tag = "operations",
     security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
-    responses((status = OK, body = Certificate)))]
+    responses((status = OK, body = Proved)))]
 async fn proof(
     State(app): State<App>,
     _: Operator,
     Path(run): Path<i64>,
-) -> Result<Json<Certificate>, ApiError> {
+) -> Result<Json<Proved>, ApiError> {
     let proof = app
         .pool
         .run(Class::Background, async |conn| {
-            Ok::<_, ControlError>(certificate::of_run(conn, run).await?)
+            let certificate = certificate::of_run(conn, run).await?;
+            let later = certificate::newest_later(conn, run).await?;
+            Ok::<_, ControlError>(certificate.map(|certificate| Proved { certificate, later }))
         })
         .await?;
     proof

@@ -3,7 +3,8 @@
 //! A [`definition`] is a declared change. A *run* of it lives in the [`ledger`]; the [`runner`] of
 //! any process that gets the lease walks the table by [`keyset`], one [`batch`] per transaction, at
 //! the [`pace`] that the [`governor`] derives from what shoppers feel, and ends with a [`sweep`]
-//! that proves by the declared predicate that nothing was missed. A [`change`] has schema statements
+//! that proves by the declared predicate that nothing was missed. A [`physical`] read, which shares
+//! neither index nor order with that walk, proves it a second time. A [`change`] has schema statements
 //! before and after that walk. What would lock, rewrite or scan a live table is refused by the
 //! [`lint`].
 
@@ -23,9 +24,11 @@ pub mod lint;
 pub mod names;
 pub mod pace;
 pub mod pending;
+pub mod physical;
 pub mod plan;
 pub mod presence;
 pub mod progress;
+pub mod proofs;
 pub mod retry;
 pub mod rights;
 pub mod runner;

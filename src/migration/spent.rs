@@ -9,6 +9,8 @@ use super::pace::Pace;
 pub const WORKING: &str = "working";
 /// The engine rested because it works a share of the time only, and nothing else limited it.
 pub const RESTING: &str = "resting";
+/// The table was read by physical position.
+pub const PROVING: &str = "second proof";
 /// Another run had the turn.
 pub const TURNS: &str = "turns";
 /// A batch had failed, most often for a lock, and was to be tried again.

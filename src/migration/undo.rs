@@ -35,6 +35,32 @@ pub enum Direction {
     Down,
 }
 
+impl Direction {
+    /// What a completed run has done, in words.
+    pub fn has(self) -> &'static str {
+        match self {
+            Self::Up => "made the change",
+            Self::Down => "took the change back",
+        }
+    }
+
+    /// What rows are that are not done.
+    pub fn left(self) -> &'static str {
+        match self {
+            Self::Up => "are still pending",
+            Self::Down => "still have the change",
+        }
+    }
+
+    /// How a run of it is marked behind its name: not at all when it makes the change.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Up => "",
+            Self::Down => ", the way back",
+        }
+    }
+}
+
 /// The statement for the way back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {

@@ -132,6 +132,18 @@ async fn a_migration_is_started_followed_and_verified() {
         .expect(200)
         .json();
     assert_eq!(after["pending"], 0);
+    assert_eq!(after["direction"], "up");
+    assert_eq!(after["condition"], "email_key IS NULL");
+    assert_eq!(after["physical"]["answer"], "none_pending", "{after}");
+    assert_eq!(after["physical"]["rows"], 500);
+    assert_eq!(last["proof"]["answer"], "none_pending", "{last}");
+    let certificate = ops(&shop, Method::GET, &format!("{path}/certificate"), None)
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(certificate["physical"]["answer"], "none_pending");
+    assert_eq!(certificate["later"]["physical"]["answer"], "none_pending");
+    assert_eq!(certificate["later"]["rows"], 500);
 }
 
 #[tokio::test]

@@ -52,6 +52,10 @@ async fn survives_death_at_every_await(name: &str) {
             continue;
         }
         assert_eq!(end, Some(End::Completed));
+        // However often the holder died: no run is certified by one proof alone.
+        let unproved = "SELECT count(*) FROM evenkeel.certificates
+            WHERE document -> 'physical' ->> 'answer' <> 'none_pending'";
+        assert_eq!(fixture.count(unproved).await, 0);
         // At least one for each statement, of which each of the four batches has four.
         assert!(waits > 25, "{waits}");
         println!("{name}: {waits} awaits");

@@ -72,7 +72,8 @@ impl Fixture {
         Self::at(other.database.clone()).await
     }
 
-    async fn at(database: PgConnectOptions) -> Self {
+    /// An engine on a database that is there.
+    pub async fn at(database: PgConnectOptions) -> Self {
         let pool = pool(&database, 3);
         Self {
             sql: database.connect().await.unwrap(),
@@ -96,6 +97,12 @@ impl Fixture {
     pub async fn answers_only_who_waits(&mut self) {
         let proxy = CountingProxy::start(&self.database).await;
         self.pool = pool(&proxy.options, 3);
+    }
+
+    /// Has the engine work as `role`.
+    pub async fn act_as(&mut self, role: &str) {
+        self.database = self.database.clone().username(role);
+        self.pool = pool(&self.database, 3);
     }
 
     /// Leaves the engine one connection at a time.

@@ -115,7 +115,10 @@ async fn a_database_without_a_shop_is_migrated_from_the_first_command_to_the_las
     assert!(status.contains("completed"), "{status}");
     let verified = foreign.migrate(&["verify", "gross"]).await;
     assert!(verified.contains("500 rows, none pending"), "{verified}");
-    assert!(verified.contains("found by the next verify"), "{verified}");
+    assert!(
+        verified.contains("second proof: none pending, 500 rows in 1 table"),
+        "{verified}"
+    );
     // Again: nothing is left to do, and only who insists gets a run.
     for again in [
         &["start", "gross"][..],
@@ -218,11 +221,97 @@ async fn proof_repair_and_the_way_back_need_no_shop_either() {
         .migrate_as(&foreign.role, &["verify", "gross"])
         .await;
     assert!(!went && said.contains("1 rows are still pending"), "{said}");
+}
+
+/// Both outcomes of a command are looked at.
+async fn says(foreign: &Foreign, arguments: &[&str], succeeds: bool, words: &[&str]) {
+    let (went, said) = foreign.migrate_as(&foreign.role, arguments).await;
+    assert_eq!(went, succeeds, "{arguments:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?} lacks {word}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn after_an_undo_everything_says_that_the_change_is_taken_back() {
+    let foreign = Foreign::new().await;
+    foreign.grant_create().await;
+    let path = foreign.definitions.path().join("gross.sql");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let back = r#"UPDATE "Old Shop"."Order" AS o SET "Gross" = NULL WHERE :range"#;
+    std::fs::write(&path, format!("{text}\n-- down\n{back}\n")).unwrap();
+    foreign.migrate(&["run", "gross", "--standalone"]).await;
+    let made = ["run 1 of gross made the change", "second    none pending"];
+    says(&foreign, &["certificate", "gross"], true, &made).await;
+
     foreign.migrate(&["undo", "gross"]).await;
+    says(&foreign, &["list"], true, &["undo queued"]).await;
+    let newer = [
+        "run 1 made the change",
+        "run 2 of gross, the way back is newer, and queued",
+    ];
+    says(&foreign, &["verify", "gross"], true, &newer).await;
     let undone = foreign.migrate(&["run", "gross", "--standalone"]).await;
     assert!(undone.contains("500 rows changed"), "{undone}");
     let left = r#"SELECT count(*) FROM "Old Shop"."Order" WHERE "Gross" IS NOT NULL"#;
     assert_eq!(foreign.count(left).await, 0);
+    let taken = "run 2 of gross, the way back: completed, the change is taken back";
+    says(&foreign, &["list"], true, &["gross", "taken back"]).await;
+    says(
+        &foreign,
+        &["status"],
+        true,
+        &[taken, "run 1 of gross: completed"],
+    )
+    .await;
+    says(
+        &foreign,
+        &["status", "gross"],
+        true,
+        &[taken, "second proof: none pending"],
+    )
+    .await;
+    let certificate = [
+        "run 2 of gross took the change back",
+        "none with (\"Gross\" IS NULL) IS NOT TRUE",
+    ];
+    says(&foreign, &["certificate", "gross"], true, &certificate).await;
+    let verified = [
+        "gross: run 2 took the change back: 500 rows, none of them still has it",
+        "(\"Gross\" IS NULL) IS NOT TRUE",
+        "second proof: none pending, 500 rows",
+    ];
+    says(&foreign, &["verify", "gross"], true, &verified).await;
+    // What was found since is kept beside the certificate.
+    says(
+        &foreign,
+        &["certificate", "gross"],
+        true,
+        &["later", "by key 500 rows, 0 pending"],
+    )
+    .await;
+    foreign
+        .run(r#"INSERT INTO "Old Shop"."Order" ("Net", "Gross") VALUES (7, 8)"#)
+        .await;
+    let still = [
+        "501 rows, 1 of them still have it",
+        "1 rows still have the change",
+    ];
+    says(&foreign, &["verify", "gross"], false, &still).await;
+    says(
+        &foreign,
+        &["certificate", "gross"],
+        true,
+        &["by key 501 rows, 1 pending"],
+    )
+    .await;
+
+    // And there again.
+    let again = foreign.migrate(&["run", "gross", "--standalone"]).await;
+    assert!(again.contains("500 rows changed"), "{again}");
+    says(&foreign, &["list"], true, &["completed"]).await;
+    let made = ["gross: 501 rows, none pending", " made the change"];
+    says(&foreign, &["verify", "gross"], true, &made).await;
 }
 
 #[tokio::test]

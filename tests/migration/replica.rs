@@ -1,5 +1,6 @@
 //! A replica that falls behind slows a migration down, by its name.
 
+use std::convert::Infallible;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,15 +9,17 @@ use evenkeel::config::{Budgets, Pace};
 use evenkeel::db::Pool;
 use evenkeel::db::embedded::Cluster;
 use evenkeel::db::gate::{Admission, Gate};
+use evenkeel::migration::definition::Definition;
+use evenkeel::migration::physical::{Answer, Polite, Question, read};
 use evenkeel::migration::sampler::Sampler;
 use evenkeel::pressure::database::{Judge, Replica};
 use evenkeel::pressure::{Signal, Surroundings, Verdict};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::fixture::PATIENCE;
+use super::fixture::{Fixture, PATIENCE, migration};
 use crate::support::server;
 
 /// Where `pg_basebackup` is; the packages that the embedded server falls back to lack it.
@@ -36,7 +39,8 @@ fn pg_basebackup() -> Option<PathBuf> {
 
 /// A server that follows `primary`.
 async fn follow(primary: &PgConnectOptions, program: PathBuf) -> Cluster {
-    let directory = server::directory("replica");
+    let name = format!("replica-{}", uuid::Uuid::new_v4().simple());
+    let directory = server::directory(&name);
     // What an ordinary start makes is then replaced, so that all belongs to the right account.
     let empty = Cluster::start(server::options(&directory), |_| ())
         .await
@@ -172,5 +176,88 @@ async fn a_replica_that_falls_behind_is_named_and_so_is_one_that_vanishes() {
     stop.cancel();
     sampling.await.unwrap();
     drop(here);
+    primary.stop().await.unwrap();
+}
+
+/// Has the primary remove rows that the replica still reads.
+struct InTheWay {
+    primary: PgConnection,
+    portions: u32,
+}
+
+impl Polite for InTheWay {
+    type Stop = Infallible;
+
+    async fn permission(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    async fn rest(&mut self, _: Duration) -> Result<(), Infallible> {
+        self.portions += 1;
+        if self.portions == 2 {
+            for sql in ["DELETE FROM t WHERE id <= 10", "VACUUM t"] {
+                self.primary.execute(sql).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        Ok(())
+    }
+
+    fn target(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[tokio::test]
+async fn a_replica_gives_the_second_proof_and_its_recovery_may_be_in_the_way() {
+    let Some(program) = pg_basebackup() else {
+        println!("not tested: there is no pg_basebackup on this machine");
+        return;
+    };
+    let primary = Cluster::start(server::options(server::directory("proved")), |_| ())
+        .await
+        .unwrap();
+    let at = primary.connect_options("postgres");
+    server::apply_schema(&at).await;
+    let mut fixture = Fixture::at(at.clone()).await;
+    fixture
+        .run(
+            "CREATE TABLE t (id bigint PRIMARY KEY, done boolean NOT NULL, filler text);
+             INSERT INTO t SELECT i, i <> 77, repeat('x', 1000) FROM generate_series(1, 250) AS i",
+        )
+        .await;
+    let replica = follow(&at, program).await;
+    let there = Fixture::at(replica.connect_options("postgres")).await;
+    let mut sql = there.connect().await;
+    for setting in [
+        "ALTER SYSTEM SET max_standby_streaming_delay = '50ms'",
+        "SELECT pg_reload_conf()",
+    ] {
+        sql.execute(setting).await.unwrap();
+    }
+    let text = migration(
+        "-- table: t\n-- pending: NOT done",
+        "UPDATE t SET done = true WHERE :range",
+    );
+    let definition = Definition::parse("m", &text).unwrap();
+    let question = Question {
+        definition: &definition,
+        key: vec!["id".to_owned()],
+        session: "evenkeel migration m run 1 second proof".to_owned(),
+    };
+    let mut polite = InTheWay {
+        primary: fixture.connect().await,
+        portions: 0,
+    };
+    let hour = Duration::from_secs(3600);
+    let Ok(found) = read(&there.pool, &there.engine, &question, hour, &mut polite).await;
+    // The first snapshot, which had 250 rows, is lost; another one had what the primary has by now.
+    assert_eq!((found.rows, found.pending), (240, 1), "{found:?}");
+    assert_eq!((found.answer, found.reason), (Answer::Pending, None));
+    assert_eq!(found.named, [["77"]]);
+    drop(sql);
+    there.pool.close().await;
+    fixture.pool.close().await;
+    replica.stop().await.unwrap();
     primary.stop().await.unwrap();
 }

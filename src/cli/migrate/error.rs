@@ -44,13 +44,20 @@ pub enum MigrateError {
     #[error(transparent)]
     Engine(#[from] Failure),
     /// Rows are pending.
-    #[error("{0} rows are still pending; the first of them stands at {1} or before it")]
-    Pending(i64, String),
+    #[error("{0} rows {1}; the first of them stands at {2} or before it")]
+    Pending(i64, &'static str, String),
     /// The plan found that a run could not end; it has said why.
     #[error(
         "{0} rows of the samples stayed pending although they were changed, as the plan says above"
     )]
     StaysPending(i64),
+    /// Rows are pending that the walk by key does not meet.
+    #[error(
+        "{0} rows {1} that the walk by key did not meet, for example {2}: they came \
+         after it had passed, or the index does not lead to them; ask again, and if they are still \
+         there, check the index (amcheck's bt_index_check) or repair it (REINDEX INDEX CONCURRENTLY)"
+    )]
+    Missed(i64, &'static str, String),
     /// The address of a replica is none.
     #[error("--replica cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
     Replica(#[source] sqlx::Error),

@@ -9,9 +9,10 @@ use super::MigrateError;
 use crate::cli::duration::human;
 use crate::cli::elsewhere::Flags;
 use crate::migration::late::Late;
-use crate::migration::ledger::{self, Phase, State, Step};
+use crate::migration::ledger::{self, Phase, Run, State, Step};
 use crate::migration::progress::Progress;
 use crate::migration::spent;
+use crate::migration::undo::Direction;
 use crate::pressure::cost::Cost;
 
 /// Prints the newest run of `name`, once or until it ends.
@@ -39,6 +40,15 @@ pub(super) async fn show(
     }
 }
 
+/// A run's state in a word or two.
+pub(super) fn state(run: &Run) -> String {
+    match (run.direction, run.state) {
+        (Direction::Up, state) => state.name().to_owned(),
+        (Direction::Down, State::Completed) => "taken back".to_owned(),
+        (Direction::Down, state) => format!("undo {}", state.name()),
+    }
+}
+
 /// A run in a line.
 pub(in crate::cli) fn headline(progress: &Progress) -> String {
     let run = &progress.run;
@@ -47,14 +57,21 @@ pub(in crate::cli) fn headline(progress: &Progress) -> String {
         (State::Running, Some(Step::Expand), _) => "running the expand step",
         (State::Running, Some(Step::Contract), _) => "running the contract step",
         (State::Running, _, Phase::Sweep) => "running the final sweep",
+        (State::Completed, ..) if run.direction == Direction::Down => {
+            "completed, the change is taken back"
+        }
         (state, ..) => state.name(),
     };
     let done = progress
         .done
         .map_or(String::new(), |done| format!(", {:.1} %", done * 100.0));
     format!(
-        "run {} of {}: {state}{done}, {} rows changed in {} batches",
-        run.id, run.migration, run.rows_changed, run.batches
+        "run {} of {}{}: {state}{done}, {} rows changed in {} batches",
+        run.id,
+        run.migration,
+        run.direction.mark(),
+        run.rows_changed,
+        run.batches
     )
 }
 
@@ -101,6 +118,10 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
     }
     if let Some(spent) = describe_spent(&progress.run.time_spent) {
         lines.push(format!("  time went into: {spent}"));
+    }
+    if let Some(proof) = progress.run.second_proof() {
+        let proof = super::proof::second(&proof);
+        lines.push(format!("  second proof: {proof}"));
     }
     for statement in &progress.statements {
         let state = match (&statement.done_at, &statement.waits_for) {

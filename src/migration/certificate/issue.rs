@@ -10,6 +10,7 @@ use crate::db::PoolError;
 use crate::migration::definition::DefinitionError;
 use crate::migration::keyset::{Keyset, KeysetError};
 use crate::migration::ledger::{self, LedgerError, Run};
+use crate::migration::physical::{Answer, Physical};
 
 /// Ranges of a certificate at most.
 const RANGES: i64 = 100;
@@ -79,6 +80,7 @@ pub async fn issue(conn: &mut PgConnection, run: i64) -> Result<Option<Certifica
             pending: 0,
             passes: run.sweep_pass,
         },
+        physical: second_proof(&run),
         ledger: sum(conn, &runs).await?,
         checksum: total(conn, &ranges).await?,
         ranges,
@@ -104,6 +106,15 @@ pub async fn issue(conn: &mut PgConnection, run: i64) -> Result<Option<Certifica
     };
     store(conn, &certificate).await?;
     Ok(Some(certificate))
+}
+
+/// What the second proof said. A process of a version that makes none drives past one that has found
+/// pending rows.
+fn second_proof(run: &Run) -> Physical {
+    match run.second_proof() {
+        Some(proof) if proof.answer != Answer::Pending => proof,
+        _ => Physical::unknown("the process that completed the run made no second proof"),
+    }
 }
 
 /// Bytes as hexadecimal digits.

@@ -6,6 +6,7 @@
 //! transaction that found nothing pending in it, so the table is not read once more for the proof.
 
 mod issue;
+mod later;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,11 @@ use utoipa::ToSchema;
 
 use super::definition::{Definition, DefinitionError};
 use super::keyset::KeyValue;
+use super::physical::Physical;
 use super::undo::Direction;
 
 pub use issue::{IssueError, issue};
+pub use later::{Later, newest_later, store_later};
 
 /// What a completed run certifies.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -50,8 +53,11 @@ pub struct Certificate {
     pub made_at: DateTime<Utc>,
     /// The run and the ended ones whose work it took over, newest first.
     pub runs: Vec<i64>,
-    /// What the last sweep read.
+    /// The first proof, by key: what the last sweep read.
     pub sweep: Swept,
+    /// The second proof, by physical position. Unknown in a certificate that is older than it.
+    #[serde(default)]
+    pub physical: Physical,
     /// What the ledger adds up to.
     pub ledger: Sum,
     /// The sum of the ranges' checksums, in decimal digits; absent when one of them is.

@@ -184,6 +184,7 @@ pub async fn command(
             SET state = $2, error = NULL,
                 finished_at = CASE WHEN $2 = 'cancelled' THEN now() END,
                 resumed_at = CASE WHEN $2 = 'queued' THEN clock_timestamp() ELSE resumed_at END,
+                proof = CASE state WHEN 'failed' THEN NULL ELSE proof END,
                 -- After a failure the sweeps are counted anew, from the beginning of the table.
                 sweep_pass = CASE state WHEN 'failed' THEN 0 ELSE sweep_pass END,
                 sweep_found = CASE state WHEN 'failed' THEN 0 ELSE sweep_found END,

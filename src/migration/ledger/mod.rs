@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 mod command;
 mod lease;
+mod proof;
 mod quarantine;
 mod repair;
 mod state;
@@ -24,6 +25,7 @@ use super::undo::Direction;
 
 pub use command::{Beginning, command, enqueue, enqueue_as, retry, set_deadline};
 pub use lease::{Done, Tries, acquire, begin_phase, commit, find_empty, finish, renew};
+pub use proof::note_proof;
 pub use quarantine::{
     SetAside, quarantine, quarantined, resolve_quarantine, set_aside, set_aside_named,
 };
@@ -109,6 +111,10 @@ pub struct Run {
     /// What the holder last said of its pace.
     #[schema(value_type = Option<Object>)]
     pub pace: Option<serde_json::Value>,
+    /// What the last second proof said, which reads the table by physical position; `None` before
+    /// the first.
+    #[schema(value_type = Option<crate::migration::physical::Physical>)]
+    pub proof: Option<serde_json::Value>,
     /// When it should be done.
     pub deadline: Option<DateTime<Utc>>,
     /// Who queued it.

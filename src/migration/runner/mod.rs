@@ -5,6 +5,7 @@
 //! COMMIT took effect need not be known.
 
 mod end;
+mod prove;
 mod repair;
 mod rest;
 mod shift;
@@ -17,14 +18,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::batch::begin;
 use super::definition::Definition;
 use super::governor::{Governor, Sensors};
-use super::keyset::{Keyset, KeysetError};
+use super::keyset::{KeyValue, Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
 use super::pace::Pace;
 use super::retry::{Failure, Patience};
@@ -50,6 +51,8 @@ pub struct Runner {
     /// The pace of the drives under way, or of the last.
     pace_now: watch::Sender<Pace>,
     turns: Turns,
+    /// Held by the run that reads its table for the second proof.
+    proving: Arc<Semaphore>,
 }
 
 /// A name for this process that no other has: its id alone repeats across machines and containers.
@@ -107,6 +110,8 @@ struct Drive<'a> {
     seat: Seat,
     renewed: Instant,
     spent: Spent,
+    /// The sweep before the last second proof, and pending rows that this one named.
+    missed: Option<(i32, Vec<KeyValue>)>,
 }
 
 impl Runner {
@@ -132,6 +137,7 @@ impl Runner {
             stop,
             learnt: Arc::default(),
             turns: Turns::default(),
+            proving: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -275,6 +281,7 @@ impl Runner {
             seat: self.turns.join(lease.run),
             renewed: Instant::now(),
             spent: Spent::default(),
+            missed: None,
         })
     }
 

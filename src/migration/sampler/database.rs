@@ -69,6 +69,8 @@ WITH RECURSIVE me AS (
      WHERE coalesce(backend_xmin, backend_xid) IS NOT NULL AND pid <> pg_backend_pid()
        AND (datname = current_database() OR datname IS NULL)
        AND backend_type <> 'autovacuum worker'
+       -- A second proof that slowed itself down would only last longer.
+       AND application_name NOT LIKE $2 || 'second proof'
     UNION ALL
     SELECT format('prepared transaction %s', gid), transaction, age(transaction),
            extract(epoch FROM clock_timestamp() - prepared)::float8

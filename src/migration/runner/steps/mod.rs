@@ -108,9 +108,14 @@ impl Runner {
                     steps.enter(Step::Backfill).await?;
                 }
                 let mut drive = self.prepare(definition, lease, pace.clone()).await?;
-                match Box::pin(drive.walk(patience)).await {
-                    Interrupt::End(End::Completed) => {}
-                    interrupt => return Err(interrupt),
+                loop {
+                    match Box::pin(drive.walk(patience)).await {
+                        Interrupt::End(End::Completed) => {}
+                        interrupt => return Err(interrupt),
+                    }
+                    if Box::pin(drive.prove()).await? {
+                        break;
+                    }
                 }
             }
             steps.run(Step::Contract, &contract, expand.len()).await?;

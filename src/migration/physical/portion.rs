@@ -1,0 +1,153 @@
+//! What is read by one statement: some blocks of a table, by ctid.
+
+use sqlx::postgres::PgConnection;
+use sqlx::postgres::types::Oid;
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+use super::leaves::Leaf;
+use super::{NAMED, Question};
+use crate::migration::keyset::KeyValue;
+
+/// Tables that are read together, block by block: one table, or all partitions at once where the
+/// predicates are only understood for the table above them.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The FROM clause, with the name by which the predicates know the table.
+    from: String,
+    oids: Vec<Oid>,
+    filenodes: Vec<Oid>,
+    /// What is read, for people.
+    pub names: Vec<String>,
+    /// Blocks of the largest of them.
+    pub blocks: i64,
+}
+
+/// What some blocks hold.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub rows: i64,
+    pub pending: i64,
+    pub named: Vec<KeyValue>,
+    /// Whether the tables are not those that the snapshot sees.
+    pub swapped: bool,
+}
+
+impl Source {
+    /// `leaf` by itself; `root` is the declared table's name without its schema.
+    pub(super) fn one(question: &Question<'_>, leaf: &Leaf, root: &str) -> Self {
+        let definition = question.definition;
+        let from = match (&definition.alias, leaf.is_root) {
+            (Some(alias), _) => format!("ONLY {} AS {alias}", leaf.name),
+            // A predicate may name it with its schema, which an alias would hide.
+            (None, true) => format!("ONLY {}", definition.table),
+            (None, false) => format!("ONLY {} AS {root}", leaf.name),
+        };
+        Self::over(from, std::slice::from_ref(leaf))
+    }
+
+    /// All of `leaves` through the declared table.
+    pub(super) fn all(question: &Question<'_>, leaves: &[Leaf]) -> Self {
+        let definition = question.definition;
+        let from = match &definition.alias {
+            Some(alias) => format!("{} AS {alias}", definition.table),
+            None => definition.table.clone(),
+        };
+        Self::over(from, leaves)
+    }
+
+    fn over(from: String, leaves: &[Leaf]) -> Self {
+        Self {
+            from,
+            oids: leaves.iter().map(|leaf| leaf.oid).collect(),
+            filenodes: leaves.iter().map(|leaf| leaf.filenode).collect(),
+            names: leaves.iter().map(|leaf| leaf.name.clone()).collect(),
+            blocks: leaves.iter().map(|leaf| leaf.blocks).max().unwrap_or(0),
+        }
+    }
+
+    /// The rows in scope within a range of blocks. The predicates end with a line, for they may end
+    /// with a comment.
+    fn within(&self, question: &Question<'_>) -> String {
+        let scope = question.definition.scope.as_deref().unwrap_or("true");
+        format!(
+            "FROM {} WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND ({scope}\n)",
+            self.from
+        )
+    }
+
+    /// Asks the planner whether the predicates are understood here, and reading is permitted.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) async fn check(
+        &self,
+        conn: &mut PgConnection,
+        question: &Question<'_>,
+    ) -> Result<(), sqlx::Error> {
+        let definition = question.definition;
+        let scope = definition.scope.as_deref().unwrap_or("true");
+        let sql = format!(
+            "EXPLAIN SELECT count(*) FILTER (WHERE ({}\n)) FROM {} WHERE ({scope}\n)",
+            definition.pending, self.from
+        );
+        conn.execute(AssertSqlSafe(sql)).await?;
+        // The planner does not look at rights, the executor does.
+        let sql = format!("SELECT FROM {} LIMIT 0", self.from);
+        conn.execute(AssertSqlSafe(sql)).await?;
+        Ok(())
+    }
+
+    /// Counts the rows in the blocks from `at` on, before `to`. What is read must be in the files that
+    /// held it when the snapshot was taken: a rewrite moves rows to where an older snapshot does not
+    /// see them. That is asked under the statement's own locks.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) async fn count(
+        &self,
+        conn: &mut PgConnection,
+        question: &Question<'_>,
+        (at, to): (i64, i64),
+        name: bool,
+    ) -> Result<Counted, sqlx::Error> {
+        let sql = format!(
+            "SELECT count(*) AS rows, count(*) FILTER (WHERE ({}\n)) AS pending,
+                    count(*) FILTER (WHERE tableoid <> ALL ($3)) > 0 OR EXISTS (
+                        SELECT FROM unnest($3, $4) AS was (oid, filenode)
+                         WHERE pg_relation_filenode(was.oid) IS DISTINCT FROM was.filenode) AS swapped
+               {}",
+            question.definition.pending,
+            self.within(question),
+        );
+        let (from, to) = (format!("({at},0)"), format!("({to},0)"));
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(&from)
+            .bind(&to)
+            .bind(&self.oids)
+            .bind(&self.filenodes)
+            .fetch_one(&mut *conn)
+            .await?;
+        let mut counted = Counted {
+            rows: row.try_get("rows")?,
+            pending: row.try_get("pending")?,
+            named: Vec::new(),
+            swapped: row.try_get("swapped")?,
+        };
+        if name && counted.pending > 0 && !question.key.is_empty() {
+            let keys = question.key.iter();
+            let keys = keys.map(|column| format!("{column}::text COLLATE \"C\""));
+            let sql = format!(
+                "SELECT ARRAY[{}] {} AND ({}\n) LIMIT {NAMED}",
+                keys.collect::<Vec<_>>().join(", "),
+                self.within(question),
+                question.definition.pending
+            );
+            counted.named = sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(&from)
+                .bind(&to)
+                .fetch_all(conn)
+                .await?;
+        }
+        Ok(counted)
+    }
+}
