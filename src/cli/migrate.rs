@@ -146,6 +146,20 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it evaluates SQL that an author wrote, or has another process do so.
+    fn evaluates(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan { .. }
+                | Self::Start { .. }
+                | Self::Verify { .. }
+                | Self::Undo { .. }
+                | Self::Run { .. }
+        )
+    }
+}
+
 fn share(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -192,6 +206,9 @@ async fn dispatch(
     conn: &mut PgConnection,
 ) -> Result<(), MigrateError> {
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
+    if command.evaluates() {
+        database.refuse_shared_sessions(settings).await?;
+    }
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
         Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod pool;
 pub mod probe;
 pub mod schema;
+pub mod sessions;
 
-pub use pool::{Pool, PoolError};
+pub use pool::{Addresses, Author, Pool, PoolError};
 pub use probe::Probe;

@@ -16,6 +16,7 @@ use super::error::{ApiError, Kind};
 use super::extract::{self, Path, bearer};
 use crate::app::App;
 use crate::class::Class;
+use crate::db::PoolError;
 use crate::migration::certificate::{self, Certificate};
 use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition, DefinitionError};
@@ -85,6 +86,9 @@ impl From<ControlError> for ApiError {
                 Self::not_found("run")
             }
             ControlError::Ledger(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::Pool(err @ PoolError::NoSessions(_)) => {
+                Self::new(Kind::CONFLICT, err.to_string())
+            }
             ControlError::Pool(err) => err.into(),
             ControlError::Database(err) => crate::store::StoreError::from(err).into(),
         }
@@ -155,7 +159,8 @@ async fn start(
         definition::load(&app.settings.migration.definitions, &name).map_err(ControlError::from)?;
     let progress = app
         .pool
-        .run(Class::Background, async |conn| {
+        .author()
+        .run(async |conn| {
             let run = control::start(conn, &definition, ACTOR).await?;
             Ok::<_, ControlError>(Progress::of(conn, run).await?)
         })
@@ -233,7 +238,8 @@ async fn check(
 ) -> Result<Json<Verification>, ApiError> {
     let (definition, keyset, proof) = app
         .pool
-        .run(Class::Background, async |conn| {
+        .author()
+        .run(async |conn| {
             let run = ledger::find(conn, run).await?;
             let definition = run.declared()?;
             let keyset = Keyset::resolve(conn, &definition).await?;

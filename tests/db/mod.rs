@@ -1,3 +1,4 @@
 //! The database layer against real PostgreSQL.
 
+mod authors;
 mod pool;

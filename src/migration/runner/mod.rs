@@ -9,6 +9,7 @@ mod repair;
 mod rest;
 mod shift;
 mod steps;
+mod trouble;
 mod walk;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 
 use super::batch::begin;
 use super::definition::Definition;
+use super::fault::Fault;
 use super::governor::{Governor, Sensors};
 use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
@@ -32,8 +34,9 @@ use super::spent::Spent;
 use super::turns::{Seat, Turns};
 use crate::class::Class;
 use crate::config::{Engine, Pace as PaceSettings};
-use crate::db::Pool;
+use crate::db::{Author, Pool};
 use crate::pressure::surroundings::{Driven, Driving};
+use trouble::Trouble;
 
 /// The engine of one process.
 #[derive(Clone)]
@@ -84,12 +87,21 @@ enum Interrupt {
 
 impl From<Failure> for Interrupt {
     fn from(failure: Failure) -> Self {
-        if failure.is_permanent() {
-            Self::Broken(format!(
-                "the database refuses the migration's SQL: {failure}"
-            ))
-        } else {
-            Self::Reread(failure)
+        match failure.fault() {
+            Fault::Permanent => Self::Broken(match &failure {
+                Failure::Database(_) => {
+                    let why = failure.describe();
+                    format!("the database refuses the migration's SQL: {why}")
+                }
+                Failure::Pool(_) | Failure::Ledger(_) | Failure::Uncertified(_) => {
+                    failure.describe()
+                }
+            }),
+            // Of a batch that would be smaller, or set aside; here there is none.
+            Fault::Row | Fault::Unreadable => Self::Broken(failure.describe()),
+            Fault::Contention | Fault::Lost | Fault::Environment | Fault::Busy => {
+                Self::Reread(failure)
+            }
         }
     }
 }
@@ -100,6 +112,8 @@ struct Drive<'a> {
     lease: Lease,
     definition: Definition,
     keyset: Keyset,
+    /// For whatever evaluates the author's SQL.
+    author: Author,
     /// The run's own pace: that of all, within what operators allow this one.
     pace: watch::Receiver<Pace>,
     /// The pace of all runs together.
@@ -209,39 +223,27 @@ impl Runner {
             token: run.lease_token,
         };
         let mut patience = Patience::default();
+        let mut trouble = Trouble::default();
         loop {
-            match self.advance(&run, lease, &pace, &mut patience).await {
-                Interrupt::End(End::Completed) => {
-                    if let Some(end) = self.complete(lease).await {
-                        return end;
+            let failure = match self.advance(&run, lease, &pace, &mut patience).await {
+                Interrupt::End(End::Completed) => match self.complete(lease).await {
+                    Ok(end) => return end,
+                    Err(Interrupt::Reread(failure)) => failure,
+                    Err(Interrupt::Broken(why)) => {
+                        return self.fail(lease, &why, &mut trouble).await;
                     }
-                }
+                    Err(Interrupt::End(end)) => return end,
+                },
                 Interrupt::End(End::ShutDown) => {
                     self.finish(lease, State::Queued, None).await;
                     return End::ShutDown;
                 }
                 Interrupt::End(end) => return end,
-                Interrupt::Broken(why) => {
-                    warn!(run = lease.run, %why, "run failed");
-                    if self.finish(lease, State::Failed, Some(&why)).await {
-                        return End::Failed;
-                    }
-                }
-                Interrupt::Reread(failure) => {
-                    warn!(run = lease.run, error = %failure, "reading the ledger again");
-                    if self.stop.is_cancelled() {
-                        self.finish(lease, State::Queued, None).await;
-                        return End::ShutDown;
-                    }
-                    self.pause(patience.pause()).await;
-                }
-            }
-            // What could not be written above is decided by what the ledger says now.
-            match self.reread(lease).await {
-                Ok(Some(State::Running)) => {}
-                Ok(Some(_)) => return End::Stopped,
-                Ok(None) => return End::LeaseLost,
-                Err(failure) => warn!(run = lease.run, error = %failure, "no ledger"),
+                Interrupt::Broken(why) => return self.fail(lease, &why, &mut trouble).await,
+                Interrupt::Reread(failure) => failure,
+            };
+            if let Some(end) = self.endure(lease, failure, &pace, &mut trouble).await {
+                return end;
             }
         }
     }
@@ -261,7 +263,9 @@ impl Runner {
             tx.commit().await?;
             Ok(keyset)
         };
-        let resolved = self.pool.run(Class::Background, resolve).await;
+        // The planner is asked about the author's conditions.
+        let author = self.pool.author();
+        let resolved = author.run(resolve).await;
         let keyset = resolved
             .map_err(Interrupt::from)?
             .map_err(|err| Interrupt::Broken(err.to_string()))?;
@@ -270,22 +274,13 @@ impl Runner {
             lease,
             definition,
             keyset,
+            author,
             pace,
             shared: self.pace(),
             seat: self.turns.join(lease.run),
             renewed: Instant::now(),
             spent: Spent::default(),
         })
-    }
-
-    async fn reread(&self, lease: Lease) -> Result<Option<State>, Failure> {
-        let run = self
-            .pool
-            .run(Class::Background, async |conn: &mut PgConnection| {
-                ledger::find(conn, lease.run).await.map_err(Failure::from)
-            })
-            .await?;
-        Ok((run.lease_token == lease.token).then_some(run.state))
     }
 
     /// Sleeps, but not into a shutdown.
@@ -298,7 +293,15 @@ impl Runner {
 }
 
 impl Drive<'_> {
-    /// Does `work` on a connection of the pool's background share.
+    /// Does `work`, which evaluates SQL of the author's.
+    async fn authored<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+    ) -> Result<T, Interrupt> {
+        self.author.run(work).await.map_err(Interrupt::from)
+    }
+
+    /// Does `work`, which is on the ledger alone.
     async fn query<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,

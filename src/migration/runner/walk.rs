@@ -5,9 +5,10 @@ use std::time::Instant;
 use sqlx::postgres::PgConnection;
 use tracing::warn;
 
+use super::trouble::after;
 use super::{Drive, End, Interrupt};
-use crate::class::Class;
-use crate::migration::batch::{Batch, Outcome, begin};
+use crate::migration::batch::{APPLICATION, Batch, Outcome, begin, regain};
+use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Range};
 use crate::migration::ledger::{self, Phase, State, Tries};
 use crate::migration::pace::Order;
@@ -57,7 +58,12 @@ impl Drive<'_> {
                     walk = self.resume().await?;
                     walk.rows = rows;
                 }
-                Some(Ok(Outcome::LeaseLost)) => walk = self.resume().await?,
+                Some(Ok(Outcome::LeaseLost)) => {
+                    drop(turn);
+                    let resumed = self.resume().await?;
+                    self.refuse_deaf_ledger(&walk, &resumed, patience).await?;
+                    walk = resumed;
+                }
                 Some(Ok(Outcome::Exhausted)) => walk = self.next_phase(walk.phase).await?,
                 Some(Ok(Outcome::Committed {
                     range,
@@ -118,11 +124,33 @@ impl Drive<'_> {
         }
     }
 
+    /// The ledger has not taken a batch although the lease is ours. Where its cursor is elsewhere by
+    /// now, a COMMIT that was given up had arrived; where it is not, something else is in the way.
+    async fn refuse_deaf_ledger(
+        &mut self,
+        walk: &Walk,
+        resumed: &Walk,
+        patience: &mut Patience,
+    ) -> Result<(), Interrupt> {
+        if resumed.phase != walk.phase || resumed.cursor != walk.cursor {
+            return Ok(());
+        }
+        let pause = patience.pause();
+        if patience.failures() >= self.runner.engine.tries {
+            return Err(Interrupt::Broken(format!(
+                "{}: the ledger did not take it although this process holds the lease; see what keeps \
+                 rows of the schema evenkeel from being changed, a policy for example",
+                after(walk.cursor.as_deref(), walk.phase)
+            )));
+        }
+        self.rest(RETRYING, pause).await
+    }
+
     /// Begins a phase at the beginning of the table. An empty table completes the run.
     async fn begin(&self, phase: Phase, rows: u32, batches: i64) -> Result<Walk, Interrupt> {
         let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
         let begun = self
-            .query(async |conn| {
+            .authored(async |conn| {
                 let mut tx = begin(conn, engine).await?;
                 let Some(end) = keyset.last(&mut tx).await? else {
                     ledger::resolve_quarantine(&mut tx, lease.run).await?;
@@ -134,6 +162,7 @@ impl Drive<'_> {
                     Phase::Main => Some(keyset.estimate(&mut tx).await?.max(0)),
                     Phase::Sweep => None,
                 };
+                regain(&mut tx, engine, APPLICATION).await?;
                 let held = ledger::begin_phase(&mut tx, lease, phase, &end, estimate).await?;
                 tx.commit().await?;
                 Ok(Some((end, held)))
@@ -208,7 +237,7 @@ impl Drive<'_> {
         let mut pace = self.pace.clone();
         tokio::select! {
             biased;
-            done = self.runner.pool.run(Class::Background, work) => Some(done),
+            done = self.author.run(work) => Some(done),
             _ = pace.wait_for(|pace| pace.order == Order::Cancel) => None,
         }
     }
@@ -224,7 +253,11 @@ impl Drive<'_> {
         let engine = &self.runner.engine;
         let smallest = self.rows(&walk) <= engine.batch_min;
         match failure.remedy(smallest, patience.failures(), engine.tries) {
-            Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
+            Remedy::Reread => return Err(failure.into()),
+            Remedy::GiveUp => {
+                let place = after(walk.cursor.as_deref(), walk.phase);
+                return Err(Interrupt::Broken(self.name_failure(&place, &failure)));
+            }
             Remedy::Halve => {
                 walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
                 if failure.is_contention() {
@@ -256,7 +289,8 @@ impl Drive<'_> {
         let (code, error) = (failure.sqlstate(), failure.to_string());
         let (cursor, end) = (&walk.cursor, &walk.end);
         let aside = self
-            .query(async |conn| {
+            .author
+            .run(async |conn| {
                 let mut tx = begin(conn, engine).await?;
                 let range = keyset
                     .next(&mut tx, cursor.as_ref(), end, rows, pending)
@@ -265,6 +299,7 @@ impl Drive<'_> {
                     tx.rollback().await?;
                     return Ok(None);
                 };
+                regain(&mut tx, engine, APPLICATION).await?;
                 let contended = failure.is_contention();
                 let (code, error) = (code.as_deref(), error.as_str());
                 let held =
@@ -272,9 +307,19 @@ impl Drive<'_> {
                         .await?;
                 let open = ledger::quarantined(&mut tx, lease.run).await?;
                 tx.commit().await?;
-                Ok(Some((range, held, open)))
+                Ok::<_, Failure>(Some((range, held, open)))
             })
-            .await?;
+            .await;
+        let aside = match aside {
+            Ok(aside) => aside,
+            // Not even its keys can be read, or not which of its rows are pending.
+            Err(err) if matches!(err.fault(), Fault::Row | Fault::Unreadable) => {
+                let place = after(walk.cursor.as_deref(), walk.phase);
+                let why = format!("{place}: {error}, and the rows cannot be set aside");
+                return Err(Interrupt::Broken(self.name_failure(&why, &err)));
+            }
+            Err(err) => return Err(err.into()),
+        };
         let Some((Range { lower, upper, .. }, held, open)) = aside else {
             return Ok(());
         };
@@ -290,5 +335,18 @@ impl Drive<'_> {
         }
         walk.cursor = Some(upper);
         Ok(())
+    }
+
+    /// A failure that ends the run, with where it happened and what to do.
+    fn name_failure(&self, place: &str, failure: &Failure) -> String {
+        let (name, why) = (&self.definition.name, failure.describe());
+        if failure.is_of_encoding() {
+            return format!(
+                "{place}: a key or a value there is no text in the encodings of the database and of \
+                 UTF-8: {why}. Correct it, or walk by another unique key (`-- key: …`); then `evenkeel \
+                 migrate resume {name}`, or start the migration anew where its file has changed"
+            );
+        }
+        format!("{place}, the database refuses the migration's SQL: {why}")
     }
 }

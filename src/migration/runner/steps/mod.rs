@@ -39,6 +39,8 @@ enum Miss {
     Wait(String),
     /// Cancelled by a critical signal: try again when that is over.
     Cancelled,
+    /// The ledger did not take its entry, although the lease is ours.
+    Unheard,
     /// Somebody cancelled it, or it took too long.
     TooLong(Failure),
     /// The database will not do it.
@@ -181,7 +183,7 @@ impl Steps<'_> {
             .without_max_times()
             .with_jitter()
             .build();
-        let mut too_long = 0;
+        let (mut too_long, mut unheard) = (0, 0);
         loop {
             self.await_calm().await?;
             let (lease, sql) = (self.lease, ddl.sql.as_str());
@@ -204,9 +206,21 @@ impl Steps<'_> {
             let why = match miss {
                 Miss::Interrupt(interrupt) => return Err(interrupt),
                 Miss::Refused(failure) => {
-                    return Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")));
+                    let why = failure.describe();
+                    return Err(Interrupt::Broken(format!("`{sql}` failed: {why}")));
                 }
                 Miss::Cancelled => continue,
+                Miss::Unheard => {
+                    unheard += 1;
+                    if unheard >= self.runner.engine.tries {
+                        return Err(Interrupt::Broken(format!(
+                            "`{sql}` was done {unheard} times and rolled back, because the ledger \
+                             did not take its entry although this process holds the lease: see what \
+                             keeps rows of the schema evenkeel from being changed"
+                        )));
+                    }
+                    "the ledger did not take its entry".to_owned()
+                }
                 Miss::Wait(why) => why,
                 Miss::TooLong(failure) => {
                     too_long += 1;
