@@ -28,8 +28,8 @@ pub async fn refuse_shared(
     connect_timeout: Duration,
 ) -> Result<(), PoolError> {
     let look = async {
-        let mut client = PgConnection::connect_with(options).await?;
-        let mut other = PgConnection::connect_with(options).await?;
+        let connect = || PgConnection::connect_with(options);
+        let (mut client, mut other) = tokio::try_join!(connect(), connect())?;
         let shared = look(&mut client, &mut other).await?;
         // Whoever does not hear it finds the socket closed.
         let _ = other.close().await;

@@ -6,6 +6,7 @@ mod contention;
 mod database;
 mod deadlines;
 mod deaths;
+mod endings;
 mod fail_closed;
 mod fixture;
 mod flat;

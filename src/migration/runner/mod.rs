@@ -293,14 +293,6 @@ impl Runner {
 }
 
 impl Drive<'_> {
-    /// Does `work`, which evaluates SQL of the author's.
-    async fn authored<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
-    ) -> Result<T, Interrupt> {
-        self.author.run(work).await.map_err(Interrupt::from)
-    }
-
     /// Does `work`, which is on the ledger alone.
     async fn query<T>(
         &self,

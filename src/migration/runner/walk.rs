@@ -150,7 +150,8 @@ impl Drive<'_> {
     async fn begin(&self, phase: Phase, rows: u32, batches: i64) -> Result<Walk, Interrupt> {
         let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
         let begun = self
-            .authored(async |conn| {
+            .author
+            .run(async |conn| {
                 let mut tx = begin(conn, engine).await?;
                 let Some(end) = keyset.last(&mut tx).await? else {
                     ledger::resolve_quarantine(&mut tx, lease.run).await?;
@@ -165,10 +166,10 @@ impl Drive<'_> {
                 regain(&mut tx, engine, APPLICATION).await?;
                 let held = ledger::begin_phase(&mut tx, lease, phase, &end, estimate).await?;
                 tx.commit().await?;
-                Ok(Some((end, held)))
+                Ok::<_, Failure>(Some((end, held)))
             })
-            .await?;
-        match begun {
+            .await;
+        match begun.map_err(|err| self.give_up_or_retry("at the end of the table", err))? {
             None => Err(Interrupt::End(End::Completed)),
             Some((_, false)) => Err(Interrupt::End(End::LeaseLost)),
             Some((end, true)) => Ok(Walk {
@@ -256,7 +257,7 @@ impl Drive<'_> {
             Remedy::Reread => return Err(failure.into()),
             Remedy::GiveUp => {
                 let place = after(walk.cursor.as_deref(), walk.phase);
-                return Err(Interrupt::Broken(self.name_failure(&place, &failure)));
+                return Err(self.give_up(&place, &failure));
             }
             Remedy::Halve => {
                 walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
@@ -310,16 +311,12 @@ impl Drive<'_> {
                 Ok::<_, Failure>(Some((range, held, open)))
             })
             .await;
-        let aside = match aside {
-            Ok(aside) => aside,
-            // Not even its keys can be read, or not which of its rows are pending.
-            Err(err) if matches!(err.fault(), Fault::Row | Fault::Unreadable) => {
-                let place = after(walk.cursor.as_deref(), walk.phase);
-                let why = format!("{place}: {error}, and the rows cannot be set aside");
-                return Err(Interrupt::Broken(self.name_failure(&why, &err)));
-            }
-            Err(err) => return Err(err.into()),
-        };
+        // It may be that not even its keys can be read, or not which of its rows are pending.
+        let aside = aside.map_err(|err| {
+            let place = after(walk.cursor.as_deref(), walk.phase);
+            let place = format!("{place}, where the rows cannot be set aside ({error}),");
+            self.give_up_or_retry(&place, err)
+        })?;
         let Some((Range { lower, upper, .. }, held, open)) = aside else {
             return Ok(());
         };
@@ -337,16 +334,27 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// A failure that ends the run, with where it happened and what to do.
-    fn name_failure(&self, place: &str, failure: &Failure) -> String {
-        let (name, why) = (&self.definition.name, failure.describe());
-        if failure.is_of_encoding() {
-            return format!(
-                "{place}: a key or a value there is no text in the encodings of the database and of \
-                 UTF-8: {why}. Correct it, or walk by another unique key (`-- key: …`); then `evenkeel \
-                 migrate resume {name}`, or start the migration anew where its file has changed"
-            );
+    /// What follows a failure at `place` where there is nothing that could be set aside.
+    fn give_up_or_retry(&self, place: &str, failure: Failure) -> Interrupt {
+        match failure.fault() {
+            Fault::Row | Fault::Unreadable | Fault::Permanent => self.give_up(place, &failure),
+            _ => failure.into(),
         }
-        format!("{place}, the database refuses the migration's SQL: {why}")
+    }
+
+    /// The end of a run by a failure, with where it happened and what to do.
+    fn give_up(&self, place: &str, failure: &Failure) -> Interrupt {
+        let (name, why) = (&self.definition.name, failure.describe());
+        Interrupt::Broken(if failure.is_of_encoding() {
+            format!(
+                "{place} a key or a value cannot be told in UTF-8: {why}. Correct it, or walk by \
+                 another unique key (`-- key: ...`); then `evenkeel migrate resume {name}`, or cancel \
+                 the run and start it anew where its file has changed"
+            )
+        } else if matches!(failure, Failure::Database(_)) {
+            format!("{place} the database refuses the migration's SQL: {why}")
+        } else {
+            format!("{place} {why}")
+        })
     }
 }
