@@ -192,6 +192,9 @@ pub async fn run(args: Args, settings: Settings) -> Result<(), MigrateError> {
         return Ok(super::lint::run(files, *json)?);
     }
     let database = args.elsewhere.database(&settings).await?;
+    if args.command.evaluates() {
+        database.refuse_shared_sessions(&settings).await?;
+    }
     let mut conn = database.connect().await?;
     let result = dispatch(args.command, &settings, &database, &mut conn).await;
     drop(conn);
@@ -206,9 +209,6 @@ async fn dispatch(
     conn: &mut PgConnection,
 ) -> Result<(), MigrateError> {
     let load = |name: &str| definition::load(&settings.migration.definitions, name);
-    if command.evaluates() {
-        database.refuse_shared_sessions(settings).await?;
-    }
     match command {
         Command::New { name } => create(&settings.migration.definitions, &name),
         Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),

@@ -194,8 +194,10 @@ pub async fn regain(
     Ok(())
 }
 
-/// Takes back what an author's SQL may have set in a session.
-pub const OURS: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL";
+/// Takes back what an author's SQL may have set in a session; its time limit first, which would hold for
+/// the rest.
+pub const OURS: &str =
+    "RESET statement_timeout; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL";
 
 /// The settings of a short transaction over the migrated table.
 fn limits(settings: &Engine, name: &str) -> String {

@@ -213,7 +213,7 @@ mod tests {
             ("57P01", Lost),
             ("57P02", Lost),
             ("08006", Lost),
-            ("25006", Environment),
+            ("25006", Lost),
             ("25001", Permanent),
             ("53100", Environment),
             ("53400", Row),

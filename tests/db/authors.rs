@@ -136,6 +136,26 @@ async fn whatever_a_session_can_keep_is_gone_with_the_use_that_has_set_it() {
 }
 
 #[tokio::test]
+async fn what_sql_has_prepared_is_in_no_later_use() {
+    let database = server::empty_database().await;
+    let pool = pool_of(&database, 2, 1);
+    let author = pool.author();
+    for _ in 0..3 {
+        let prepare = "PREPARE sqlx_s_99 AS SELECT 'not ours'";
+        author
+            .run(async |conn| leave(conn, prepare).await)
+            .await
+            .unwrap();
+        assert_eq!(
+            author_fetches::<String>(&author, "SELECT 'ours'").await,
+            "ours"
+        );
+    }
+    let prepared = "SELECT count(*) FROM pg_prepared_statements WHERE from_sql";
+    assert_eq!(author_fetches::<i64>(&author, prepared).await, 0);
+}
+
+#[tokio::test]
 async fn a_session_of_its_own_is_closed_after_its_use() {
     let database = server::empty_database().await;
     let mut observer = database.connect().await.unwrap();

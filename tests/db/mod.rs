@@ -2,3 +2,4 @@
 
 mod authors;
 mod pool;
+mod pooler;

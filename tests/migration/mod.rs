@@ -13,6 +13,7 @@ mod flat;
 mod fleet;
 mod foreign;
 mod freeze;
+mod hostile;
 mod interruptions;
 mod keys;
 mod kill;

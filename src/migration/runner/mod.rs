@@ -224,14 +224,12 @@ impl Runner {
         };
         let mut patience = Patience::default();
         let mut trouble = Trouble::default();
-        loop {
+        let why = loop {
             let failure = match self.advance(&run, lease, &pace, &mut patience).await {
                 Interrupt::End(End::Completed) => match self.complete(lease).await {
                     Ok(end) => return end,
                     Err(Interrupt::Reread(failure)) => failure,
-                    Err(Interrupt::Broken(why)) => {
-                        return self.fail(lease, &why, &mut trouble).await;
-                    }
+                    Err(Interrupt::Broken(why)) => break why,
                     Err(Interrupt::End(end)) => return end,
                 },
                 Interrupt::End(End::ShutDown) => {
@@ -239,13 +237,15 @@ impl Runner {
                     return End::ShutDown;
                 }
                 Interrupt::End(end) => return end,
-                Interrupt::Broken(why) => return self.fail(lease, &why, &mut trouble).await,
+                Interrupt::Broken(why) => break why,
                 Interrupt::Reread(failure) => failure,
             };
             if let Some(end) = self.endure(lease, failure, &pace, &mut trouble).await {
                 return end;
             }
-        }
+        };
+        let pace = pace.borrow().clone();
+        self.fail(lease, &why, &pace, &mut trouble).await
     }
 
     async fn prepare(

@@ -1,6 +1,6 @@
 //! What becomes of a run whose work fails: it goes on, or it ends in a state with a reason.
 //!
-//! A failure counts once the ledger can be read again. When as many in a row as its kind is allowed
+//! A failure counts once the ledger can be written again. When as many in a row as its kind is allowed
 //! came to nothing at the same place of the run, it has failed. Waiting is no failure: for a
 //! connection that shoppers need, and for a database that cannot be reached, where nothing could be
 //! written down anyway.
@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{End, Interrupt, Runner, rest};
 use crate::class::Class;
 use crate::migration::fault::Fault;
-use crate::migration::ledger::{self, Lease, Phase, Run, State, Step};
+use crate::migration::ledger::{self, Lease, Phase, Run, State, Statement, Step};
 use crate::migration::pace::Pace;
 use crate::migration::retry::{Failure, Patience};
 use crate::migration::spent::{RETRYING, Spent};
@@ -37,11 +37,24 @@ pub(super) struct Trouble {
 #[derive(PartialEq)]
 struct Place {
     step: Option<Step>,
-    statements: i64,
+    statements: usize,
     phase: Phase,
     pass: i32,
     batches: i64,
     cursor: Option<Vec<String>>,
+}
+
+impl Place {
+    fn of(run: &Run, statements: &[Statement]) -> Self {
+        Self {
+            step: run.step,
+            statements: statements.iter().filter(|s| s.done_at.is_some()).count(),
+            phase: run.phase,
+            pass: run.sweep_pass,
+            batches: run.batches,
+            cursor: run.cursor.clone(),
+        }
+    }
 }
 
 impl Trouble {
@@ -90,7 +103,10 @@ impl Runner {
         trouble: &mut Trouble,
     ) -> Option<End> {
         warn!(run = lease.run, error = %failure, "reading the ledger again");
-        let (run, place) = match self.read(lease, trouble).await {
+        let pace = pace
+            .borrow()
+            .waiting(RETRYING, &failure.to_string(), Instant::now());
+        let (run, place) = match self.hold(lease, &pace, trouble).await {
             Ok(read) => read,
             Err(end) => return Some(end),
         };
@@ -109,14 +125,32 @@ impl Runner {
                     failure.describe(),
                     run.migration
                 );
-                return Some(self.fail(lease, &why, trouble).await);
+                return Some(self.fail(lease, &why, &pace, trouble).await);
             }
         }
-        self.pause_for(lease, &failure, pace, trouble).await
+        let until = Instant::now() + trouble.pauses.pause();
+        while let left = until.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+            && !self.stop.is_cancelled()
+        {
+            self.pause(left.min(self.renew_every())).await;
+            // What cannot be written is decided by what the ledger says when it is read next.
+            let renewed = self.renew(lease, &pace, &Spent::default()).await;
+            if let Ok(Err(Interrupt::End(end))) = renewed.map(rest::heed) {
+                return Some(end);
+            }
+        }
+        None
     }
 
     /// Fails a run. As long as that cannot be written down, it is tried again.
-    pub(super) async fn fail(&self, lease: Lease, why: &str, trouble: &mut Trouble) -> End {
+    pub(super) async fn fail(
+        &self,
+        lease: Lease,
+        why: &str,
+        pace: &Pace,
+        trouble: &mut Trouble,
+    ) -> End {
         warn!(run = lease.run, %why, "run failed");
         // Not every database has every character, nor any a zero byte.
         let plain: String = why.chars().map(plain).collect();
@@ -126,15 +160,21 @@ impl Runner {
                     return End::Failed;
                 }
             }
-            if let Err(end) = self.read(lease, trouble).await {
+            if let Err(end) = self.hold(lease, pace, trouble).await {
                 return end;
             }
             self.pause(trouble.pauses.pause()).await;
         }
     }
 
-    /// The run as the ledger has it, as soon as that can be read; else how the work on it ends.
-    async fn read(&self, lease: Lease, trouble: &mut Trouble) -> Result<(Run, Place), End> {
+    /// The run as the ledger has it, as soon as that can be read and the lease renewed; else how the
+    /// work on it ends.
+    async fn hold(
+        &self,
+        lease: Lease,
+        pace: &Pace,
+        trouble: &mut Trouble,
+    ) -> Result<(Run, Place), End> {
         loop {
             if self.stop.is_cancelled() {
                 self.finish(lease, State::Queued, None).await;
@@ -145,49 +185,25 @@ impl Runner {
                 let statements = ledger::statements(conn, lease.run).await?;
                 Ok::<_, Failure>((run, statements))
             };
-            match self.pool.run(Class::Background, read).await {
-                Ok((run, _)) if run.lease_token != lease.token => return Err(End::LeaseLost),
-                Ok((run, _)) if run.state != State::Running => return Err(End::Stopped),
-                Ok((run, statements)) => {
-                    let done = statements.iter().filter(|s| s.done_at.is_some()).count();
-                    let place = Place {
-                        step: run.step,
-                        statements: i64::try_from(done).unwrap_or(i64::MAX),
-                        phase: run.phase,
-                        pass: run.sweep_pass,
-                        batches: run.batches,
-                        cursor: run.cursor.clone(),
-                    };
-                    return Ok((run, place));
+            let renewed = self.renew(lease, pace, &Spent::default()).await;
+            match renewed.map(rest::heed) {
+                Ok(Ok(())) => match self.pool.run(Class::Background, read).await {
+                    Ok((run, statements)) => {
+                        let place = Place::of(&run, &statements);
+                        return Ok((run, place));
+                    }
+                    Err(failure) => warn!(run = lease.run, error = %failure, "no ledger"),
+                },
+                Ok(Err(Interrupt::End(end))) => return Err(end),
+                Ok(Err(Interrupt::Broken(why))) | Err(Interrupt::Broken(why)) => {
+                    warn!(run = lease.run, %why, "no ledger");
                 }
-                Err(failure) => warn!(run = lease.run, error = %failure, "no ledger"),
+                Ok(Err(Interrupt::Reread(failure))) | Err(Interrupt::Reread(failure)) => {
+                    warn!(run = lease.run, error = %failure, "no ledger");
+                }
+                Err(Interrupt::End(end)) => return Err(end),
             }
             self.pause(trouble.pauses.pause()).await;
-        }
-    }
-
-    /// Pauses before another try. The lease is kept meanwhile, and it is said what is waited for.
-    async fn pause_for(
-        &self,
-        lease: Lease,
-        failure: &Failure,
-        pace: &watch::Receiver<Pace>,
-        trouble: &mut Trouble,
-    ) -> Option<End> {
-        let why = failure.to_string();
-        let until = Instant::now() + trouble.pauses.pause();
-        loop {
-            let pace = pace.borrow().waiting(RETRYING, &why, Instant::now());
-            let renewed = self.renew(lease, &pace, &Spent::default()).await;
-            // What cannot be written is decided by what the ledger says when it is read next.
-            if let Ok(Err(Interrupt::End(end))) = renewed.map(rest::heed) {
-                return Some(end);
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.stop.is_cancelled() {
-                return None;
-            }
-            self.pause(left.min(self.renew_every())).await;
         }
     }
 }

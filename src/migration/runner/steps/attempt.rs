@@ -123,7 +123,7 @@ impl Steps<'_> {
         };
         let begin = format!("BEGIN; {}", limits(limit));
         let regain = format!(
-            "{STILL_OPEN}; {OURS}; DEALLOCATE ALL; {}",
+            "{OURS}; {STILL_OPEN}; DEALLOCATE ALL; {}",
             limits(runner.engine.statement_timeout)
         );
         let pid = AtomicI32::new(0);
