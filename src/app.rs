@@ -6,9 +6,8 @@ use std::time::Instant;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Settings;
-use crate::db::Pool;
-use crate::db::Probe;
 use crate::db::gate::{Admission, Gate};
+use crate::db::{Addresses, Pool, Probe};
 use crate::migration::runner::process_name;
 use crate::migration::sampler::Sampler;
 use crate::pressure::{Latencies, Surroundings};
@@ -56,11 +55,18 @@ impl App {
         let admission = Admission::new(settings.pool.size, settings.pool.shares());
         let gate = Gate::new(admission);
         let options = options.application_name(APPLICATION);
+        // One that is no URL has been refused with the settings.
+        let direct = settings.database.direct().ok().flatten();
+        let direct = direct.map(|direct| direct.application_name(APPLICATION));
+        let addresses = Addresses {
+            direct: direct.unwrap_or_else(|| options.clone()),
+            shop: options.clone(),
+        };
         let probe = Probe::new(options.clone());
         let surroundings = Surroundings::new(&process_name(), settings.budgets.clone());
         let passwords = Passwords::new(settings.accounts.hashing_concurrency);
         let pool = Pool::new(
-            options.clone(),
+            addresses,
             settings.pool.size,
             settings.database.connect_timeout,
             gate,

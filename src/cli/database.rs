@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use crate::config::{self, Settings};
 use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
 use crate::db::schema::{self, Part, SchemaError};
+use crate::db::{PoolError, sessions};
 use crate::migration::lint::{self, Unsafe};
 
 /// Name of the shop's database on the embedded server.
@@ -20,6 +21,8 @@ const URL_FILE: &str = "url";
 pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
+    /// How PostgreSQL itself is reached, where `options` lead to a pooler.
+    direct: Option<PgConnectOptions>,
     cluster: Option<Cluster>,
     /// What a command brings into it; `None` when others see to that.
     schema: Option<Part>,
@@ -79,6 +82,7 @@ impl Database {
             }
             return Ok(Self {
                 options: url.parse().map_err(DatabaseError::Url)?,
+                direct: settings.database.direct().map_err(DatabaseError::Url)?,
                 cluster: None,
                 schema: shop(&settings.database),
             });
@@ -92,6 +96,7 @@ impl Database {
         write_address(&dir.join(URL_FILE), &cluster.url(NAME))?;
         Ok(Self {
             options: cluster.connect_options(NAME),
+            direct: None,
             cluster: Some(cluster),
             schema: shop(&settings.database),
         })
@@ -107,6 +112,7 @@ impl Database {
         {
             return Ok(Self {
                 options,
+                direct: None,
                 cluster: None,
                 schema: shop(&settings.database),
             });
@@ -121,9 +127,23 @@ impl Database {
     pub fn foreign(url: &str) -> Result<Self, DatabaseError> {
         Ok(Self {
             options: url.parse().map_err(DatabaseError::Url)?,
+            direct: None,
             cluster: None,
             schema: Some(Part::Engine),
         })
+    }
+
+    /// Where a session is one's own, unless a pooler is all that the settings name.
+    fn sessions(&self) -> &PgConnectOptions {
+        self.direct.as_ref().unwrap_or(&self.options)
+    }
+
+    /// Refuses a pooler that shares sessions, for a command that runs an author's SQL.
+    ///
+    /// # Errors
+    /// [`PoolError::NoSessions`] says what to do.
+    pub async fn refuse_shared_sessions(&self, settings: &Settings) -> Result<(), PoolError> {
+        sessions::refuse_shared(self.sessions(), settings.database.connect_timeout).await
     }
 
     /// A connection to a schema that is up to date, unless the settings leave that to others.
@@ -141,7 +161,8 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Connect`].
     pub async fn open(&self) -> Result<PgConnection, DatabaseError> {
-        let options = self.options.clone().application_name("evenkeel command");
+        let options = self.sessions().clone();
+        let options = options.application_name("evenkeel command");
         let conn = PgConnection::connect_with(&options).await;
         conn.map_err(DatabaseError::Connect)
     }

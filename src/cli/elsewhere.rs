@@ -40,6 +40,10 @@ impl Elsewhere {
         if let Some(dir) = &self.dir {
             settings.migration.definitions.clone_from(dir);
         }
+        if self.database_url.is_some() {
+            // That is the shop's database.
+            settings.database.direct_url = None;
+        }
         let dir = &settings.migration.definitions;
         if named && !reads_none && !dir.is_dir() {
             return Err(NoDefinitions(dir.display().to_string()));

@@ -181,6 +181,18 @@ impl Command {
         }
     }
 
+    /// Whether it evaluates SQL that an author wrote, or has another process do so.
+    fn evaluates(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan { .. }
+                | Self::Start { .. }
+                | Self::Verify { .. }
+                | Self::Undo { .. }
+                | Self::Run { .. }
+        )
+    }
+
     /// Whether it can do nothing without definitions. What has run is there to be looked at, controlled
     /// and taken back when its file is gone.
     fn reads_files(&self) -> bool {
@@ -225,6 +237,9 @@ async fn run_command(args: Args, settings: Settings, flags: &Flags) -> Result<()
         return Ok(super::lint::run(files, *json)?);
     }
     let database = args.elsewhere.database(&settings).await?;
+    if args.command.evaluates() {
+        database.refuse_shared_sessions(&settings).await?;
+    }
     let context = Context {
         settings: &settings,
         database: &database,

@@ -18,6 +18,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
 
 pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
@@ -85,6 +86,11 @@ pub struct Database {
     /// A `postgres://` URL; without one an embedded server is started. Also read from `DATABASE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// A `postgres://` URL that reaches PostgreSQL itself, where `url` leads through a pooler in
+    /// transaction mode. What needs a session goes there: the SQL of migrations. Its connections count
+    /// as the pool's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct_url: Option<String>,
     /// Where the embedded server keeps its data; without one the user's data directory is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
@@ -104,12 +110,23 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             url: None,
+            direct_url: None,
             data_dir: None,
             bin_dir: None,
             connect_timeout: Duration::from_secs(1),
             apply_schema: true,
             sample_shop: true,
         }
+    }
+}
+
+impl Database {
+    /// How PostgreSQL itself is reached, where that differs from `url`.
+    ///
+    /// # Errors
+    /// When the URL is none; [`Settings::validate`] refuses it.
+    pub fn direct(&self) -> Result<Option<PgConnectOptions>, sqlx::Error> {
+        self.direct_url.as_deref().map(str::parse).transpose()
     }
 }
 
@@ -208,6 +225,17 @@ impl Settings {
     /// A sentence that names the key.
     pub fn validate(&self) -> Result<(), String> {
         self.pool.validate()?;
+        self.database.direct().map_err(|err| {
+            format!(
+                "database.direct_url cannot be used: {err}; it should look like \
+                 postgres://user@host/database"
+            )
+        })?;
+        if self.database.direct_url.is_some() && self.database.url.is_none() {
+            return Err(
+                "database.direct_url stands beside database.url, which is missing".to_owned(),
+            );
+        }
         for class in Class::SHOPPERS {
             if self.pool.class(class).acquire * 2 > self.http.request_timeout {
                 return Err(format!(
@@ -243,6 +271,24 @@ mod tests {
         let printed = toml::to_string(&settings).expect("settings print as TOML");
         let read: Settings = toml::from_str(&printed).expect("what is printed can be read");
         assert_eq!(toml::to_string(&read).expect("prints"), printed);
+    }
+
+    #[test]
+    fn a_direct_address_that_is_none_is_refused() {
+        let mut settings = Settings::default();
+        settings.database.url = Some("postgres://shop@pooler/shop".to_owned());
+        for (url, valid) in [
+            ("postgres://shop@database/shop", true),
+            ("database:5432", false),
+        ] {
+            settings.database.direct_url = Some(url.to_owned());
+            assert_eq!(settings.validate().is_ok(), valid, "{url}");
+        }
+        settings.database = Database {
+            direct_url: Some("postgres://shop@database/shop".to_owned()),
+            ..Database::default()
+        };
+        assert!(settings.validate().is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@ pub mod pool;
 pub mod probe;
 mod said;
 pub mod schema;
+pub mod sessions;
 
-pub use pool::{Pool, PoolError};
+pub use pool::{Addresses, Author, Pool, PoolError};
 pub use probe::Probe;
 pub use said::{describe, placed, summarize};

@@ -18,6 +18,7 @@ use super::error::{ApiError, Kind};
 use super::extract::{self, Path, bearer};
 use crate::app::App;
 use crate::class::Class;
+use crate::db::PoolError;
 use crate::migration::batch::session_name;
 use crate::migration::certificate::{self, Certificate, Later};
 use crate::migration::control::{self, ControlError};
@@ -99,6 +100,9 @@ impl From<ControlError> for ApiError {
             ControlError::Complete(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Rights(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Unknown(_) => Self::not_found("migration"),
+            ControlError::Pool(err @ PoolError::NoSessions(_)) => {
+                Self::new(Kind::CONFLICT, err.to_string())
+            }
             ControlError::Pool(err) => err.into(),
             ControlError::Database(err) => crate::store::StoreError::from(err).into(),
         }
@@ -189,7 +193,8 @@ async fn start(
         definition::load(&app.settings.migration.definitions, &name).map_err(ControlError::from)?;
     let progress = app
         .pool
-        .run(Class::Background, async |conn| {
+        .author()
+        .run(async |conn| {
             let run = if again {
                 control::start_again(conn, &definition, ACTOR).await?
             } else {
@@ -273,7 +278,8 @@ async fn check(
     let began = Instant::now();
     let (run, definition, keyset, certificate) = app
         .pool
-        .run(Class::Background, async |conn| {
+        .author()
+        .run(async |conn| {
             let run = ledger::find(conn, run).await?;
             let definition = run.declared()?;
             let keyset = Keyset::resolve(conn, &definition).await?;

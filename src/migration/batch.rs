@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Transaction};
 
 use super::checksum::Checksum;
 use super::definition::Definition;
@@ -125,6 +125,7 @@ impl Batch<'_> {
                 return Ok(Outcome::StillPending(why));
             }
         }
+        regain(&mut tx, settings, &name).await?;
         let took = began.elapsed();
         let next_rows = next_size(self.rows, took, self.target, wal_bytes, settings);
         let done = Done {
@@ -195,16 +196,41 @@ async fn begin_as<'c>(
     settings: &Engine,
     name: &str,
 ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
-    let sql = format!(
-        "BEGIN; SET LOCAL application_name = '{name}'; \
+    let sql = format!("BEGIN; {}", limits(settings, name));
+    conn.begin_with(AssertSqlSafe(sql)).await
+}
+
+/// Makes the session of the open transaction ours again, after an author's SQL: what it has set would
+/// hold for the ledger's entry in the same transaction, too.
+///
+/// # Errors
+/// What the database says.
+pub async fn regain(
+    conn: &mut PgConnection,
+    settings: &Engine,
+    name: &str,
+) -> Result<(), sqlx::Error> {
+    let sql = format!("{OURS}; {}", limits(settings, name));
+    conn.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
+}
+
+/// Takes back what an author's SQL may have set in a session; its time limit first, which would hold for
+/// the rest.
+pub const OURS: &str =
+    "RESET statement_timeout; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL";
+
+/// The settings of a short transaction over the migrated table.
+fn limits(settings: &Engine, name: &str) -> String {
+    format!(
+        "SET LOCAL application_name = '{name}'; \
          SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {}; \
          SET LOCAL idle_in_transaction_session_timeout = {timeout}; \
          SET LOCAL synchronous_commit = off; SET LOCAL plan_cache_mode = force_custom_plan; \
          SET LOCAL enable_seqscan = off; SET LOCAL jit = off; {TEXT_FORMS}",
         settings.lock_timeout.as_millis(),
         timeout = settings.statement_timeout.as_millis(),
-    );
-    conn.begin_with(AssertSqlSafe(sql)).await
+    )
 }
 
 const MIB: f64 = 1024.0 * 1024.0;

@@ -16,6 +16,7 @@ pub mod columns;
 pub mod control;
 pub mod definition;
 pub mod eta;
+pub mod fault;
 pub mod governor;
 pub mod keyset;
 pub mod late;

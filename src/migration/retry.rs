@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::certificate::IssueError;
+use super::fault::{self, Fault};
+use super::keyset::KeysetError;
 use super::ledger::{LedgerError, Tries};
 use crate::db::{PoolError, describe};
 
@@ -17,6 +20,9 @@ pub enum Failure {
     /// The ledger has no such run.
     #[error(transparent)]
     Ledger(LedgerError),
+    /// All is done, but that cannot be certified.
+    #[error("all is done, but it cannot be certified: {0}")]
+    Uncertified(IssueError),
 }
 
 impl From<LedgerError> for Failure {
@@ -28,10 +34,23 @@ impl From<LedgerError> for Failure {
     }
 }
 
+impl From<IssueError> for Failure {
+    fn from(err: IssueError) -> Self {
+        match err {
+            IssueError::Pool(err) => Self::Pool(err),
+            IssueError::Database(err) | IssueError::Keyset(KeysetError::Database(err)) => {
+                Self::Database(err)
+            }
+            IssueError::Ledger(err) => err.into(),
+            other => Self::Uncertified(other),
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The connection is gone or busy: read the ledger and go on from there.
+    /// The connection or its surroundings failed: read the ledger and go on from there.
     Reread,
     /// Try half as many rows.
     Halve,
@@ -47,42 +66,53 @@ impl Failure {
     /// The five-character SQLSTATE, where the database gave one.
     pub fn sqlstate(&self) -> Option<String> {
         match self {
-            Self::Database(sqlx::Error::Database(err)) => err.code().map(|code| code.into_owned()),
+            Self::Database(sqlx::Error::Database(err))
+            | Self::Pool(PoolError::Connect(sqlx::Error::Database(err))) => {
+                err.code().map(|code| code.into_owned())
+            }
             _ => None,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Pool(PoolError::Saturated { .. } | PoolError::Closed) => Fault::Busy,
+            Self::Pool(PoolError::TimedOut { .. }) => Fault::Lost,
+            Self::Pool(PoolError::NoSessions(_)) | Self::Ledger(_) | Self::Uncertified(_) => {
+                Fault::Permanent
+            }
+            Self::Pool(PoolError::Connect(err)) | Self::Database(err) => fault::of_driver(err),
         }
     }
 
     /// Whether somebody else's work was in the way, so that trying again can help.
     pub fn is_contention(&self) -> bool {
-        // Deadlock, serialization, lock_not_available, query_canceled (statement_timeout).
-        self.sqlstate()
-            .is_some_and(|code| ["40P01", "40001", "55P03", "57014"].contains(&code.as_str()))
+        self.fault() == Fault::Contention
     }
 
-    /// Whether the database does not understand or permit the SQL itself, so that neither time nor
-    /// other rows can help.
+    /// Whether the database does not understand or permit the SQL itself, or cannot do it as things
+    /// are, so that neither time nor other rows can help.
     pub fn is_permanent(&self) -> bool {
-        // Feature not supported; invalid schema name; syntax error or access rule violation.
-        self.sqlstate().is_some_and(|code| {
-            ["0A", "3F", "42"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        })
+        self.fault() == Fault::Permanent
+    }
+
+    /// Whether a value cannot be converted between the database's encoding and UTF-8.
+    pub fn is_of_encoding(&self) -> bool {
+        // Character not in repertoire, untranslatable character.
+        let code = self.sqlstate();
+        matches!(code.as_deref(), Some("22021" | "22P05")) || self.fault() == Fault::Unreadable
     }
 
     /// What to do after the batch failed for the `failures`-th time in a row; `smallest` when it
     /// cannot be made smaller, `tries` being how often a contended one is tried at that size.
     pub fn remedy(&self, smallest: bool, failures: u32, tries: u32) -> Remedy {
-        match self.sqlstate() {
-            None => Remedy::Reread,
-            Some(_) if self.is_permanent() => Remedy::GiveUp,
-            // Connection exceptions and operator intervention other than a cancelled query.
-            Some(code) if code.starts_with("08") || (code.starts_with("57P")) => Remedy::Reread,
-            // Too many connections, disk full, out of memory: not this range's fault.
-            Some(code) if code.starts_with("53") => Remedy::Reread,
-            Some(_) if !smallest => Remedy::Halve,
-            Some(_) if self.is_contention() && failures < tries => Remedy::Wait,
-            Some(_) => Remedy::SetAside,
+        match self.fault() {
+            Fault::Permanent | Fault::Unreadable => Remedy::GiveUp,
+            Fault::Lost | Fault::Environment | Fault::Busy => Remedy::Reread,
+            Fault::Row | Fault::Contention if !smallest => Remedy::Halve,
+            Fault::Contention if failures < tries => Remedy::Wait,
+            Fault::Row | Fault::Contention => Remedy::SetAside,
         }
     }
 }

@@ -10,9 +10,8 @@ use super::certificate::{Certificate, CertifiedRange};
 use super::checksum::{Checksum, Summed};
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, TEXT_FORMS};
-use crate::class::Class;
 use crate::config::Engine;
-use crate::db::{Pool, PoolError};
+use crate::db::{Author, Pool, PoolError};
 
 /// Rows that one statement of [`verify`] looks at.
 const ROWS: u32 = 10_000;
@@ -95,8 +94,9 @@ pub async fn verify(
     keyset: &Keyset,
     certificate: Option<&Certificate>,
 ) -> Result<Verification, VerifyError> {
+    let author = pool.author();
     let walk = Walk {
-        pool,
+        author: &author,
         settings,
         definition,
         keyset,
@@ -118,7 +118,7 @@ pub async fn verify(
         tx.commit().await?;
         Ok::<_, VerifyError>(last)
     };
-    if let Some(end) = pool.run(Class::Background, last).await? {
+    if let Some(end) = author.run(last).await? {
         let rest = walk.over(cursor.clone(), &end, &mut found).await?;
         if cursor.is_some() {
             found.arrived = rest.rows;
@@ -142,7 +142,7 @@ async fn begin<'c>(
 }
 
 struct Walk<'a> {
-    pool: &'a Pool,
+    author: &'a Author,
     settings: &'a Engine,
     definition: &'a Definition,
     keyset: &'a Keyset,
@@ -174,7 +174,7 @@ impl Walk<'_> {
         let mut tries = 1;
         loop {
             let step = async |conn: &mut PgConnection| self.step(conn, cursor, end).await;
-            match self.pool.run(Class::Background, step).await {
+            match self.author.run(step).await {
                 Err(err) if err.is_recovery_conflict() && tries < TRIES => {
                     tokio::time::sleep(Duration::from_millis(50) * tries).await;
                     tries += 1;

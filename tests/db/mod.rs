@@ -1,3 +1,5 @@
 //! The database layer against real PostgreSQL.
 
+mod authors;
 mod pool;
+mod pooler;

@@ -72,6 +72,24 @@ impl Fixture {
         Self::at(other.database.clone()).await
     }
 
+    /// A database whose text is in `encoding`, sorted by its bytes.
+    pub async fn encoded(encoding: &str) -> Self {
+        let database = server::encoded_database(encoding).await;
+        server::apply_schema(&database).await;
+        Self::at(database).await
+    }
+
+    /// Has the engine work as `role`, which may do what it wants with the ledger and with `t`.
+    pub async fn as_role(&mut self, role: &str) {
+        self.run(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA evenkeel TO {role};
+             GRANT ALL ON ALL TABLES IN SCHEMA evenkeel TO {role};
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA evenkeel TO {role}; GRANT ALL ON t TO {role}"
+        ))
+        .await;
+        self.pool = pool(&self.database.clone().username(role), 3);
+    }
+
     /// An engine on a database that is there.
     pub async fn at(database: PgConnectOptions) -> Self {
         let pool = pool(&database, 3);

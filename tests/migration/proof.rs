@@ -49,6 +49,17 @@ async fn a_certificate_tells_what_was_done_retried_and_set_aside() {
         .await
         .unwrap();
     let (end, ()) = tokio::join!(fixture.drive(), async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted
+                      AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+        while sqlx::query_scalar::<_, i64>(waits)
+            .fetch_one(&mut *locked)
+            .await
+            .unwrap()
+            == 0
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // Longer than a lock is waited for.
         tokio::time::sleep(Duration::from_millis(100)).await;
         locked.rollback().await.unwrap();
     });

@@ -38,6 +38,18 @@ pub async fn blank_database() -> PgConnectOptions {
     server.clone().database(&name)
 }
 
+/// A new database that Evenkeel has never seen, whose text is in `encoding`.
+pub async fn encoded_database(encoding: &str) -> PgConnectOptions {
+    let server = SERVER.get_or_init(start).await;
+    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+    let mut admin = server.connect().await.unwrap();
+    let create = AssertSqlSafe(format!(
+        "CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    ));
+    admin.execute(create).await.unwrap();
+    server.clone().database(&name)
+}
+
 /// Settings that suit tests: nothing here has to survive a power cut.
 pub fn options(directory: impl Into<PathBuf>) -> ClusterOptions {
     let mut options = ClusterOptions::new(directory);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::database::DatabaseError;
 use crate::cli::elsewhere::NoDefinitions;
 use crate::cli::lint::LintError;
+use crate::db::PoolError;
 use crate::migration::control::ControlError;
 use crate::migration::definition::DefinitionError;
 use crate::migration::keyset::KeysetError;
@@ -88,5 +89,6 @@ through_control!(
     KeysetError,
     VerifyError,
     Unsafe,
+    PoolError,
     sqlx::Error
 );

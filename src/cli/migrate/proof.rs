@@ -192,8 +192,12 @@ pub(super) async fn verify(
         Some(proof) => proof.declared()?,
         None => definition::load(&settings.migration.definitions, name)?,
     };
+    let mut settings = settings.clone();
     let options = match replica {
-        Some(url) => url.parse().map_err(MigrateError::Replica)?,
+        Some(url) => {
+            settings.database.direct_url = None;
+            url.parse().map_err(MigrateError::Replica)?
+        }
         None => database.options.clone(),
     };
     let keyset = Keyset::resolve(conn, &definition).await?;

@@ -11,7 +11,6 @@ use super::leaves::{self, Leaf, difference};
 use super::polite::Polite;
 use super::portion::{Counted, Source};
 use super::{Answer, NAMED, Physical, Question};
-use crate::class::Class;
 use crate::config::Engine;
 use crate::db::{Pool, PoolError};
 use crate::migration::keyset::TEXT_FORMS;
@@ -106,7 +105,7 @@ pub async fn read<P: Polite>(
             found: Physical::unknown(""),
         };
         let work = async |conn: &mut PgConnection| tried.run(conn).await;
-        let done = pool.run_long(Class::Background, work).await;
+        let done = pool.run_alone(work).await;
         let mut found = tried.found;
         let (why, pause) = match done {
             Ok(()) => break found,

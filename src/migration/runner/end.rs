@@ -4,11 +4,11 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tracing::warn;
 
-use super::{End, Runner};
-use crate::class::Class;
+use super::{End, Interrupt, Runner};
 use crate::migration::certificate::{self, IssueError};
 use crate::migration::keyset::TEXT_FORMS;
 use crate::migration::ledger::{self, Lease, State};
+use crate::migration::retry::Failure;
 
 impl Runner {
     /// Ends the work on a run in the ledger; `false` when that was not possible.
@@ -23,19 +23,18 @@ impl Runner {
     }
 
     /// Completes a run with its certificate. One that cannot have any, because its last step took away
-    /// what it was walked by, has failed; `None` when neither could be written.
-    pub(super) async fn complete(&self, lease: Lease) -> Option<End> {
+    /// what it was walked by, has failed.
+    pub(super) async fn complete(&self, lease: Lease) -> Result<End, Interrupt> {
         match self.try_finish(lease, State::Completed, None).await {
-            Ok(done) => done.then_some(End::Completed),
-            Err(failure) if failure.is_permanent() => {
-                let why = format!("all is done, but it cannot be certified: {failure}");
-                let failed = self.finish(lease, State::Failed, Some(&why)).await;
-                failed.then_some(End::Failed)
-            }
-            Err(failure) => {
-                warn!(run = lease.run, error = %failure, "cannot write the end of a run");
-                None
-            }
+            Ok(true) => Ok(End::Completed),
+            // The ledger says why not.
+            Ok(false) => Err(Interrupt::Reread(Failure::Database(
+                sqlx::Error::RowNotFound,
+            ))),
+            Err(err) if err.is_permanent() => Err(Interrupt::Broken(format!(
+                "all is done, but it cannot be certified: {err}"
+            ))),
+            Err(err) => Err(Failure::from(err).into()),
         }
     }
 
@@ -55,6 +54,7 @@ impl Runner {
             tx.commit().await?;
             Ok(done)
         };
-        self.pool.run(Class::Background, finish).await
+        // The certificate asks the planner about the author's conditions.
+        self.pool.author().run(finish).await
     }
 }

@@ -10,6 +10,7 @@ mod repair;
 mod rest;
 mod shift;
 mod steps;
+mod trouble;
 mod walk;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 use super::batch::begin;
 use super::definition::Definition;
+use super::fault::Fault;
 use super::governor::{Governor, Sensors};
 use super::keyset::{KeyValue, Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
@@ -33,8 +35,9 @@ use super::spent::Spent;
 use super::turns::{Seat, Turns};
 use crate::class::Class;
 use crate::config::{Engine, Pace as PaceSettings};
-use crate::db::Pool;
+use crate::db::{Author, Pool};
 use crate::pressure::surroundings::{Driven, Driving};
+use trouble::Trouble;
 
 /// The engine of one process.
 #[derive(Clone)]
@@ -87,12 +90,21 @@ enum Interrupt {
 
 impl From<Failure> for Interrupt {
     fn from(failure: Failure) -> Self {
-        if failure.is_permanent() {
-            Self::Broken(format!(
-                "the database refuses the migration's SQL: {failure}"
-            ))
-        } else {
-            Self::Reread(failure)
+        match failure.fault() {
+            Fault::Permanent => Self::Broken(match &failure {
+                Failure::Database(_) => {
+                    let why = failure.to_string();
+                    format!("the database refuses the migration's SQL: {why}")
+                }
+                Failure::Pool(_) | Failure::Ledger(_) | Failure::Uncertified(_) => {
+                    failure.to_string()
+                }
+            }),
+            // Of a batch that would be smaller, or set aside; here there is none.
+            Fault::Row | Fault::Unreadable => Self::Broken(failure.to_string()),
+            Fault::Contention | Fault::Lost | Fault::Environment | Fault::Busy => {
+                Self::Reread(failure)
+            }
         }
     }
 }
@@ -103,6 +115,8 @@ struct Drive<'a> {
     lease: Lease,
     definition: Definition,
     keyset: Keyset,
+    /// For whatever evaluates the author's SQL.
+    author: Author,
     /// The run's own pace: that of all, within what operators allow this one.
     pace: watch::Receiver<Pace>,
     /// The pace of all runs together.
@@ -215,41 +229,29 @@ impl Runner {
             token: run.lease_token,
         };
         let mut patience = Patience::default();
-        loop {
-            match self.advance(&run, lease, &pace, &mut patience).await {
-                Interrupt::End(End::Completed) => {
-                    if let Some(end) = self.complete(lease).await {
-                        return end;
-                    }
-                }
+        let mut trouble = Trouble::default();
+        let why = loop {
+            let failure = match self.advance(&run, lease, &pace, &mut patience).await {
+                Interrupt::End(End::Completed) => match self.complete(lease).await {
+                    Ok(end) => return end,
+                    Err(Interrupt::Reread(failure)) => failure,
+                    Err(Interrupt::Broken(why)) => break why,
+                    Err(Interrupt::End(end)) => return end,
+                },
                 Interrupt::End(End::ShutDown) => {
                     self.finish(lease, State::Queued, None).await;
                     return End::ShutDown;
                 }
                 Interrupt::End(end) => return end,
-                Interrupt::Broken(why) => {
-                    warn!(run = lease.run, %why, "run failed");
-                    if self.finish(lease, State::Failed, Some(&why)).await {
-                        return End::Failed;
-                    }
-                }
-                Interrupt::Reread(failure) => {
-                    warn!(run = lease.run, error = %failure, "reading the ledger again");
-                    if self.stop.is_cancelled() {
-                        self.finish(lease, State::Queued, None).await;
-                        return End::ShutDown;
-                    }
-                    self.pause(patience.pause()).await;
-                }
+                Interrupt::Broken(why) => break why,
+                Interrupt::Reread(failure) => failure,
+            };
+            if let Some(end) = self.endure(lease, failure, &pace, &mut trouble).await {
+                return end;
             }
-            // What could not be written above is decided by what the ledger says now.
-            match self.reread(lease).await {
-                Ok(Some(State::Running)) => {}
-                Ok(Some(_)) => return End::Stopped,
-                Ok(None) => return End::LeaseLost,
-                Err(failure) => warn!(run = lease.run, error = %failure, "no ledger"),
-            }
-        }
+        };
+        let pace = pace.borrow().clone();
+        self.fail(lease, &why, &pace, &mut trouble).await
     }
 
     async fn prepare(
@@ -267,7 +269,9 @@ impl Runner {
             tx.commit().await?;
             Ok(keyset)
         };
-        let resolved = self.pool.run(Class::Background, resolve).await;
+        // The planner is asked about the author's conditions.
+        let author = self.pool.author();
+        let resolved = author.run(resolve).await;
         let keyset = resolved
             .map_err(Interrupt::from)?
             .map_err(|err| Interrupt::Broken(err.to_string()))?;
@@ -276,6 +280,7 @@ impl Runner {
             lease,
             definition,
             keyset,
+            author,
             pace,
             shared: self.pace(),
             seat: self.turns.join(lease.run),
@@ -283,16 +288,6 @@ impl Runner {
             spent: Spent::default(),
             missed: None,
         })
-    }
-
-    async fn reread(&self, lease: Lease) -> Result<Option<State>, Failure> {
-        let run = self
-            .pool
-            .run(Class::Background, async |conn: &mut PgConnection| {
-                ledger::find(conn, lease.run).await.map_err(Failure::from)
-            })
-            .await?;
-        Ok((run.lease_token == lease.token).then_some(run.state))
     }
 
     /// Sleeps, but not into a shutdown.
@@ -305,7 +300,7 @@ impl Runner {
 }
 
 impl Drive<'_> {
-    /// Does `work` on a connection of the pool's background share.
+    /// Does `work`, which is on the ledger alone.
     async fn query<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,

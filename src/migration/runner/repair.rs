@@ -4,8 +4,7 @@ use sqlx::postgres::PgConnection;
 use tracing::{info, warn};
 
 use super::{Drive, End, Interrupt};
-use crate::class::Class;
-use crate::migration::batch::begin;
+use crate::migration::batch::{APPLICATION, begin, regain};
 use crate::migration::checksum::Checksum;
 use crate::migration::keyset::Range;
 use crate::migration::ledger::{self, Phase, SetAside, Tries};
@@ -172,6 +171,7 @@ impl Drive<'_> {
                 tx.rollback().await?;
                 return Ok(Repaired::StillPending(still.explain(&definition.pending)));
             }
+            regain(&mut tx, engine, APPLICATION).await?;
             if !ledger::repaired(&mut tx, lease, entry.id, &range, changed, tries).await? {
                 tx.rollback().await?;
                 return Ok(Repaired::LeaseLost);
@@ -179,6 +179,6 @@ impl Drive<'_> {
             tx.commit().await?;
             Ok(Repaired::Done)
         };
-        self.runner.pool.run(Class::Background, work).await
+        self.author.run(work).await
     }
 }

@@ -5,9 +5,10 @@ use std::time::Instant;
 use sqlx::postgres::PgConnection;
 use tracing::warn;
 
+use super::trouble::after;
 use super::{Drive, End, Interrupt};
-use crate::class::Class;
-use crate::migration::batch::{Batch, Outcome, begin};
+use crate::migration::batch::{APPLICATION, Batch, Outcome, begin, regain};
+use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Range};
 use crate::migration::ledger::{self, Phase, State, Tries};
 use crate::migration::pace::Order;
@@ -59,7 +60,12 @@ impl Drive<'_> {
                     walk = self.resume().await?;
                     walk.rows = rows;
                 }
-                Some(Ok(Outcome::LeaseLost)) => walk = self.resume().await?,
+                Some(Ok(Outcome::LeaseLost)) => {
+                    drop(turn);
+                    let resumed = self.resume().await?;
+                    self.refuse_deaf_ledger(&walk, &resumed, patience).await?;
+                    walk = resumed;
+                }
                 Some(Ok(Outcome::StillPending(why))) => return Err(Interrupt::Broken(why)),
                 Some(Ok(Outcome::Exhausted)) => walk = self.next_phase(walk.phase).await?,
                 Some(Ok(Outcome::Committed {
@@ -123,11 +129,34 @@ impl Drive<'_> {
         }
     }
 
+    /// The ledger has not taken a batch although the lease is ours. Where its cursor is elsewhere by
+    /// now, a COMMIT that was given up had arrived; where it is not, something else is in the way.
+    async fn refuse_deaf_ledger(
+        &mut self,
+        walk: &Walk,
+        resumed: &Walk,
+        patience: &mut Patience,
+    ) -> Result<(), Interrupt> {
+        if resumed.phase != walk.phase || resumed.cursor != walk.cursor {
+            return Ok(());
+        }
+        let pause = patience.pause();
+        if patience.failures() >= self.runner.engine.tries {
+            return Err(Interrupt::Broken(format!(
+                "{}: the ledger did not take it although this process holds the lease; see what keeps \
+                 rows of the schema evenkeel from being changed, a policy for example",
+                after(walk.cursor.as_deref(), walk.phase)
+            )));
+        }
+        self.rest(RETRYING, pause).await
+    }
+
     /// Begins a phase at the beginning of the table. An empty table completes the run.
     async fn begin(&self, phase: Phase, rows: u32, batches: i64) -> Result<Walk, Interrupt> {
         let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
         let begun = self
-            .query(async |conn| {
+            .author
+            .run(async |conn| {
                 let mut tx = begin(conn, engine).await?;
                 let Some(end) = keyset.last(&mut tx).await? else {
                     ledger::resolve_quarantine(&mut tx, lease.run).await?;
@@ -139,12 +168,13 @@ impl Drive<'_> {
                     Phase::Main => Some(keyset.estimate(&mut tx).await?.max(0)),
                     Phase::Sweep => None,
                 };
+                regain(&mut tx, engine, APPLICATION).await?;
                 let held = ledger::begin_phase(&mut tx, lease, phase, &end, estimate).await?;
                 tx.commit().await?;
-                Ok(Some((end, held)))
+                Ok::<_, Failure>(Some((end, held)))
             })
-            .await?;
-        match begun {
+            .await;
+        match begun.map_err(|err| self.give_up_or_retry("at the end of the table", err))? {
             None => Err(Interrupt::End(End::Completed)),
             Some((_, false)) => Err(Interrupt::End(End::LeaseLost)),
             Some((end, true)) => Ok(Walk {
@@ -215,7 +245,7 @@ impl Drive<'_> {
         let mut pace = self.pace.clone();
         tokio::select! {
             biased;
-            done = self.runner.pool.run(Class::Background, work) => Some(done),
+            done = self.author.run(work) => Some(done),
             _ = pace.wait_for(|pace| pace.order == Order::Cancel) => None,
         }
     }
@@ -231,7 +261,11 @@ impl Drive<'_> {
         let engine = &self.runner.engine;
         let smallest = self.rows(&walk) <= engine.batch_min;
         match failure.remedy(smallest, patience.failures(), engine.tries) {
-            Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
+            Remedy::Reread => return Err(failure.into()),
+            Remedy::GiveUp => {
+                let place = after(walk.cursor.as_deref(), walk.phase);
+                return Err(self.give_up(&place, &failure));
+            }
             Remedy::Halve => {
                 walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
                 if failure.is_contention() {
@@ -263,7 +297,8 @@ impl Drive<'_> {
         let (code, error) = (failure.sqlstate(), failure.to_string());
         let (cursor, end) = (&walk.cursor, &walk.end);
         let aside = self
-            .query(async |conn| {
+            .author
+            .run(async |conn| {
                 let mut tx = begin(conn, engine).await?;
                 let range = keyset
                     .next(&mut tx, cursor.as_ref(), end, rows, pending)
@@ -272,6 +307,7 @@ impl Drive<'_> {
                     tx.rollback().await?;
                     return Ok(None);
                 };
+                regain(&mut tx, engine, APPLICATION).await?;
                 let contended = failure.is_contention();
                 let (code, error) = (code.as_deref(), error.as_str());
                 let held =
@@ -279,9 +315,15 @@ impl Drive<'_> {
                         .await?;
                 let open = ledger::quarantined(&mut tx, lease.run).await?;
                 tx.commit().await?;
-                Ok(Some((range, held, open)))
+                Ok::<_, Failure>(Some((range, held, open)))
             })
-            .await?;
+            .await;
+        // It may be that not even its keys can be read, or not which of its rows are pending.
+        let aside = aside.map_err(|err| {
+            let place = after(walk.cursor.as_deref(), walk.phase);
+            let place = format!("{place}, where the rows cannot be set aside ({error}),");
+            self.give_up_or_retry(&place, err)
+        })?;
         let Some((Range { lower, upper, .. }, held, open)) = aside else {
             return Ok(());
         };
@@ -297,5 +339,29 @@ impl Drive<'_> {
         }
         walk.cursor = Some(upper);
         Ok(())
+    }
+
+    /// What follows a failure at `place` where there is nothing that could be set aside.
+    fn give_up_or_retry(&self, place: &str, failure: Failure) -> Interrupt {
+        match failure.fault() {
+            Fault::Row | Fault::Unreadable | Fault::Permanent => self.give_up(place, &failure),
+            _ => failure.into(),
+        }
+    }
+
+    /// The end of a run by a failure, with where it happened and what to do.
+    fn give_up(&self, place: &str, failure: &Failure) -> Interrupt {
+        let (name, why) = (&self.definition.name, failure.to_string());
+        Interrupt::Broken(if failure.is_of_encoding() {
+            format!(
+                "{place} a key or a value cannot be told in UTF-8: {why}. Correct it, or walk by \
+                 another unique key (`-- key: ...`); then `evenkeel migrate resume {name}`, or cancel \
+                 the run and start it anew where its file has changed"
+            )
+        } else if matches!(failure, Failure::Database(_)) {
+            format!("{place} the database refuses the migration's SQL: {why}")
+        } else {
+            format!("{place} {why}")
+        })
     }
 }

@@ -4,20 +4,23 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tracing::warn;
 
 use super::super::{End, Interrupt};
 use super::{Miss, Steps};
-use crate::class::Class;
-use crate::migration::batch::session_name;
+use crate::migration::batch::{OURS, session_name};
 use crate::migration::change::{Ddl, Manner};
+use crate::migration::fault::Fault;
 use crate::migration::ledger;
 use crate::migration::pace::Order;
 use crate::migration::retry::Failure;
 
 /// After this time it is looked who is in the way of a statement; then ever more seldom.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Fails outside of a transaction: a statement that ends ours has not been done in it.
+const STILL_OPEN: &str = "SAVEPOINT evenkeel; RELEASE SAVEPOINT evenkeel";
 
 /// Somebody who holds what a statement waits for.
 #[derive(sqlx::FromRow)]
@@ -98,7 +101,7 @@ impl Steps<'_> {
             return Ok(());
         }
         self.heed().await?;
-        Err(Miss::Cancelled)
+        Err(Miss::Unheard)
     }
 
     /// Runs a statement and its entry in the ledger in one transaction.
@@ -110,17 +113,25 @@ impl Steps<'_> {
     ) -> Result<(), Miss> {
         let (runner, lease) = (self.runner, self.lease);
         let name = session_name(self.migration, lease.run, &format!("statement {number}"));
-        let begin = format!(
-            "BEGIN; SET LOCAL application_name = '{name}'; SET LOCAL statement_timeout = {}; \
-             SET LOCAL lock_timeout = {}",
-            limit.as_millis(),
-            runner.engine.lock_timeout.as_millis()
+        let limits = |limit: Duration| {
+            format!(
+                "SET LOCAL application_name = '{name}'; SET LOCAL statement_timeout = {}; \
+                 SET LOCAL lock_timeout = {}",
+                limit.as_millis(),
+                runner.engine.lock_timeout.as_millis()
+            )
+        };
+        let begin = format!("BEGIN; {}", limits(limit));
+        let regain = format!(
+            "{OURS}; {STILL_OPEN}; DEALLOCATE ALL; {}",
+            limits(runner.engine.statement_timeout)
         );
         let pid = AtomicI32::new(0);
         let work = async |conn: &mut PgConnection| {
             let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
             pid.store(backend(&mut tx).await?, Ordering::Relaxed);
             tx.execute(AssertSqlSafe(sql.to_owned())).await?;
+            tx.execute(AssertSqlSafe(regain)).await?;
             let held = ledger::finish_statement(&mut tx, lease, number, &runner.holder).await?;
             if held {
                 tx.commit().await?;
@@ -129,14 +140,12 @@ impl Steps<'_> {
             }
             Ok::<_, Failure>(held)
         };
-        let held = self
-            .watched(&pid, runner.pool.run_long(Class::Background, work))
-            .await?;
+        let held = self.watched(&pid, runner.pool.run_alone(work)).await?;
         if held {
             return Ok(());
         }
         self.heed().await?;
-        Err(Miss::Cancelled)
+        Err(Miss::Unheard)
     }
 
     /// Runs a statement that cannot be in a transaction. Waiting, it is in nobody's way: what it
@@ -152,7 +161,7 @@ impl Steps<'_> {
             Ok::<_, Failure>(())
         };
         let pool = &self.runner.pool;
-        let done = self.watched(&pid, pool.run_long(Class::Background, work));
+        let done = self.watched(&pid, pool.run_alone(work));
         match done.await {
             // Duplicate table (an index is one, too); undefined object.
             Err(Miss::Refused(failure))
@@ -189,24 +198,17 @@ impl Steps<'_> {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
-        match failure.sqlstate().as_deref() {
-            // Lock not available, deadlock.
-            Some("55P03" | "40P01") => {
-                Err(Miss::Wait(blocked.unwrap_or_else(|| {
-                    format!("another session's lock ({failure})")
-                })))
+        Err(match failure.fault() {
+            Fault::Contention if failure.sqlstate().as_deref() == Some("57014") => {
+                Miss::TooLong(failure)
             }
-            Some("57014") => Err(Miss::TooLong(failure)),
-            None => Err(Interrupt::Reread(failure).into()),
-            Some(code)
-                if ["08", "53", "57P"]
-                    .iter()
-                    .any(|class| code.starts_with(class)) =>
-            {
-                Err(Interrupt::Reread(failure).into())
+            Fault::Contention => {
+                let lock = || format!("another session's lock ({failure})");
+                Miss::Wait(blocked.unwrap_or_else(lock))
             }
-            Some(_) => Err(Miss::Refused(failure)),
-        }
+            Fault::Lost | Fault::Environment | Fault::Busy => Interrupt::Reread(failure).into(),
+            Fault::Row | Fault::Permanent | Fault::Unreadable => Miss::Refused(failure),
+        })
     }
 
     /// Looks, for as long as it is polled, who is in the way of the session `pid`, and renews the
@@ -281,7 +283,7 @@ impl Holder {
 }
 
 async fn backend(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_backend_pid()")
-        .fetch_one(conn)
-        .await
+    // Nothing of ours is prepared before an author's statement, which may use the same name.
+    let row = conn.fetch_one("SELECT pg_catalog.pg_backend_pid()").await?;
+    row.try_get(0)
 }

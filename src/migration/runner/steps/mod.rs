@@ -39,6 +39,8 @@ enum Miss {
     Wait(String),
     /// Cancelled by a critical signal: try again when that is over.
     Cancelled,
+    /// The ledger did not take its entry, although the lease is ours.
+    Unheard,
     /// Somebody cancelled it, or it took too long.
     TooLong(Failure),
     /// The database will not do it.
@@ -189,7 +191,7 @@ impl Steps<'_> {
             .without_max_times()
             .with_jitter()
             .build();
-        let mut too_long = 0;
+        let (mut too_long, mut unheard) = (0, 0);
         loop {
             self.await_calm().await?;
             let (lease, sql) = (self.lease, ddl.sql.as_str());
@@ -216,6 +218,17 @@ impl Steps<'_> {
                     return Err(Interrupt::Broken(format!("`{sql}` failed: {failure}")));
                 }
                 Miss::Cancelled => continue,
+                Miss::Unheard => {
+                    unheard += 1;
+                    if unheard >= self.runner.engine.tries {
+                        return Err(Interrupt::Broken(format!(
+                            "`{sql}` was done {unheard} times and rolled back, because the ledger \
+                             did not take its entry although this process holds the lease: see what \
+                             keeps rows of the schema evenkeel from being changed"
+                        )));
+                    }
+                    "the ledger did not take its entry".to_owned()
+                }
                 Miss::Wait(why) => why,
                 Miss::TooLong(failure) => {
                     too_long += 1;
