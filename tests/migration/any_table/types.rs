@@ -284,7 +284,7 @@ CREATE DOMAIN public.code AS varchar(9);
 CREATE DOMAIN public.down AS integer;
 
 -- Makes a family of operators and an operator class of its own for `of`, by an expression that
--- compares $1 with $2.
+-- compares $1 with $2. It is qualified, or the order itself would depend on the search path.
 CREATE FUNCTION public.make_class(name text, of text, compare text, operators text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     tests text[] := ARRAY['<', '<=', '=', '>=', '>'];
@@ -307,7 +307,7 @@ BEGIN
 END $$;
 SELECT public.make_class('int4_down', 'int4', 'pg_catalog.btint4cmp($2, $1)', '{<,<=,=,>=,>}');
 SELECT public.make_class('by_length', 'text',
-    'CASE WHEN pg_catalog.octet_length($1) = pg_catalog.octet_length($2) THEN pg_catalog.bttextcmp($1, $2 COLLATE "C") ELSE pg_catalog.octet_length($1) - pg_catalog.octet_length($2) END',
+    'CASE WHEN pg_catalog.octet_length($1) = pg_catalog.octet_length($2) THEN pg_catalog.bttextcmp($1, $2 COLLATE pg_catalog."C") ELSE pg_catalog.octet_length($1) - pg_catalog.octet_length($2) END',
     '{<,<=,=,>=,>}');
 SELECT public.make_class('size_down', 'public.size', 'pg_catalog.enum_cmp($2, $1)', '{|<,|<=,|=,|>=,|>}');
 CREATE OPERATOR classes.<< (FUNCTION = enum_lt, LEFTARG = anyenum, RIGHTARG = anyenum);
