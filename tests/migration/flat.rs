@@ -72,10 +72,11 @@ async fn a_batch_deep_in_the_table_touches_as_little_as_the_first() {
     let mut fixture = Fixture::new().await;
     fixture
         .run(&format!(
-            "CREATE TABLE t (id bigint, uuid uuid NOT NULL, name text NOT NULL, live boolean, g int NOT NULL,
+            "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext;
+             CREATE TABLE t (id bigint, uuid uuid NOT NULL, name text NOT NULL, live boolean, g int NOT NULL, email ext.citext NOT NULL,
                  done boolean NOT NULL DEFAULT false, n integer NOT NULL DEFAULT 0)
                  WITH (autovacuum_enabled = false);
-             INSERT INTO t SELECT i * 10007, md5(i::text)::uuid, 'n' || i * 7919 % 1000003, i % 16 > 0, i % 3
+             INSERT INTO t SELECT i * 10007, md5(i::text)::uuid, 'n' || i * 7919 % 1000003, i % 16 > 0, i % 3, 'E' || i * 7919 % 1000003
                FROM generate_series(1, {ROWS}) AS i;
              ALTER TABLE t ADD PRIMARY KEY (id);
              CREATE UNIQUE INDEX ON t (uuid);
@@ -84,6 +85,8 @@ async fn a_batch_deep_in_the_table_touches_as_little_as_the_first() {
              CREATE UNIQUE INDEX ON t (g DESC, name DESC);
              CREATE UNIQUE INDEX ON t (g, uuid DESC);
              CREATE UNIQUE INDEX ON t (id DESC, g) WHERE live;
+             CREATE UNIQUE INDEX ON t (g, email);
+             CREATE UNIQUE INDEX ON t (g, name text_pattern_ops, id);
              ANALYZE t"
         ))
         .await;
@@ -95,6 +98,8 @@ async fn a_batch_deep_in_the_table_touches_as_little_as_the_first() {
         "-- table: t\n-- key: g, name",
         "-- table: t\n-- key: g, uuid",
         "-- table: t\n-- key: id, g\n-- where: live",
+        "-- table: t\n-- key: g, email",
+        "-- table: t\n-- key: g, name, id",
     ] {
         assert_flat(&mut fixture, header).await;
     }

@@ -127,11 +127,8 @@ impl Keyset {
     /// A query of the key's columns, `k0`, `k1`, … and `further` ones that returns nothing. In a
     /// UNION it gives the others the columns' types.
     pub fn no_keys(&self, further: &str) -> String {
-        let keys = self.list(|i, c| format!("{} AS k{i}", c.own("walked")));
-        format!(
-            "(SELECT {keys}{further} FROM {} AS walked LIMIT 0)",
-            self.table
-        )
+        let keys = self.list(|i, c| format!("NULL::{} AS k{i}", c.operand));
+        format!("SELECT {keys}{further} WHERE false")
     }
 
     /// The columns that [`Self::no_keys`] names, as an order in which keys are walked.

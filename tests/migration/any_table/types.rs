@@ -284,7 +284,7 @@ CREATE DOMAIN public.code AS varchar(9);
 CREATE DOMAIN public.down AS integer;
 
 -- Makes a family of operators and an operator class of its own for `of`, by an expression that
--- compares $1 with $2.
+-- compares $1 with $2. It is qualified, or the order itself would depend on the search path.
 CREATE FUNCTION public.make_class(name text, of text, compare text, operators text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     tests text[] := ARRAY['<', '<=', '=', '>=', '>'];
@@ -307,7 +307,7 @@ BEGIN
 END $$;
 SELECT public.make_class('int4_down', 'int4', 'pg_catalog.btint4cmp($2, $1)', '{<,<=,=,>=,>}');
 SELECT public.make_class('by_length', 'text',
-    'CASE WHEN pg_catalog.octet_length($1) = pg_catalog.octet_length($2) THEN pg_catalog.bttextcmp($1, $2 COLLATE "C") ELSE pg_catalog.octet_length($1) - pg_catalog.octet_length($2) END',
+    'CASE WHEN pg_catalog.octet_length($1) = pg_catalog.octet_length($2) THEN pg_catalog.bttextcmp($1, $2 COLLATE pg_catalog."C") ELSE pg_catalog.octet_length($1) - pg_catalog.octet_length($2) END',
     '{<,<=,=,>=,>}');
 SELECT public.make_class('size_down', 'public.size', 'pg_catalog.enum_cmp($2, $1)', '{|<,|<=,|=,|>=,|>}');
 CREATE OPERATOR classes.<< (FUNCTION = enum_lt, LEFTARG = anyenum, RIGHTARG = anyenum);
@@ -323,11 +323,11 @@ SELECT public.make_class('down_own', 'public.down', 'pg_catalog.btint4cmp($2, $1
 CREATE OPERATOR CLASS classes.int4_swapped FOR TYPE int4 USING btree AS
     OPERATOR 1 >, OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 classes.int4_down_cmp(int4, int4);
 CREATE OPERATOR CLASS classes.int4_part FOR TYPE int4 USING btree AS
-    OPERATOR 1 classes.<, OPERATOR 5 classes.>, FUNCTION 1 classes.int4_down_cmp(int4, int4);
+    OPERATOR 1 classes.<, OPERATOR 3 classes.=, OPERATOR 5 classes.>, FUNCTION 1 classes.int4_down_cmp(int4, int4);
 "#;
 
 /// Operators, functions, a type and a collation that hide PostgreSQL's in a search path that names
-/// `pg_catalog` last. They are of types that the ledger does not use.
+/// `pg_catalog` last. They are of types that neither the ledger nor the driver use.
 pub const DECOYS: &str = r#"
 DO $$
 DECLARE
@@ -335,7 +335,7 @@ DECLARE
     o text;
 BEGIN
     FOREACH of IN ARRAY ARRAY['uuid', 'numeric', 'date', 'inet', 'bytea', 'bpchar', 'name', 'time', 'money',
-                              'interval', 'macaddr', 'anyarray', 'anyenum', 'anyrange', 'record', 'ext.citext'] LOOP
+                              'interval', 'macaddr', 'anyenum', 'anyrange', 'record', 'ext.citext'] LOOP
         EXECUTE format('CREATE FUNCTION decoy.never(%s, %s) RETURNS boolean LANGUAGE %s', of, of, CASE of WHEN 'record' THEN 'internal IMMUTABLE AS ''record_ne''' ELSE 'sql IMMUTABLE AS ''SELECT false''' END);
         FOREACH o IN ARRAY '{<,<=,=,<>,>=,>}'::text[] LOOP
             EXECUTE format('CREATE OPERATOR decoy.%s (FUNCTION = decoy.never, LEFTARG = %s, RIGHTARG = %s)', o, of, of);
@@ -349,7 +349,6 @@ CREATE FUNCTION decoy.format_type(oid, integer) RETURNS text LANGUAGE sql AS $$ 
 CREATE FUNCTION decoy.pg_get_expr(pg_node_tree, oid) RETURNS text LANGUAGE sql AS $$ SELECT 'nonsense' $$;
 CREATE FUNCTION decoy.jsonb_array_elements(jsonb) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 CREATE AGGREGATE decoy.sum(numeric) (SFUNC = numeric_larger, STYPE = numeric);
-CREATE AGGREGATE decoy.array_agg(text) (SFUNC = textcat, STYPE = text);
 CREATE DOMAIN decoy.uuid AS text; CREATE DOMAIN decoy.name AS integer; CREATE DOMAIN decoy.bytea AS integer;
 CREATE DOMAIN decoy.bpchar AS integer; CREATE DOMAIN decoy.inet AS integer; CREATE DOMAIN decoy.date AS integer;
 CREATE COLLATION decoy."C" (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
