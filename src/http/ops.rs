@@ -10,6 +10,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -315,7 +316,9 @@ async fn check(
                 certificate::store_later(conn, run.id, ACTOR, counted, &found.physical).await?,
             )
         };
-        app.pool.run(Class::Background, keep).await?;
+        if let Err(err) = app.pool.run(Class::Background, keep).await {
+            warn!(run = run.id, error = %err, "a proof is not kept beside its certificate");
+        }
     }
     Ok(Json(found))
 }

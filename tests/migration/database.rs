@@ -59,7 +59,20 @@ async fn wal_dead_rows_and_old_transactions_are_measured_and_named() {
     let _driving = surroundings.drive(driven("t"));
     let first = reading(&surroundings, |_| true).await;
 
+    // What proves a run would slow itself down.
+    let mut prover = fixture.connect().await;
+    prover
+        .execute(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT;
+             SET LOCAL application_name = 'evenkeel migration m run 1 second proof'",
+        )
+        .await
+        .unwrap();
     let mut idler = fixture.connect().await;
+    idler
+        .execute("SET application_name = 'idler'")
+        .await
+        .unwrap();
     let mut old = idler.begin().await.unwrap();
     old.execute("SELECT txid_current()").await.unwrap();
     fixture.run("UPDATE t SET changes = 1").await;
@@ -93,7 +106,7 @@ async fn wal_dead_rows_and_old_transactions_are_measured_and_named() {
     let oldest = of(&signals, "oldest transaction").unwrap();
     assert_eq!(oldest.verdict, Verdict::Slow, "{oldest:?}");
     assert!(
-        oldest.reason.contains("vacuum waits for session"),
+        oldest.reason.contains("vacuum waits for session") && oldest.reason.contains("(idler, "),
         "{oldest:?}"
     );
     old.rollback().await.unwrap();

@@ -1,7 +1,8 @@
 //! A run is proved twice, and each proof catches what the other cannot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use evenkeel::class::Class;
 use evenkeel::migration::certificate;
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::keyset::Keyset;
@@ -9,8 +10,10 @@ use evenkeel::migration::ledger::State;
 use evenkeel::migration::physical::{Answer, Physical, Question, Share, read};
 use evenkeel::migration::runner::End;
 use evenkeel::migration::sweep::{Verification, verify};
+use evenkeel::pressure::{Latencies, Outcome};
+use tokio_util::sync::CancellationToken;
 
-use super::fixture::{Fixture, migration, of_t};
+use super::fixture::{Fixture, PATIENCE, migration, of_t};
 use super::process::evenkeel_on;
 
 /// A type whose order is a lie: 10777 is greater than nothing, says `>`. A walk that asks for what comes
@@ -375,4 +378,60 @@ async fn an_operator_can_stop_the_second_proof_and_the_run_gets_it_later() {
         (Answer::NonePending, 300),
         "{proof:?}"
     );
+}
+
+#[tokio::test]
+async fn the_second_proof_waits_while_shoppers_suffer_and_goes_on_under_its_snapshot() {
+    let mut fixture = Fixture::with_rows(300).await;
+    fixture.pace.adaptive = true;
+    fixture
+        .run(
+            "ALTER TABLE t ADD filler text;
+             UPDATE t SET filler = repeat('x', 1000);
+             CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF current_setting('application_name') LIKE '%second proof' THEN
+                     PERFORM pg_sleep(0.004);
+                 END IF;
+                 RETURN true;
+             END $$",
+        )
+        .await;
+    let run = fixture
+        .enqueue(&of_t().replace("NOT done", "slowly() AND NOT done"))
+        .await;
+    let latencies = Latencies::new(Instant::now());
+    let runner = fixture.runner_with(Some(latencies.clone()), CancellationToken::new());
+    let taken = runner.take().await.unwrap().unwrap();
+    let drive = tokio::time::timeout(PATIENCE, runner.drive(taken));
+    let reads = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name LIKE '%second proof' AND wait_event = 'PgSleep'";
+    let (end, held_at) = tokio::join!(drive, async {
+        fixture.wait_until(reads).await;
+        let stuck: Vec<_> = (0..3)
+            .map(|_| latencies.arrive(Class::Checkout, Instant::now() - Duration::from_secs(1)))
+            .collect();
+        let waits = "SELECT count(*) FROM evenkeel.runs WHERE pace ->> 'order' <> 'work'";
+        fixture.wait_until(waits).await;
+        fixture.wait_until(&format!("SELECT 1 - ({reads})")).await;
+        let held_at = chrono::Utc::now();
+        for _ in 0..40 {
+            assert_eq!(fixture.count(reads).await, 0, "it reads all the same");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let now = fixture.find(&run).await;
+        assert!(now.second_proof().unwrap().is_under_way(), "{now:?}");
+        for request in stuck {
+            request.finish(Outcome::Ok, Instant::now());
+        }
+        held_at
+    });
+    assert_eq!(end.unwrap(), End::Completed);
+    let proof = certified(&mut fixture).await.unwrap();
+    assert_eq!(
+        (proof.answer, proof.rows),
+        (Answer::NonePending, 300),
+        "{proof:?}"
+    );
+    assert!(proof.snapshot_at.unwrap() < held_at, "{proof:?}");
 }

@@ -56,6 +56,11 @@ pub(in crate::cli) fn headline(progress: &Progress) -> String {
         (State::Running, ..) if !progress.driven => "running, but its process is silent",
         (State::Running, Some(Step::Expand), _) => "running the expand step",
         (State::Running, Some(Step::Contract), _) => "running the contract step",
+        (State::Running, _, Phase::Sweep)
+            if run.second_proof().is_some_and(|p| p.is_under_way()) =>
+        {
+            "running the second proof"
+        }
         (State::Running, _, Phase::Sweep) => "running the final sweep",
         (State::Completed, ..) if run.direction == Direction::Down => {
             "completed, the change is taken back"
@@ -119,7 +124,8 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
     if let Some(spent) = describe_spent(&progress.run.time_spent) {
         lines.push(format!("  time went into: {spent}"));
     }
-    if let Some(proof) = progress.run.second_proof() {
+    let proof = progress.run.second_proof();
+    if let Some(proof) = proof.filter(|proof| !proof.is_under_way()) {
         let proof = super::proof::second(&proof);
         lines.push(format!("  second proof: {proof}"));
     }

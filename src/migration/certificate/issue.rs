@@ -111,11 +111,11 @@ pub async fn issue(conn: &mut PgConnection, run: i64) -> Result<Option<Certifica
     Ok(Some(certificate))
 }
 
-/// What the second proof said. A process of a version that makes none drives past one that has found
-/// pending rows.
+/// What the second proof said. A process of a version that makes none completes a run whatever the last
+/// one has found, and whether or not it ended.
 fn second_proof(run: &Run) -> Physical {
     match run.second_proof() {
-        Some(proof) if proof.answer != Answer::Pending => proof,
+        Some(proof) if proof.answer != Answer::Pending && !proof.is_under_way() => proof,
         _ => Physical::unknown("the process that completed the run made no second proof"),
     }
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::migration::physical::Physical;
 
 /// What was found when somebody asked again.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Later {
     /// When.
     pub made_at: DateTime<Utc>,
@@ -20,6 +20,7 @@ pub struct Later {
     /// Those of them that were pending.
     pub pending: i64,
     /// What the read by physical position said.
+    #[sqlx(json, rename = "document")]
     pub physical: Physical,
 }
 
@@ -55,20 +56,11 @@ pub async fn store_later(
 /// # Errors
 /// What the database says.
 pub async fn newest_later(conn: &mut PgConnection, run: i64) -> Result<Option<Later>, sqlx::Error> {
-    let found: Option<(DateTime<Utc>, String, i64, i64, Json<Physical>)> = sqlx::query_as(
+    sqlx::query_as(
         "SELECT made_at, actor, rows, pending, document FROM evenkeel.proofs
           WHERE run_id = $1 ORDER BY id DESC LIMIT 1",
     )
     .bind(run)
     .fetch_optional(conn)
-    .await?;
-    Ok(
-        found.map(|(made_at, actor, rows, pending, Json(physical))| Later {
-            made_at,
-            actor,
-            rows,
-            pending,
-            physical,
-        }),
-    )
+    .await
 }

@@ -29,6 +29,8 @@ pub use read::read;
 
 /// How a session that reads calls what it is at; see [`session_name`](super::batch::session_name).
 pub const SESSION: &str = "second proof";
+/// Why nothing is known while a read is under way.
+const UNDER_WAY: &str = "it is under way";
 /// Pending rows that are named at most.
 const NAMED: usize = 5;
 
@@ -86,6 +88,16 @@ impl Physical {
             snapshot_at: None,
             took_s: 0.0,
         }
+    }
+
+    /// What is said of a read that has begun.
+    pub fn under_way() -> Self {
+        Self::unknown(UNDER_WAY)
+    }
+
+    /// Whether that is what this says.
+    pub fn is_under_way(&self) -> bool {
+        self.reason.as_deref() == Some(UNDER_WAY)
     }
 
     /// Some pending rows by their keys, for people; empty when none is known.

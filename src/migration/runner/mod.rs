@@ -1,4 +1,5 @@
-//! Drives runs: takes the lease, walks the table batch by batch at the governor's pace, sweeps.
+//! Drives runs: takes the lease, walks the table batch by batch at the governor's pace, sweeps, and
+//! proves a second time.
 //!
 //! The cursor in the ledger is the only truth. After anything unexpected (a cancelled batch, a lost
 //! connection, a restart) the run is read again and goes on from there, so whether an interrupted
@@ -67,7 +68,7 @@ pub fn process_name() -> String {
 /// Why driving a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The sweep found nothing pending.
+    /// Nothing is pending.
     Completed,
     /// It cannot go on by itself; the ledger says why.
     Failed,

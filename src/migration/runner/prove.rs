@@ -74,18 +74,10 @@ impl Drive<'_> {
     /// Proves by a physical read that nothing is pending, and writes down what it says. `false` when
     /// rows are pending and the table has to be swept again, which has begun then.
     pub(super) async fn prove(&mut self) -> Result<bool, Interrupt> {
+        let lease = self.lease;
+        self.note(&Physical::under_way()).await?;
         let proof = self.read_physically().await?;
-        let (lease, noted) = (self.lease, proof.clone());
-        let (held, run) = self
-            .query(async |conn: &mut PgConnection| {
-                let run = ledger::find(conn, lease.run).await?;
-                let held = ledger::note_proof(conn, lease, &noted).await?;
-                Ok((held, run))
-            })
-            .await?;
-        if !held {
-            return Err(Interrupt::End(End::LeaseLost));
-        }
+        let run = self.note(&proof).await?;
         info!(run = lease.run, answer = ?proof.answer, reason = proof.reason, rows = proof.rows,
               pending = proof.pending, "second proof");
         if proof.answer != Answer::Pending {
@@ -95,6 +87,19 @@ impl Drive<'_> {
         self.refuse_endless(&run, &proof)?;
         self.sweep_again().await?;
         Ok(false)
+    }
+
+    /// Writes down what is known, and reads the run.
+    async fn note(&self, proof: &Physical) -> Result<Run, Interrupt> {
+        let lease = self.lease;
+        let noted = self.query(async |conn: &mut PgConnection| {
+            let held = ledger::note_proof(conn, lease, proof).await?;
+            Ok((held, ledger::find(conn, lease.run).await?))
+        });
+        match noted.await? {
+            (true, run) => Ok(run),
+            (false, _) => Err(Interrupt::End(End::LeaseLost)),
+        }
     }
 
     async fn read_physically(&mut self) -> Result<Physical, Interrupt> {
