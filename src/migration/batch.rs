@@ -97,36 +97,21 @@ impl Batch<'_> {
             (range.seen, range.todo) = (summed.rows, Some(summed.pending));
             checksum = (summed.pending == 0).then(|| summed.checksum.to_string());
         }
-        let mut changed = 0;
-        let mut wal_bytes = 0;
+        let mut applied = Applied::default();
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
-            let snapshot = match self.proved && !sweeping {
-                true => None,
-                false => Some(pending::snapshot(&mut tx).await?),
-            };
-            let before = log_position(&mut tx).await?;
-            let sql = keyset.statement(self.definition, cursor.is_none());
-            let done = sqlx::query(AssertSqlSafe(sql.clone()))
-                .bind(&range.lower)
-                .bind(&range.upper)
-                .execute(&mut *tx)
-                .await
-                .map_err(|err| self.definition.place(&sql, err))?;
-            changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
-            wal_bytes = log_position(&mut tx).await? - before;
-            if let Some(snapshot) = snapshot.filter(|_| changed > 0)
-                && let Some(still) =
-                    pending::still(&mut tx, self.definition, keyset, &range, changed, &snapshot)
-                        .await?
-            {
-                tx.rollback().await?;
-                let why = still.explain(&self.definition.pending);
-                return Ok(Outcome::StillPending(why));
-            }
+            applied = self.apply(&mut tx, &range).await?;
+        }
+        if let Some(why) = applied.still_pending {
+            tx.rollback().await?;
+            return Ok(Outcome::StillPending(why));
         }
         regain(&mut tx, settings, &name).await?;
-        let took = began.elapsed();
+        let Applied {
+            changed, wal_bytes, ..
+        } = applied;
+        // Other batches do not look, so that it says nothing of how long they take.
+        let took = began.elapsed().saturating_sub(applied.looked);
         let next_rows = next_size(self.rows, took, self.target, wal_bytes, settings);
         let done = Done {
             range: &range,
@@ -148,6 +133,48 @@ impl Batch<'_> {
             state,
         })
     }
+
+    /// Runs the statement over `range`, and looks whether it does what it is declared to do.
+    async fn apply(&self, tx: &mut PgConnection, range: &Range) -> Result<Applied, sqlx::Error> {
+        let (definition, keyset) = (self.definition, self.keyset);
+        let looks = !self.proved || self.phase == Phase::Sweep;
+        let mut applied = Applied::default();
+        let mut before = None;
+        if looks {
+            let asked = Instant::now();
+            before = Some(pending::snapshot(tx).await?);
+            applied.looked += asked.elapsed();
+        }
+        let position = log_position(tx).await?;
+        let sql = keyset.statement(definition, range.lower.is_none());
+        let done = sqlx::query(AssertSqlSafe(sql.clone()))
+            .bind(&range.lower)
+            .bind(&range.upper)
+            .execute(&mut *tx)
+            .await
+            .map_err(|err| definition.place(&sql, err))?;
+        applied.changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+        applied.wal_bytes = log_position(tx).await? - position;
+        if let Some(before) = before.filter(|_| applied.changed > 0) {
+            let asked = Instant::now();
+            let changed = applied.changed;
+            let still = pending::still(tx, definition, keyset, range, changed, &before).await?;
+            applied.still_pending = still.map(|still| still.explain(&definition.pending));
+            applied.looked += asked.elapsed();
+        }
+        Ok(applied)
+    }
+}
+
+/// What came of a statement over a range.
+#[derive(Default)]
+struct Applied {
+    changed: i64,
+    wal_bytes: i64,
+    /// How long it took to look for rows that are pending all the same.
+    looked: Duration,
+    /// A sentence, where there are such rows.
+    still_pending: Option<String>,
 }
 
 /// What a session of the engine calls itself while it works on the migrated table, so that it can be

@@ -69,7 +69,7 @@ pub async fn still(
 ) -> Result<Option<Still>, sqlx::Error> {
     let (pending, q) = (&definition.pending, definition.qualifier());
     let own = written_here(q);
-    let was_there = was_there(q, before);
+    let was_there = was_there(q);
     let sql = keyset.select(
         range.lower.is_none(),
         &format!(
@@ -81,6 +81,7 @@ pub async fn still(
     let found = sqlx::query(AssertSqlSafe(sql.clone()))
         .bind(&range.lower)
         .bind(&range.upper)
+        .bind(before)
         .fetch_one(&mut *conn)
         .await
         .map_err(|err| definition.place(&sql, err))?;
@@ -140,15 +141,15 @@ fn distance(qualifier: &str, id: &str) -> String {
     format!("(({qualifier}.xmin::text::bigint - {id} % 4294967296 + 4294967296) % 4294967296)")
 }
 
-/// True of a row of which the transaction that wrote it was over in the snapshot `before`. The id that
-/// a row has lacks its upper half; of the ids that it can mean the one next to the snapshot is meant.
-fn was_there(qualifier: &str, before: &str) -> String {
-    let reference = format!("pg_snapshot_xmax('{before}'::pg_snapshot)::text::bigint");
+/// True of a row of which the transaction that wrote it was over in the snapshot `$3`. The id that a
+/// row has lacks its upper half; of the ids that it can mean the one next to the snapshot is meant.
+fn was_there(qualifier: &str) -> String {
+    let before = "$3::text::pg_snapshot";
+    let reference = format!("pg_snapshot_xmax({before})::text::bigint");
     let after = distance(qualifier, &reference);
     format!(
         "pg_visible_in_snapshot(greatest(3, {reference} + {after} - \
-             CASE WHEN {after} < 2147483648 THEN 0 ELSE 4294967296 END)::text::xid8, \
-             '{before}'::pg_snapshot)"
+             CASE WHEN {after} < 2147483648 THEN 0 ELSE 4294967296 END)::text::xid8, {before})"
     )
 }
 

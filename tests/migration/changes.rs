@@ -695,7 +695,7 @@ fn what_is_wrong_with_the_steps_of_a_file_is_said() {
         ),
         (
             format!("{backfill}-- step: contract\nALTER TABLE;"),
-            "line ",
+            "m.sql:9: expected table",
         ),
         (
             format!("{backfill}-- step: contract\nCOMMIT;"),
