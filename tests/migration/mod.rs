@@ -2,6 +2,7 @@
 
 mod believed;
 mod changes;
+mod command;
 mod completeness;
 mod contention;
 mod database;
@@ -19,6 +20,7 @@ mod kill;
 mod kinds;
 mod leases;
 mod lint;
+mod lint_files;
 mod peers;
 mod plans;
 mod prediction;
