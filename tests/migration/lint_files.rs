@@ -42,8 +42,8 @@ impl Folder {
         let judged: Vec<Value> = serde_json::from_str(&stdout).unwrap();
         let one = |one: &Value| {
             assert!(
-                one["rules"].as_str().unwrap().contains("because")
-                    || one["judged_as"] != "schema-file"
+                one["rules"].as_str().unwrap().contains("lock_timeout")
+                    || one["judged_as"] == "script"
             );
             (
                 one["file"].as_str().unwrap().to_owned(),
@@ -85,8 +85,8 @@ fn people_are_told_which_rules_hold_for_which_file_and_why() {
         "schema/0002_b.sql: schema file, 1 thing found",
         "background/fill.sql: background migration, nothing found",
         "deep/er/c.sql: plain script, 1 thing found",
-        "because it lies in a folder `schema`",
-        "which somebody else's tool runs",
+        "a schema file lies in a folder `schema`",
+        "somebody else's tool runs it",
         "require-lock-timeout does not hold",
     ] {
         assert!(stdout.contains(said), "{said}:\n{stdout}");

@@ -38,7 +38,11 @@ pub(super) async fn show(
             // What the expand step creates is not there yet.
             Err(KeysetError::Database(err)) if !definition.expand.is_empty() => (
                 None,
-                Some(format!("not possible before the expand step: {err}")),
+                Some(format!(
+                    "none before the expand step has been run: {}",
+                    err.as_database_error()
+                        .map_or_else(|| err.to_string(), |db| db.message().to_owned())
+                )),
             ),
             Err(KeysetError::Database(err)) => {
                 return Err(match rights::named(conn, &err).await? {
