@@ -77,9 +77,8 @@ fn print(judged: &[Judged]) {
         JudgedAs::SchemaFile,
         JudgedAs::Script,
     ] {
-        let files = judged.iter().filter(|one| one.judged_as == kind).count();
-        if files > 0 {
-            println!("{files} judged as {}: {}", kind.name(), kind.rules());
+        if judged.iter().any(|one| one.judged_as == kind) {
+            println!("{}", kind.rules());
         }
     }
 }

@@ -8,23 +8,22 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, getuid};
 use sqlx::postgres::PgConnection;
 
+mod context;
 mod error;
 mod plan;
 mod proof;
 mod status;
 
-use super::database::{Database, DatabaseError};
+use super::database::Database;
 use super::elsewhere::{Elsewhere, Flags};
 use super::standalone;
 use crate::config::Settings;
-use crate::db::schema::SchemaError;
 use crate::migration::control::{self, ControlError};
-use crate::migration::definition::{self, Definition, DefinitionError};
+use crate::migration::definition::{self, Definition};
 use crate::migration::ledger::{self, Run, State};
-use crate::migration::names::Names;
-use crate::migration::presence::Presence;
 use crate::migration::progress::Progress;
-use crate::migration::rights;
+
+use context::Context;
 
 pub use error::MigrateError;
 pub(super) use status::{describe, headline};
@@ -256,99 +255,6 @@ async fn run_command(args: Args, settings: Settings, flags: &Flags) -> Result<()
     result
 }
 
-/// What a command works with beside its connection.
-struct Context<'a> {
-    settings: &'a Settings,
-    database: &'a Database,
-    flags: &'a Flags,
-    /// Whether the definitions in the binary are meant where there are no others.
-    has_built_in: bool,
-}
-
-impl Context<'_> {
-    /// Refuses a name that neither a file nor a run has.
-    async fn know(&self, conn: &mut PgConnection, name: &str) -> Result<(), MigrateError> {
-        let dir = &self.settings.migration.definitions;
-        let names = Names::read(conn, dir, self.has_built_in).await?;
-        names.look_up(name).map_err(ControlError::from)?;
-        Ok(())
-    }
-
-    /// Why there is no ledger; when the role may not make or use one, with all else that it would lack
-    /// for the command.
-    async fn refused(
-        &self,
-        refused: DatabaseError,
-        command: &Command,
-        conn: &mut PgConnection,
-    ) -> MigrateError {
-        let DatabaseError::Schema(SchemaError::Denied { grants, .. }) = &refused else {
-            return refused.into();
-        };
-        let definition = match command {
-            Command::Plan { name, .. }
-            | Command::Start { name, .. }
-            | Command::Run { name, .. }
-            | Command::Undo { name } => self.load(name).ok(),
-            _ => None,
-        };
-        let Some(definition) = definition else {
-            return refused.into();
-        };
-        match rights::lacking(conn, &definition).await {
-            Ok(mut lacking) => {
-                let new = grants
-                    .iter()
-                    .filter(|grant| !lacking.grants.contains(*grant));
-                let new: Vec<_> = new.cloned().collect();
-                lacking.grants.splice(0..0, new);
-                ControlError::from(lacking).into()
-            }
-            Err(_) => refused.into(),
-        }
-    }
-
-    /// The definition in the file.
-    fn load(&self, name: &str) -> Result<Definition, MigrateError> {
-        Ok(definition::load(
-            &self.settings.migration.definitions,
-            name,
-        )?)
-    }
-
-    /// The definition in the file, or that of the newest run when the file is gone.
-    async fn load_or_recall(
-        &self,
-        conn: &mut PgConnection,
-        name: &str,
-    ) -> Result<Definition, MigrateError> {
-        match definition::load(&self.settings.migration.definitions, name) {
-            Err(DefinitionError::Unknown { .. }) => {
-                let run = ledger::latest(conn, name).await?;
-                Ok(Definition::parse(&run.migration, &run.definition)?)
-            }
-            loaded => Ok(loaded?),
-        }
-    }
-
-    /// Says that `run` is queued, and who is there to take it.
-    async fn announce(&self, conn: &mut PgConnection, run: &Run) -> Result<(), MigrateError> {
-        let (id, name) = (run.id, &run.migration);
-        let text = match Presence::read(conn).await?.nobody() {
-            None => format!(
-                "run {id} of {name} is queued and a process of the shop will take it; `evenkeel \
-                 migrate status {name} --watch` follows it"
-            ),
-            Some(why) => format!(
-                "run {id} of {name} is queued, but {why}: `evenkeel migrate run {name} --standalone` \
-                 drives it in this terminal"
-            ),
-        };
-        println!("{}", self.flags.complete(&text));
-        Ok(())
-    }
-}
-
 async fn dispatch(
     command: Command,
     context: &Context<'_>,
@@ -374,10 +280,8 @@ async fn dispatch(
             let definition = context.load(&name)?;
             let run = if from_last {
                 control::start_from_last(conn, &definition, &actor()).await?
-            } else if again {
-                control::start_again(conn, &definition, &actor()).await?
             } else {
-                control::start(conn, &definition, &actor()).await?
+                start(conn, &definition, again).await?
             };
             if let Some(by) = by {
                 ledger::set_deadline(conn, run.id, by, &actor()).await?;
@@ -429,6 +333,19 @@ async fn dispatch(
             let queued = standalone::queue(conn, &name, load, again).await?;
             standalone::run(settings, context.database, conn, &queued, duty).await
         }
+    }
+}
+
+/// Queues a run; also of what is complete, when it is to run `again`.
+pub(super) async fn start(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    again: bool,
+) -> Result<Run, ControlError> {
+    if again {
+        control::start_again(conn, definition, &actor()).await
+    } else {
+        control::start(conn, definition, &actor()).await
     }
 }
 

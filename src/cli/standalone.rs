@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
 use super::duration::human;
-use super::migrate::{MigrateError, actor, describe, headline};
+use super::migrate::{MigrateError, describe, headline, start};
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control;
@@ -104,11 +104,7 @@ pub(super) async fn queue(
         Err(err) => return Err(err.into()),
     }
     let definition = load()?;
-    if again {
-        Ok(control::start_again(conn, &definition, &actor()).await?)
-    } else {
-        Ok(control::start(conn, &definition, &actor()).await?)
-    }
+    Ok(start(conn, &definition, again).await?)
 }
 
 /// Drives what is due until run `id` has been driven; `None` when others keep it.

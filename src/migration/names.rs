@@ -71,11 +71,12 @@ impl Names {
             return Ok(Known::RunOnly);
         }
         let known = self.files.iter().chain(&self.runs);
-        let near = known.min_by_key(|known| distance(known, name)).cloned();
+        let close = known.filter(|known| is_close(known, name));
+        let near = close.min_by_key(|known| distance(known, name)).cloned();
         Err(Unknown {
             name: name.to_owned(),
             dir: self.dir.display().to_string(),
-            near: near.filter(|near| is_close(near, name)),
+            near,
         })
     }
 }

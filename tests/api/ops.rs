@@ -144,6 +144,16 @@ async fn a_migration_is_started_followed_and_verified() {
     assert_eq!(certificate["physical"]["answer"], "none_pending");
     assert_eq!(certificate["later"]["physical"]["answer"], "none_pending");
     assert_eq!(certificate["later"]["rows"], 500);
+    // It is complete; who insists can have it run again.
+    let body = json!({"name": "accounts_email_key"});
+    let twice = ops(&shop, Method::POST, "/ops/migrations", Some(body)).await;
+    let twice = twice.expect(409);
+    let complete = format!("is complete: run {} of it was certified", started["id"]);
+    assert!(twice.text.contains(&complete), "{}", twice.text);
+    let body = json!({"name": "accounts_email_key", "again": true});
+    ops(&shop, Method::POST, "/ops/migrations", Some(body))
+        .await
+        .expect(201);
 }
 
 #[tokio::test]
@@ -180,4 +190,28 @@ async fn what_does_not_exist_is_said() {
         assert!(answer.status.is_client_error(), "{name:?}: {answer:?}");
         answer.json();
     }
+}
+
+#[tokio::test]
+async fn a_broken_file_is_listed_beside_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = std::fs::read("migrations/background/orders_total.sql").unwrap();
+    std::fs::write(folder.path().join("orders_total.sql"), shipped).unwrap();
+    std::fs::write(folder.path().join("broken.sql"), "-- title: T\n").unwrap();
+    let definitions = folder.path().to_owned();
+    let builder = TestApp::builder().settings(move |s| {
+        s.ops.admin_token = Some(TOKEN.to_owned());
+        s.migration.definitions = definitions;
+    });
+    let shop = builder.start().await;
+    let listed = ops(&shop, Method::GET, "/ops/migrations", None).await;
+    let listed = listed.expect(200).json();
+    let problem = listed[0]["problem"].as_str().unwrap_or_default();
+    assert!(problem.starts_with("broken.sql: "), "{listed}");
+    assert_eq!(listed[1]["name"], "orders_total");
+    assert_eq!(
+        (&listed[1]["problem"], &listed[1]["table"]),
+        (&Value::Null, &json!("orders")),
+        "{listed}"
+    );
 }

@@ -3,6 +3,7 @@
 mod any_table;
 mod believed;
 mod changes;
+mod command;
 mod comparisons;
 mod completeness;
 mod contention;
@@ -24,6 +25,7 @@ mod kill;
 mod kinds;
 mod leases;
 mod lint;
+mod lint_files;
 mod peers;
 mod physical;
 mod plans;

@@ -164,7 +164,7 @@ async fn a_plan_does_not_take_bloat_for_pending_rows() {
         "UPDATE t SET done = true WHERE :range",
     );
     let plan = plan_of(&mut fixture, &text).await;
-    assert_eq!(plan.rows.likely, 30_000);
+    assert!((29_000..31_000).contains(&plan.rows.likely), "{plan:?}");
     let pending = plan.pending;
     assert!((13_000..17_000).contains(&pending.likely), "{pending:?}");
 }

@@ -81,8 +81,8 @@ async fn a_sweep_that_finds_only_what_is_set_aside_ends_the_run_at_once_and_name
     assert_eq!(run.sweep_pass, 1, "one sweep is enough to know");
     let reason = run.error.unwrap();
     for part in [
-        "(236) up to (237)",
-        "(399) up to (400)",
+        "after id 236 up to id 237",
+        "after id 399 up to id 400",
         "stock_kept",
         "migrate quarantine m",
     ] {
@@ -105,7 +105,7 @@ async fn retry_runs_the_ranges_that_are_set_aside_and_proves_the_rest_by_one_swe
         batches + 1,
         "no sweep for what is known to fail"
     );
-    assert!(half.error.unwrap().contains("(399) up to (400)"));
+    assert!(half.error.unwrap().contains("after id 399 up to id 400"));
     assert_eq!(fixture.quarantined().await, 1);
 
     fixture.run("UPDATE t SET stock = 0 WHERE id = 400").await;

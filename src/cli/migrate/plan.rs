@@ -39,7 +39,7 @@ pub(super) async fn show(
             Err(KeysetError::Database(err)) if !definition.expand.is_empty() => (
                 None,
                 Some(format!(
-                    "not possible before the expand step: {}",
+                    "none before the expand step has been run: {}",
                     crate::db::describe(&err)
                 )),
             ),

@@ -243,6 +243,8 @@ pub(super) fn describe_spent(spent: &serde_json::Value) -> Option<String> {
     let seconds = spent.as_object()?.iter();
     let mut seconds: Vec<_> = seconds
         .filter_map(|(what, s)| Some((what, s.as_f64()?)))
+        // Less would be told as nothing.
+        .filter(|(_, s)| *s >= 0.05)
         .collect();
     seconds.sort_by(|a, b| b.1.total_cmp(&a.1));
     let parts: Vec<_> = seconds

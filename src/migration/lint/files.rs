@@ -28,22 +28,22 @@ impl JudgedAs {
     pub fn rules(self) -> &'static str {
         match self {
             Self::BackgroundMigration => {
-                "a background migration, because it begins with a header (`-- title:`) or lies in a \
-                 folder `background`. Evenkeel runs its schema statements one by one under a \
-                 lock_timeout, so require-lock-timeout does not hold; a contract step may drop tables \
-                 and columns; its row statement has to be limited by :range"
+                "a background migration begins with a header (`-- title:`) or lies in a folder \
+                 `background`. Evenkeel runs its schema statements one by one under a lock_timeout, so \
+                 require-lock-timeout does not hold; a contract step may drop tables and columns; its \
+                 row statement has to be limited by :range"
             }
             Self::SchemaFile => {
-                "a schema file, because it lies in a folder `schema`. Evenkeel applies such a file at \
-                 start, in one transaction under a lock_timeout: require-lock-timeout does not hold; \
-                 CONCURRENTLY and COMMIT are refused, since they cannot be in a transaction"
+                "a schema file lies in a folder `schema`. Evenkeel applies such a file at start, in one \
+                 transaction under a lock_timeout: require-lock-timeout does not hold; CONCURRENTLY and \
+                 COMMIT are refused, since they cannot be in a transaction"
             }
             Self::Script => {
-                "a plain script, which somebody else's tool runs: it has no header (`-- title:`) and \
-                 lies in no folder `schema` or `background`. All rules about locks, rewrites and scans \
+                "a plain script has no header (`-- title:`) and lies in no folder `schema` or \
+                 `background`: somebody else's tool runs it. All rules about locks, rewrites and scans \
                  hold, and require-lock-timeout, since nothing else sets one. Whether the tool opens a \
-                 transaction is not known, so the rules about CONCURRENTLY and COMMIT in a schema file \
-                 do not hold"
+                 transaction is not known, so what is refused in one (CONCURRENTLY, COMMIT) is not \
+                 looked for"
             }
             Self::Unreadable => "nothing: it cannot be read",
         }

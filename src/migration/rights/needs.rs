@@ -309,14 +309,14 @@ mod tests {
             ),
             (
                 "INSERT INTO log SELECT id FROM t WHERE :range ON CONFLICT (id) DO UPDATE SET n = 1",
-                vec!["INSERT log", "SELECT log", "SELECT t", "UPDATE log"],
+                vec!["INSERT log", "SELECT log", "UPDATE log", "SELECT t"],
             ),
             (
                 "WITH gone AS (DELETE FROM t WHERE :range RETURNING id) \
                  INSERT INTO \"Old\".\"Bin\" SELECT nextval('bin_id'), id FROM gone",
                 vec![
-                    "DELETE t",
                     "INSERT \"Old\".\"Bin\"",
+                    "DELETE t",
                     "SELECT t",
                     "nextval/1",
                     "sequence bin_id",

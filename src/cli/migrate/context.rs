@@ -1,0 +1,116 @@
+//! What a command works with: definitions, names, and who is there.
+
+use sqlx::postgres::PgConnection;
+
+use super::{Command, MigrateError};
+use crate::cli::database::{Database, DatabaseError};
+use crate::cli::elsewhere::Flags;
+use crate::config::Settings;
+use crate::db::schema::SchemaError;
+use crate::migration::control::ControlError;
+use crate::migration::definition::{self, Definition, DefinitionError};
+use crate::migration::ledger::{self, Run};
+use crate::migration::names::Names;
+use crate::migration::presence::Presence;
+use crate::migration::rights;
+
+/// What a command works with beside its connection.
+pub(super) struct Context<'a> {
+    pub settings: &'a Settings,
+    pub database: &'a Database,
+    pub flags: &'a Flags,
+    /// Whether the definitions in the binary are meant where there are no others.
+    pub has_built_in: bool,
+}
+
+impl Context<'_> {
+    /// Refuses a name that neither a file nor a run has.
+    pub(super) async fn know(
+        &self,
+        conn: &mut PgConnection,
+        name: &str,
+    ) -> Result<(), MigrateError> {
+        let dir = &self.settings.migration.definitions;
+        let names = Names::read(conn, dir, self.has_built_in).await?;
+        names.look_up(name).map_err(ControlError::from)?;
+        Ok(())
+    }
+
+    /// Why there is no ledger; when the role may not make or use one, with all else that it would lack
+    /// for the command.
+    pub(super) async fn refused(
+        &self,
+        refused: DatabaseError,
+        command: &Command,
+        conn: &mut PgConnection,
+    ) -> MigrateError {
+        let DatabaseError::Schema(SchemaError::Denied { grants, .. }) = &refused else {
+            return refused.into();
+        };
+        let definition = match command {
+            Command::Plan { name, .. }
+            | Command::Start { name, .. }
+            | Command::Run { name, .. }
+            | Command::Undo { name } => self.load(name).ok(),
+            _ => None,
+        };
+        let Some(definition) = definition else {
+            return refused.into();
+        };
+        match rights::lacking(conn, &definition).await {
+            Ok(mut lacking) => {
+                let new = grants
+                    .iter()
+                    .filter(|grant| !lacking.grants.contains(*grant));
+                let new: Vec<_> = new.cloned().collect();
+                lacking.grants.splice(0..0, new);
+                ControlError::from(lacking).into()
+            }
+            Err(_) => refused.into(),
+        }
+    }
+
+    /// The definition in the file.
+    pub(super) fn load(&self, name: &str) -> Result<Definition, MigrateError> {
+        Ok(definition::load(
+            &self.settings.migration.definitions,
+            name,
+        )?)
+    }
+
+    /// The definition in the file, or that of the newest run when the file is gone.
+    pub(super) async fn load_or_recall(
+        &self,
+        conn: &mut PgConnection,
+        name: &str,
+    ) -> Result<Definition, MigrateError> {
+        match definition::load(&self.settings.migration.definitions, name) {
+            Err(DefinitionError::Unknown { .. }) => {
+                let run = ledger::latest(conn, name).await?;
+                Ok(Definition::parse(&run.migration, &run.definition)?)
+            }
+            loaded => Ok(loaded?),
+        }
+    }
+
+    /// Says that `run` is queued, and who is there to take it.
+    pub(super) async fn announce(
+        &self,
+        conn: &mut PgConnection,
+        run: &Run,
+    ) -> Result<(), MigrateError> {
+        let (id, name) = (run.id, &run.migration);
+        let text = match Presence::read(conn).await?.nobody() {
+            None => format!(
+                "run {id} of {name} is queued and a process of the shop will take it; `evenkeel \
+                 migrate status {name} --watch` follows it"
+            ),
+            Some(why) => format!(
+                "run {id} of {name} is queued, but {why}: `evenkeel migrate run {name} --standalone` \
+                 drives it in this terminal"
+            ),
+        };
+        println!("{}", self.flags.complete(&text));
+        Ok(())
+    }
+}
