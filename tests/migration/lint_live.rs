@@ -12,8 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use crate::support::server;
 
-const SETUP: &str = include_str!("lint/setup.sql");
-const STATEMENTS: &str = include_str!("lint/statements.sql");
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/migration/lint");
 /// The mark of a statement that a transaction block refuses.
 const ALONE: &str = "! ";
 
@@ -23,8 +22,7 @@ async fn every_statement_that_psql_has_help_for_is_in_the_table() {
     let socket = database.get_socket().unwrap().display().to_string();
     let help = Command::new("psql")
         .args(["-X", "-h", &socket, "-U", database.get_username()])
-        .args(["-d", database.get_database().unwrap(), "-c", "\\h"])
-        .env("COLUMNS", "300")
+        .args(["-d", database.get_database().unwrap(), "-c", "\\h *"])
         .output();
     let Ok(help) = help else {
         let required = std::env::var_os("REQUIRE_MONITORING").is_some_and(|wanted| wanted == "1");
@@ -37,11 +35,10 @@ async fn every_statement_that_psql_has_help_for_is_in_the_table() {
     };
     let text = String::from_utf8(help.stdout).unwrap();
     let error = String::from_utf8_lossy(&help.stderr);
-    let columns = text.lines().skip(1).flat_map(|line| line.split("  "));
-    let all: BTreeSet<&str> = columns
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .collect();
+    let commands = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Command:"));
+    let all: BTreeSet<&str> = commands.map(str::trim).collect();
     assert!(all.len() > 150, "{text}{error}");
     let known: BTreeSet<&str> = table::all().map(|row| row.name).collect();
     let missing: Vec<_> = all.difference(&known).collect();
@@ -75,7 +72,8 @@ struct Stage {
 impl Stage {
     async fn new(database: &PgConnectOptions) -> Self {
         let mut sql = database.connect().await.unwrap();
-        sql.execute(SETUP).await.unwrap();
+        let setup = std::fs::read_to_string(format!("{FILES}/setup.sql")).unwrap();
+        sql.execute(AssertSqlSafe(setup)).await.unwrap();
         let other = database.connect().await.unwrap();
         Self { sql, other }
     }
@@ -155,9 +153,16 @@ fn members(on: On, named: &str, only: bool) -> String {
             "SELECT coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass('{named}')), \
              (SELECT stxrelid FROM pg_statistic_ext WHERE stxname = '{named}'), to_regclass('{named}'))::int8"
         ),
+        On::Sequences => format!(
+            "{family} SELECT objid::int8 FROM pg_depend JOIN f ON refobjid = f.oid JOIN pg_class c ON c.oid = objid \
+             WHERE c.relkind = 'S'"
+        ),
         On::Related => format!(
             "{family} SELECT confrelid::int8 FROM pg_constraint JOIN f ON conrelid = f.oid WHERE contype = 'f' \
-             UNION SELECT conrelid::int8 FROM pg_constraint JOIN f ON confrelid = f.oid WHERE contype = 'f'"
+             UNION SELECT conrelid::int8 FROM pg_constraint JOIN f ON confrelid = f.oid WHERE contype = 'f' \
+             UNION SELECT inhparent::int8 FROM pg_inherits WHERE inhrelid = to_regclass('{named}') \
+             UNION SELECT partdefid::int8 FROM pg_inherits JOIN pg_partitioned_table ON partrelid = inhparent \
+             WHERE inhrelid = to_regclass('{named}')"
         ),
         On::DefaultPartition => format!(
             "SELECT partdefid::int8 FROM pg_partitioned_table WHERE partrelid = to_regclass('{named}') \
@@ -209,7 +214,7 @@ impl Stage {
                     let new = Said {
                         lock: touched.touch.lock,
                         work: touched.touch.work,
-                        at_most: on == On::Related,
+                        at_most: matches!(on, On::Related | On::Sequences | On::Type),
                     };
                     let old = said.entry(oid).or_insert(new);
                     if (new.lock, new.work) > (old.lock, old.work) {
@@ -302,11 +307,7 @@ fn findings(
         findings.into_iter().map(|finding| finding.rule).collect()
     };
     let (raw, expand) = (rules(Kind::Raw), rules(Kind::Expand));
-    let old = |oid: &&Oid| {
-        before
-            .get(*oid)
-            .is_some_and(|r| matches!(r.kind.as_str(), "r" | "p" | "m"))
-    };
+    let old = |oid: &&Oid| before.get(*oid).is_some_and(|r| r.kind != "c");
     let deeds = || {
         done.iter()
             .filter(|(oid, _)| old(oid))
@@ -315,7 +316,8 @@ fn findings(
     let strong = deeds().any(|deed| deed.lock.is_strong());
     let long = deeds().any(|d| d.lock.is_strong() && (d.scanned || d.rewritten));
     let may = effects.iter().flat_map(|effect| &effect.touched).any(|t| {
-        matches!(t.touch.work, Work::Looks | Work::MayRewrite) && t.touch.lock.is_strong()
+        matches!(t.touch.work, Work::Looks | Work::MayScan | Work::MayRewrite)
+            && t.touch.lock.is_strong()
     });
     let mut wrong = Vec::new();
     if strong && raw.is_empty() {
@@ -339,12 +341,16 @@ async fn what_the_table_says_is_what_a_server_does() {
     let database = server::blank_database().await;
     let mut stage = Stage::new(&database).await;
     let mut wrong = Vec::new();
-    let lines = STATEMENTS.lines().filter(|line| !line.starts_with("--"));
+    let text = std::fs::read_to_string(format!("{FILES}/statements.sql")).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("--"));
     let (alone, within): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with(ALONE));
     assert!(within.len() + alone.len() >= 150);
-    for sql in within {
-        let effects = lint::effects_of(sql).pop().unwrap();
+    for line in within {
+        let mut all = lint::effects_of(line);
+        let effects = all.pop().unwrap();
         stage.sql.execute("BEGIN").await.unwrap();
+        let (first, sql) = line.rsplit_once(";; ").unwrap_or(("", line));
+        stage.sql.execute(AssertSqlSafe(first)).await.unwrap();
         let before = stage.relations("pg_stat_xact_user_tables").await;
         let (said, anything) = stage.said(&effects, sql.contains(" ONLY ")).await;
         if let Err(err) = stage.sql.execute(AssertSqlSafe(sql)).await {
@@ -359,10 +365,12 @@ async fn what_the_table_says_is_what_a_server_does() {
             .unwrap();
         let locks = stage.locks().await;
         let after = stage.relations("pg_stat_xact_user_tables").await;
-        stage.sql.execute("ROLLBACK; DISCARD ALL").await.unwrap();
+        for end in ["ROLLBACK", "DISCARD ALL"] {
+            stage.sql.execute(end).await.unwrap();
+        }
         let done = deeds(&before, &after, &locks);
         let differences = differences(&before, &done, &said, anything);
-        let findings = findings(sql, &effects, &before, &done);
+        let findings = findings(line, &effects, &before, &done);
         let all = differences.into_iter().chain(findings);
         wrong.extend(all.map(|what| format!("{sql}\n    {what}")));
     }

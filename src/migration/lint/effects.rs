@@ -5,7 +5,7 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use super::facts::Facts;
 use super::names::{Name, Names, Thing, parts};
-use super::table::{self, Lock, On, Row, Touch, Work};
+use super::table::{self, Lock, On, Row, Touch};
 
 /// What a statement, or a subcommand of ALTER, does.
 #[derive(Debug)]
@@ -33,12 +33,19 @@ pub struct Touched {
     pub live: bool,
 }
 
+impl Touched {
+    /// Whether readers or writers wait for its lock.
+    pub fn is_strong(&self) -> bool {
+        self.touch.lock.is_strong() && self.touch.on != On::Type
+    }
+}
+
 impl Effect {
     /// The heaviest thing that it does to what somebody may be using.
     pub fn worst(&self) -> Option<&Touched> {
         let live = self.touched.iter().filter(|touched| touched.live);
         live.max_by_key(|t| {
-            let waits = t.touch.work >= Work::Scans && t.touch.lock.is_strong();
+            let waits = t.touch.work.is_long() && t.is_strong();
             (waits, t.touch.lock, t.touch.work)
         })
     }
@@ -46,7 +53,7 @@ impl Effect {
     /// The strongest lock that it takes on what somebody may be using, if any writer waits for it.
     pub fn strong_lock(&self) -> Option<&Touched> {
         let live = self.touched.iter().filter(|touched| touched.live);
-        let strong = live.filter(|touched| touched.touch.lock.is_strong());
+        let strong = live.filter(|touched| touched.is_strong());
         strong.max_by_key(|touched| touched.touch.lock)
     }
 }
@@ -134,7 +141,8 @@ fn nodes(whole: &SyntaxNode) -> Vec<SyntaxNode> {
 }
 
 /// What ALTER is about.
-const SUBJECTS: [SyntaxKind; 7] = [
+const SUBJECTS: [SyntaxKind; 8] = [
+    SyntaxKind::STATISTICS_REF,
     SyntaxKind::TABLE_NAME_REF,
     SyntaxKind::INDEX_REF,
     SyntaxKind::VIEW_REF,
@@ -195,11 +203,10 @@ fn relations(touch: Touch, whole: &SyntaxNode, node: &SyntaxNode, names: &Names)
         first.map_or_else(|| "it".to_owned(), |name| format!("`{name}`"))
     };
     match touch.on {
-        On::Named | On::Family | On::Referenced | On::Parent | On::Part | On::Read => {
-            let on = if touch.on == On::Family {
-                On::Named
-            } else {
-                touch.on
+        On::Named | On::Type | On::Family | On::Referenced | On::Parent | On::Part | On::Read => {
+            let on = match touch.on {
+                On::Family | On::Type => On::Named,
+                on => on,
             };
             let names_of = references(whole, node, names, on);
             if names_of.is_empty() && touch.on == On::Family && is_about_all(whole) {
@@ -229,9 +236,10 @@ fn relations(touch: Touch, whole: &SyntaxNode, node: &SyntaxNode, names: &Names)
         }
         On::Table => tables_behind(touch, whole, node, names),
         On::Related => vec![shown(
-            format!("what {} refers to or is referred to by", first()),
+            format!("what foreign keys or partitioning tie to {}", first()),
             live(),
         )],
+        On::Sequences => vec![shown(format!("the sequences of {}", first()), live())],
         On::DefaultPartition => {
             let parents = references(whole, node, names, On::Parent);
             let of = parents

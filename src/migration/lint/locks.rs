@@ -105,14 +105,13 @@ fn judge(script: &Script, statement: &Statement, effect: &Effect, found: &mut Fo
 
 /// The rule that `effect` breaks.
 fn broken(row: &'static Row, effect: &Effect) -> Option<&'static str> {
-    let works = |touched: &&Touched| {
-        touched.live && touched.touch.work >= Work::Scans && touched.touch.lock.is_strong()
-    };
+    let works =
+        |touched: &&Touched| touched.live && touched.touch.work.is_long() && touched.is_strong();
     let working = effect.touched.iter().find(works);
     let must_work = row
         .touches
         .iter()
-        .any(|touch| touch.work >= Work::Scans && touch.lock.is_strong());
+        .any(|touch| touch.work.is_long() && touch.lock.is_strong());
     if !row.rule.is_empty() {
         let live = match (row.touches.is_empty(), must_work) {
             (true, _) => true,
@@ -130,10 +129,11 @@ fn broken(row: &'static Row, effect: &Effect) -> Option<&'static str> {
 
 /// What `effect` does, as a sentence.
 fn describe(row: &Row, effect: &Effect) -> String {
-    let strong = |t: &&Touched| t.live && t.touch.lock.is_strong();
+    let strong = |t: &&Touched| t.live && t.is_strong();
     let each = effect.touched.iter().filter(strong).map(|t| {
         let work = match t.touch.work {
             Work::Nothing | Work::Looks => "",
+            Work::MayScan => ", and reads all of it unless it is partitioned",
             Work::Scans => ", and reads all of it",
             Work::MayRewrite => {
                 ", and copies all of it unless the types are known to be stored alike"

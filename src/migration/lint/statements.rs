@@ -68,6 +68,9 @@ impl Script {
             let Some(range) = trimmed(syntax.syntax()) else {
                 continue;
             };
+            if ast::EmptyStmt::can_cast(syntax.syntax().kind()) {
+                continue;
+            }
             let syntax = executed(syntax);
             script.statements.push(Statement {
                 line: script.line(range.start),

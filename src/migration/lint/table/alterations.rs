@@ -46,11 +46,11 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         DISABLE_RLS (takes(Named, AccessExclusive));
         DISABLE_RULE (takes(Named, AccessExclusive));
         DISABLE_TRIGGER (takes(Family, ShareRowExclusive));
-        DROP_COLUMN (takes(Family, AccessExclusive), takes(Related, AccessExclusive));
+        DROP_COLUMN (takes(Family, AccessExclusive), takes(Related, AccessExclusive), takes(Sequences, AccessExclusive));
         DROP_CONSTRAINT (takes(Family, AccessExclusive), takes(Related, AccessExclusive));
         DROP_DEFAULT (takes(Family, AccessExclusive));
         DROP_EXPRESSION (takes(Family, AccessExclusive));
-        DROP_IDENTITY (takes(Named, AccessExclusive));
+        DROP_IDENTITY (takes(Named, AccessExclusive), takes(Sequences, AccessExclusive));
         DROP_NOT_NULL (takes(Family, AccessExclusive));
         ENABLE_ALWAYS_RULE (takes(Named, AccessExclusive));
         ENABLE_ALWAYS_TRIGGER (takes(Family, ShareRowExclusive));
@@ -66,32 +66,32 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         NOT_OF (takes(Named, AccessExclusive));
         OF_TYPE (takes(Named, AccessExclusive));
         OPTION_ITEM_LIST (takes(Named, AccessExclusive));
-        OWNER_TO (takes(Named, AccessExclusive));
+        OWNER_TO (takes(Named, AccessExclusive), takes(Sequences, AccessExclusive));
         RENAME_COLUMN (takes(Family, AccessExclusive));
         RENAME_CONSTRAINT (takes(Family, AccessExclusive));
         REPLICA_IDENTITY (takes(Named, AccessExclusive));
         RESET_OPTIONS [ReadingOption] (takes(Family, AccessExclusive));
         RESET_OPTIONS (takes(Family, ShareUpdateExclusive));
-        RESTART (takes(Named, AccessExclusive));
+        RESTART (takes(Named, AccessExclusive), takes(Sequences, ShareRowExclusive));
         SET_ACCESS_METHOD (rewrites(Named, AccessExclusive));
         SET_COMPRESSION (takes(Family, AccessExclusive));
         SET_DEFAULT (takes(Family, AccessExclusive));
         SET_EXPRESSION (rewrites(Family, AccessExclusive));
-        SET_GENERATED (takes(Named, AccessExclusive));
-        SET_GENERATED_OPTIONS (takes(Named, AccessExclusive));
-        SET_LOGGED (rewrites(Named, AccessExclusive));
+        SET_GENERATED (takes(Named, AccessExclusive), takes(Sequences, ShareRowExclusive));
+        SET_GENERATED_OPTIONS (takes(Named, AccessExclusive), takes(Sequences, ShareRowExclusive));
+        SET_LOGGED (rewrites(Named, AccessExclusive), takes(Sequences, AccessExclusive));
         SET_NOT_NULL [ProvenNotNull] (takes(Family, AccessExclusive));
         SET_NOT_NULL (scans(Family, AccessExclusive)) "adding-not-nullable-field";
         SET_OPTIONS [ReadingOption] (takes(Family, AccessExclusive));
         SET_OPTIONS (takes(Family, ShareUpdateExclusive));
         SET_OPTIONS_LIST (takes(Family, AccessExclusive));
-        SET_SCHEMA (takes(Named, AccessExclusive));
-        SET_SEQUENCE_OPTION (takes(Named, AccessExclusive));
+        SET_SCHEMA (takes(Named, AccessExclusive), takes(Sequences, AccessExclusive));
+        SET_SEQUENCE_OPTION (takes(Named, AccessExclusive), takes(Sequences, ShareRowExclusive));
         SET_STATISTICS (takes(Family, ShareUpdateExclusive));
         SET_STORAGE (takes(Family, AccessExclusive));
         SET_TABLESPACE (rewrites(Named, AccessExclusive));
-        SET_TYPE (touch(Family, AccessExclusive, MayRewrite)) "changing-column-type";
-        SET_UNLOGGED (rewrites(Named, AccessExclusive));
+        SET_TYPE (touch(Family, AccessExclusive, MayRewrite), takes(Related, AccessExclusive), takes(Sequences, AccessExclusive)) "changing-column-type";
+        SET_UNLOGGED (rewrites(Named, AccessExclusive), takes(Sequences, AccessExclusive));
         SET_WITHOUT_CLUSTER (takes(Named, ShareUpdateExclusive));
         SET_WITHOUT_OIDS (takes(Family, AccessExclusive));
         TABLE_RENAME_TO (takes(Named, AccessExclusive));
@@ -172,22 +172,25 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         VALIDATE_CONSTRAINT (scans(Users, Share));
     }
     "ALTER TYPE" "sql-altertype" ALTER_TYPE {
-        ADD_ATTRIBUTE [Has(CASCADE)] (takes(Named, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));
-        ADD_ATTRIBUTE (takes(Named, AccessExclusive));
+        ADD_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));
+        ADD_ATTRIBUTE (takes(Type, AccessExclusive));
         ADD_VALUE ();
-        ALTER_ATTRIBUTE [Has(CASCADE)] (takes(Named, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));
-        ALTER_ATTRIBUTE (takes(Named, AccessExclusive));
-        DROP_ATTRIBUTE [Has(CASCADE)] (takes(Named, AccessExclusive), takes(Users, AccessExclusive));
-        DROP_ATTRIBUTE (takes(Named, AccessExclusive));
-        OWNER_TO (takes(Named, AccessExclusive));
-        RENAME_ATTRIBUTE [Has(CASCADE)] (takes(Named, AccessExclusive), takes(Users, AccessExclusive));
-        RENAME_ATTRIBUTE (takes(Named, AccessExclusive));
+        ALTER_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));
+        ALTER_ATTRIBUTE (takes(Type, AccessExclusive));
+        DROP_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), takes(Users, AccessExclusive));
+        DROP_ATTRIBUTE (takes(Type, AccessExclusive));
+        OWNER_TO (takes(Type, AccessExclusive));
+        RENAME_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), takes(Users, AccessExclusive));
+        RENAME_ATTRIBUTE (takes(Type, AccessExclusive));
         RENAME_VALUE ();
         SET_OPTIONS ();
         SET_SCHEMA ();
-        TYPE_RENAME_TO (takes(Named, AccessExclusive));
+        TYPE_RENAME_TO (takes(Type, AccessExclusive));
     }
-    "ALTER PUBLICATION" "sql-alterpublication" ALTER_PUBLICATION { ALTER_PUBLICATION (takes(Family, ShareUpdateExclusive)); }
+    "ALTER PUBLICATION" "sql-alterpublication" ALTER_PUBLICATION {
+        ALTER_PUBLICATION [Has(SET_PUBLICATION_OBJECTS)] (takes(Family, ShareUpdateExclusive), takes(Dependents, ShareUpdateExclusive));
+        ALTER_PUBLICATION (takes(Family, ShareUpdateExclusive));
+    }
     "ALTER STATISTICS" "sql-alterstatistics" ALTER_STATISTICS {}
     "ALTER EXTENSION" "sql-alterextension" ALTER_EXTENSION {
         ALTER_EXTENSION_UPDATE () "opaque-statement";

@@ -57,8 +57,12 @@ pub enum On {
     Table,
     /// The table that a foreign key refers to.
     Referenced,
-    /// The tables that a foreign key of the named one refers to, and those that refer to it.
+    /// The tables that a foreign key ties to the named one, and those it is a partition of or beside.
     Related,
+    /// The sequences that belong to the table.
+    Sequences,
+    /// A composite type itself, which nobody who reads or writes rows waits for.
+    Type,
     /// The table that the named one becomes, is or was a part of.
     Parent,
     /// The table that becomes or ceases to be a part of the named one.
@@ -82,12 +86,21 @@ pub enum Work {
     Nothing,
     /// Rows are looked up, by an index or not.
     Looks,
+    /// Every row is read, unless the table is partitioned, which the file does not say.
+    MayScan,
     /// Every row is read.
     Scans,
     /// Every row is copied unless the old and the new type are stored alike, which the file does not say.
     MayRewrite,
     /// Every row is copied, or the file of the table is replaced.
     Rewrites,
+}
+
+impl Work {
+    /// Whether it takes the longer, the more rows there are.
+    pub fn is_long(self) -> bool {
+        self >= Self::MayScan
+    }
 }
 
 /// A condition of a row.

@@ -5,7 +5,8 @@ use squawk_syntax::SyntaxKind::{self, *};
 use super::Given::{Concurrently, Full, Has};
 use super::Lock::*;
 use super::On::*;
-use super::{Row, looks, rewrites, rows, scans, takes};
+use super::Work::MayScan;
+use super::{Row, looks, rewrites, rows, scans, takes, touch};
 
 /// Most of them only write to the catalogue.
 pub const STATEMENTS: &[&[Row]] = rows! {
@@ -92,6 +93,7 @@ pub const STATEMENTS: &[&[Row]] = rows! {
     }
     "CREATE INDEX" "sql-createindex" CREATE_INDEX {
         CREATE_INDEX [Concurrently] (scans(Family, ShareUpdateExclusive));
+        CREATE_INDEX [Has(ONLY_KW)] (touch(Named, Share, MayScan)) "require-concurrent-index-creation";
         CREATE_INDEX (scans(Family, Share)) "require-concurrent-index-creation";
     }
     "CREATE MATERIALIZED VIEW" "sql-creatematerializedview" CREATE_MATERIALIZED_VIEW { CREATE_MATERIALIZED_VIEW (looks(Read, RowShare)); }
@@ -114,11 +116,17 @@ pub const STATEMENTS: &[&[Row]] = rows! {
     "DROP MATERIALIZED VIEW" "sql-dropmaterializedview" DROP_MATERIALIZED_VIEW { DROP_MATERIALIZED_VIEW (takes(Named, AccessExclusive)); }
     "DROP SEQUENCE" "sql-dropsequence" DROP_SEQUENCE { DROP_SEQUENCE (takes(Named, AccessExclusive)); }
     "DROP STATISTICS" "sql-dropstatistics" DROP_STATISTICS { DROP_STATISTICS (takes(Table, ShareUpdateExclusive)); }
-    "DROP TABLE" "sql-droptable" DROP_TABLE { DROP_TABLE (takes(Family, AccessExclusive), takes(Related, AccessExclusive)); }
+    "DROP TABLE" "sql-droptable" DROP_TABLE { DROP_TABLE (takes(Family, AccessExclusive), takes(Related, AccessExclusive), takes(Sequences, AccessExclusive)); }
     "DROP VIEW" "sql-dropview" DROP_VIEW { DROP_VIEW (takes(Named, AccessExclusive)); }
 
     // What belongs to relations.
-    "COMMENT" "sql-comment" COMMENT_ON { COMMENT_ON (takes(Named, ShareUpdateExclusive)); }
+    "COMMENT" "sql-comment" COMMENT_ON {
+        COMMENT_ON [Has(OBJECT_CONSTRAINT)] ();
+        COMMENT_ON [Has(OBJECT_TRIGGER)] ();
+        COMMENT_ON [Has(OBJECT_RULE)] ();
+        COMMENT_ON [Has(OBJECT_POLICY)] ();
+        COMMENT_ON (takes(Named, ShareUpdateExclusive));
+    }
     "CREATE POLICY" "sql-createpolicy" CREATE_POLICY { CREATE_POLICY (takes(Named, AccessExclusive)); }
     "CREATE PUBLICATION" "sql-createpublication" CREATE_PUBLICATION { CREATE_PUBLICATION (takes(Family, ShareUpdateExclusive)); }
     "CREATE RULE" "sql-createrule" CREATE_RULE { CREATE_RULE (takes(Named, AccessExclusive), takes(Read, AccessShare)); }
