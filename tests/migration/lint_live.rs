@@ -303,8 +303,11 @@ fn findings(
     done: &BTreeMap<Oid, Deed>,
 ) -> Vec<String> {
     let rules = |kind| -> Vec<&str> {
-        let findings = lint::script("file.sql", sql, kind);
-        findings.into_iter().map(|finding| finding.rule).collect()
+        // What is executed first stands in lines of its own.
+        let sql = sql.replace(";; ", ";\n");
+        let findings = lint::script("file.sql", &sql, kind).into_iter();
+        let last = findings.filter(|finding| finding.line == sql.lines().count());
+        last.map(|finding| finding.rule).collect()
     };
     let (raw, expand) = (rules(Kind::Raw), rules(Kind::Expand));
     let old = |oid: &&Oid| before.get(*oid).is_some_and(|r| r.kind != "c");
@@ -314,7 +317,19 @@ fn findings(
             .map(|(_, deed)| deed)
     };
     let strong = deeds().any(|deed| deed.lock.is_strong());
-    let long = deeds().any(|d| d.lock.is_strong() && (d.scanned || d.rewritten));
+    let stored = |oid: &&Oid| {
+        before
+            .get(*oid)
+            .is_some_and(|r| matches!(r.kind.as_str(), "r" | "m"))
+    };
+    let tables = done.iter().filter(|(oid, _)| stored(oid));
+    let long = tables
+        .into_iter()
+        .any(|(_, d)| d.lock.is_strong() && (d.scanned || d.rewritten));
+    let unnamed = effects.iter().any(|effect| {
+        let mut touched = effect.touched.iter();
+        effect.cascades || touched.any(|t| matches!(t.touch.on, On::Dependents | On::Everything))
+    });
     let may = effects.iter().flat_map(|effect| &effect.touched).any(|t| {
         matches!(t.touch.work, Work::Looks | Work::MayScan | Work::MayRewrite)
             && t.touch.lock.is_strong()
@@ -330,7 +345,7 @@ fn findings(
     if let Some(rule) = claims.filter(|_| !long && !may) {
         wrong.push(format!("{rule} although nothing was scanned or rewritten"));
     }
-    if !strong && raw.contains(&"require-lock-timeout") && !effects.iter().any(|e| e.cascades) {
+    if !strong && raw.contains(&"require-lock-timeout") && !unnamed {
         wrong.push("require-lock-timeout without a strong lock".to_owned());
     }
     wrong

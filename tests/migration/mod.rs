@@ -18,6 +18,7 @@ mod kill;
 mod kinds;
 mod leases;
 mod lint;
+mod lint_cases;
 mod lint_live;
 mod peers;
 mod plans;

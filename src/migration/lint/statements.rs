@@ -134,25 +134,6 @@ fn trimmed(node: &SyntaxNode) -> Option<std::ops::Range<usize>> {
     Some(first.into()..last.into())
 }
 
-/// The last part of the first name of a relation within `node`.
-pub fn first_relation(node: &SyntaxNode) -> Option<String> {
-    node.descendants().find_map(relation)
-}
-
-/// Every relation that `node` names as such, without schemas.
-pub fn relations(node: &SyntaxNode) -> Vec<String> {
-    node.descendants().filter_map(relation).collect()
-}
-
-fn relation(node: SyntaxNode) -> Option<String> {
-    let path = match node.kind() {
-        SyntaxKind::RELATION_NAME_REF => ast::RelationNameRef::cast(node)?.path_ref()?,
-        SyntaxKind::TABLE_NAME_REF => ast::TableNameRef::cast(node)?.path_ref()?,
-        _ => return None,
-    };
-    Some(path.segment()?.text())
-}
-
 /// What EXPLAIN ANALYZE executes; any other statement as it is.
 fn executed(statement: ast::Stmt) -> ast::Stmt {
     let ast::Stmt::Explain(explain) = &statement else {
