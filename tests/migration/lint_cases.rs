@@ -458,6 +458,63 @@ fn not_null_is_proven_by_a_constraint_that_is_still_there() {
 }
 
 #[test]
+fn what_the_lint_advises_has_no_finding() {
+    for sql in [
+        "CREATE INDEX CONCURRENTLY i ON t (a)",
+        "DROP INDEX CONCURRENTLY i",
+        "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT c",
+        "ALTER TABLE t ADD CONSTRAINT c FOREIGN KEY (a) REFERENCES u (id) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT c",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a); ALTER TABLE t ADD CONSTRAINT c UNIQUE USING INDEX i",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a); ALTER TABLE t ADD CONSTRAINT c PRIMARY KEY USING INDEX i",
+        "ALTER TABLE t ADD COLUMN a int; ALTER TABLE t ALTER COLUMN a SET DEFAULT 7",
+        "ALTER TABLE t ADD COLUMN a timestamptz NOT NULL DEFAULT now()",
+        "ALTER TABLE t ADD COLUMN a citext",
+        "ALTER DOMAIN d ADD CONSTRAINT c CHECK (VALUE <> '') NOT VALID",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY v",
+        "CREATE TABLE p (LIKE parent INCLUDING ALL)",
+        "VACUUM t",
+    ] {
+        assert_eq!(rules_of(Kind::Contract, sql), [] as [&str; 0], "{sql}");
+    }
+}
+
+#[test]
+fn the_grammar_of_later_versions_is_known() {
+    for sql in [
+        "VACUUM (ONLY_DATABASE_STATS)",
+        "ALTER DATABASE shop REFRESH COLLATION VERSION",
+        "GRANT a TO b WITH INHERIT FALSE, SET TRUE",
+        "ALTER OPERATOR === (int, int) SET (COMMUTATOR = ===)",
+        "CREATE ROLE r WITH CREATEROLE",
+        "EXPLAIN (SERIALIZE, MEMORY) SELECT 1",
+        "SELECT * FROM JSON_TABLE('[1]', '$[*]' COLUMNS (a int PATH '$'))",
+        "COPY t TO '/dev/null' WITH (FORMAT csv)",
+        "CREATE PUBLICATION p FOR TABLES IN SCHEMA s",
+        "ALTER SUBSCRIPTION s SET (failover = true)",
+        "CREATE STATISTICS s ON (a + b) FROM t",
+        "ALTER SERVER s OPTIONS (SET a 'b')",
+    ] {
+        assert_eq!(rules_of(Kind::Raw, sql), [] as [&str; 0], "{sql}");
+    }
+    for (sql, rule) in [
+        (
+            "ALTER TABLE t SET ACCESS METHOD DEFAULT",
+            rules::REWRITING_TABLE,
+        ),
+        (
+            "MERGE INTO t USING u ON t.id = u.id WHEN NOT MATCHED BY SOURCE THEN DELETE RETURNING t.id",
+            rules::UNBATCHED_WRITE,
+        ),
+        (
+            "COPY t FROM STDIN WITH (ON_ERROR ignore)",
+            rules::UNBATCHED_WRITE,
+        ),
+    ] {
+        assert_always(sql, rule);
+    }
+}
+
+#[test]
 fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
     for (statement, expected) in [
         (

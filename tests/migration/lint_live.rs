@@ -310,13 +310,14 @@ fn findings(
         last.map(|finding| finding.rule).collect()
     };
     let (raw, expand) = (rules(Kind::Raw), rules(Kind::Expand));
-    let old = |oid: &&Oid| before.get(*oid).is_some_and(|r| r.kind != "c");
-    let deeds = || {
-        done.iter()
-            .filter(|(oid, _)| old(oid))
-            .map(|(_, deed)| deed)
+    let waits = |oid: &Oid, lock: Lock| {
+        // Nobody writes to a materialized view.
+        let view = before.get(oid).is_some_and(|relation| relation.kind == "m");
+        lock.is_strong() && (!view || lock == Lock::AccessExclusive)
     };
-    let strong = deeds().any(|deed| deed.lock.is_strong());
+    let old = |oid: &&Oid| before.get(*oid).is_some_and(|r| r.kind != "c");
+    let mut kept = done.iter().filter(|(oid, _)| old(oid));
+    let strong = kept.any(|(oid, deed)| waits(oid, deed.lock));
     let stored = |oid: &&Oid| {
         before
             .get(*oid)
@@ -325,7 +326,7 @@ fn findings(
     let tables = done.iter().filter(|(oid, _)| stored(oid));
     let long = tables
         .into_iter()
-        .any(|(_, d)| d.lock.is_strong() && (d.scanned || d.rewritten));
+        .any(|(oid, d)| waits(oid, d.lock) && (d.scanned || d.rewritten));
     let unnamed = effects.iter().any(|effect| {
         let mut touched = effect.touched.iter();
         effect.cascades || touched.any(|t| matches!(t.touch.on, On::Dependents | On::Everything))
@@ -335,6 +336,9 @@ fn findings(
             && t.touch.lock.is_strong()
     });
     let mut wrong = Vec::new();
+    if raw.contains(&rules::SYNTAX) || raw.contains(&rules::UNKNOWN) {
+        wrong.push("unknown to the lint, not to the server".to_owned());
+    }
     if strong && raw.is_empty() {
         wrong.push("a strong lock without a finding".to_owned());
     }

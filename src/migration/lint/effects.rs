@@ -3,7 +3,7 @@
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SyntaxKind, SyntaxNode};
 
-use super::facts::Facts;
+use super::facts::{Facts, has};
 use super::names::{Name, Names, Thing, parts};
 use super::table::{self, Lock, On, Row, Touch};
 
@@ -36,7 +36,7 @@ pub struct Touched {
 impl Touched {
     /// Whether readers or writers wait for its lock.
     pub fn is_strong(&self) -> bool {
-        self.touch.lock.is_strong() && self.touch.on != On::Type
+        self.touch.lock.is_strong() && !matches!(self.touch.on, On::Type | On::View)
     }
 }
 
@@ -190,75 +190,65 @@ fn find(
 }
 
 fn relations(touch: Touch, whole: &SyntaxNode, node: &SyntaxNode, names: &Names) -> Vec<Touched> {
-    let shown = |shown: String, live: bool| Touched {
+    let to = |name: Name| Touched {
+        touch,
+        shown: format!("`{name}`"),
+        live: !names.is_new(&name) || passes_on(names, &name, touch.lock),
+        name: Some(name),
+    };
+    match touch.on {
+        On::Family if is_about_all(whole) => vec![unnamed(touch, "every table".to_owned(), true)],
+        On::Named | On::Family | On::Type | On::View => {
+            let named = references(whole, node, names, On::Named);
+            named.into_iter().map(to).collect()
+        }
+        On::Referenced | On::Parent | On::Part | On::Read => {
+            let named = references(whole, node, names, touch.on);
+            named.into_iter().map(to).collect()
+        }
+        On::Created => created(whole, names).into_iter().map(to).collect(),
+        On::Table => tables_behind(touch, whole, node, names),
+        _ => vec![behind(touch, whole, node, names)],
+    }
+}
+
+fn unnamed(touch: Touch, shown: String, live: bool) -> Touched {
+    Touched {
         touch,
         shown,
         name: None,
         live,
-    };
-    let named = || references(whole, node, names, On::Named);
-    let live = || named().is_empty() || named().iter().any(|name| !names.is_new(name));
-    let first = || {
-        let first = named().into_iter().next();
-        first.map_or_else(|| "it".to_owned(), |name| format!("`{name}`"))
+    }
+}
+
+/// What the statement reaches without naming it.
+fn behind(touch: Touch, whole: &SyntaxNode, node: &SyntaxNode, names: &Names) -> Touched {
+    let mut subjects = references(whole, node, names, On::Named);
+    if touch.on == On::DefaultPartition && subjects.is_empty() {
+        subjects = references(whole, node, names, On::Parent);
+    }
+    let live = subjects.is_empty() || subjects.iter().any(|name| !names.is_new(name));
+    let it = match subjects.first() {
+        Some(name) => format!("`{name}`"),
+        None => "it".to_owned(),
     };
     match touch.on {
-        On::Named | On::Type | On::Family | On::Referenced | On::Parent | On::Part | On::Read => {
-            let on = match touch.on {
-                On::Family | On::Type => On::Named,
-                on => on,
-            };
-            let names_of = references(whole, node, names, on);
-            if names_of.is_empty() && touch.on == On::Family && is_about_all(whole) {
-                return vec![shown("every table".to_owned(), true)];
-            }
-            names_of
-                .into_iter()
-                .map(|name| Touched {
-                    touch,
-                    shown: format!("`{name}`"),
-                    live: !names.is_new(&name) || passes_on(names, &name, touch.lock),
-                    name: Some(name),
-                })
-                .collect()
+        On::Related => {
+            let shown = format!("what foreign keys or partitioning tie to {it}");
+            unnamed(touch, shown, live)
         }
-        On::Created => {
-            let created = created(whole, names);
-            created
-                .into_iter()
-                .map(|name| Touched {
-                    touch,
-                    shown: format!("`{name}`"),
-                    live: !names.is_new(&name),
-                    name: Some(name),
-                })
-                .collect()
-        }
-        On::Table => tables_behind(touch, whole, node, names),
-        On::Related => vec![shown(
-            format!("what foreign keys or partitioning tie to {}", first()),
-            live(),
-        )],
-        On::Sequences => vec![shown(format!("the sequences of {}", first()), live())],
-        On::DefaultPartition => {
-            let parents = references(whole, node, names, On::Parent);
-            let of = parents
-                .first()
-                .cloned()
-                .or_else(|| named().into_iter().next());
-            let live = of.as_ref().is_none_or(|name| !names.is_new(name));
-            let of = of.map_or_else(|| "it".to_owned(), |name| format!("`{name}`"));
-            vec![shown(format!("the default partition of {of}"), live)]
-        }
-        On::Users => vec![shown(format!("every table that uses {}", first()), live())],
-        On::Dependents => vec![shown(format!("whatever depends on {}", first()), true)],
-        On::Everything => vec![shown("tables that it does not name".to_owned(), true)],
+        On::Sequences => unnamed(touch, format!("the sequences of {it}"), live),
+        On::DefaultPartition => unnamed(touch, format!("the default partition of {it}"), live),
+        On::Users => unnamed(touch, format!("every table that uses {it}"), live),
+        On::Dependents => unnamed(touch, format!("whatever depends on {it}"), true),
+        _ => unnamed(touch, "tables that it does not name".to_owned(), true),
     }
 }
 
 /// VACUUM and ANALYZE without a name are about all tables.
 fn is_about_all(whole: &SyntaxNode) -> bool {
-    ast::Vacuum::can_cast(whole.kind()) || ast::Analyze::can_cast(whole.kind())
+    let may = ast::Vacuum::can_cast(whole.kind()) || ast::Analyze::can_cast(whole.kind());
+    may && !has(whole, SyntaxKind::TABLE_NAME_REF)
 }
 
 /// Whether rows that are written to `name` under `lock` go on to other tables.
@@ -272,35 +262,21 @@ fn tables_behind(
     node: &SyntaxNode,
     names: &Names,
 ) -> Vec<Touched> {
-    let owner = whole
-        .descendants()
-        .find(|node| node.kind() == SyntaxKind::OPTION_OWNED_BY)
-        .map(|owner| before_column(&owner));
-    if let Some(table) = owner {
-        let name = names.resolve(&table);
-        let live = !names.is_new(&name);
-        return vec![Touched {
-            touch,
-            shown: format!("`{name}`"),
-            live,
-            name: Some(name),
-        }];
+    let to = |table: &Name| Touched {
+        touch,
+        shown: format!("`{table}`"),
+        live: !names.is_new(table),
+        name: Some(table.clone()),
+    };
+    let owner = references(whole, node, names, On::Table);
+    if let Some(owner) = owner.first() {
+        return vec![to(owner)];
     }
     references(whole, node, names, On::Named)
         .into_iter()
         .map(|index| match names.thing(&index) {
-            Some(Thing::Index(Some(table))) => Touched {
-                touch,
-                shown: format!("`{table}`"),
-                live: !names.is_new(table),
-                name: Some(table.clone()),
-            },
-            _ => Touched {
-                touch,
-                shown: format!("the table of `{index}`"),
-                live: true,
-                name: None,
-            },
+            Some(Thing::Index(Some(table))) => to(table),
+            _ => unnamed(touch, format!("the table of `{index}`"), true),
         })
         .collect()
 }

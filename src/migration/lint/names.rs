@@ -171,11 +171,12 @@ impl Names {
         self.changes += 1;
     }
 
-    /// Nothing is certain any more: the transaction was rolled back, or schemas were renamed.
+    /// Nothing is certain any more, not even the search path: the transaction was rolled back, or schemas
+    /// were renamed.
     pub fn forget_all(&mut self) {
         self.created.clear();
         self.used.clear();
-        self.changes += 1;
+        self.set_path(None, false);
     }
 
     /// The search path is `path` from now on; nobody knows when it is `None`, or depends on the user.

@@ -39,7 +39,7 @@ pub fn leaves(statement: &ast::Stmt, lenient: bool) -> Option<(&'static str, Str
         );
         return Some((rules::LIFTS_TIME_LIMIT, why));
     }
-    let stays = |setting: &&Setting| !setting.local && !(lenient && setting.is_limit());
+    let stays = |setting: &&Setting| !(setting.local || lenient && setting.is_limit());
     if let Some(setting) = settings.iter().find(stays) {
         return Some(outlives(format!("`{}`", setting.name)));
     }
@@ -70,7 +70,9 @@ pub fn leaves(statement: &ast::Stmt, lenient: bool) -> Option<(&'static str, Str
             "a setting of every session that begins after it"
         }
         _ if creates_temporary(statement) => "a temporary object",
-        _ if calls(node).any(|call| call.outlives()) => "an advisory lock of the session",
+        _ if executes_calls(statement) && calls(node).any(|call| call.outlives()) => {
+            "an advisory lock of the session"
+        }
         _ => return None,
     };
     Some(outlives(what.to_owned()))
@@ -169,11 +171,27 @@ fn milliseconds(value: &str) -> Option<f64> {
     Some(number.trim().parse::<f64>().ok()? * factor)
 }
 
+/// Whether the functions in `statement` are called now, and not by whoever uses what it creates.
+fn executes_calls(statement: &ast::Stmt) -> bool {
+    !matches!(
+        statement,
+        ast::Stmt::CreateFunction(_)
+            | ast::Stmt::CreateProcedure(_)
+            | ast::Stmt::CreateView(_)
+            | ast::Stmt::CreateRule(_)
+            | ast::Stmt::CreatePolicy(_)
+            | ast::Stmt::CreateTrigger(_)
+            | ast::Stmt::CreateTable(_)
+            | ast::Stmt::Explain(_)
+            | ast::Stmt::Prepare(_)
+    )
+}
+
 /// The settings that `statement` changes for its session or transaction.
 fn settings(statement: &ast::Stmt) -> Vec<Setting> {
     let node = statement.syntax();
     let mut settings: Vec<_> = calls(node)
-        .filter(|call| call.is("set_config"))
+        .filter(|call| executes_calls(statement) && call.is("set_config"))
         .map(|call| Setting {
             name: call
                 .arguments

@@ -53,6 +53,8 @@ pub enum On {
     Family,
     /// What the statement creates or replaces.
     Created,
+    /// A materialized view that is read all the while: nobody writes to it.
+    View,
     /// The table of the index, sequence or statistics object that the statement is about.
     Table,
     /// The table that a foreign key refers to.

@@ -69,7 +69,7 @@ pub const STATEMENTS: &[&[Row]] = rows! {
         LOCK (takes(Family, AccessExclusive)) "lock-table";
     }
     "REFRESH MATERIALIZED VIEW" "sql-refreshmaterializedview" REFRESH {
-        REFRESH [Concurrently] (scans(Named, Exclusive));
+        REFRESH [Concurrently] (scans(View, Exclusive));
         REFRESH (rewrites(Named, AccessExclusive)) "refresh-blocks-reads";
     }
     "REINDEX" "sql-reindex" REINDEX {
