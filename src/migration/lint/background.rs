@@ -1,10 +1,11 @@
 //! What a background statement does besides changing its range.
 
-use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SyntaxKind, SyntaxNode};
 
-use super::statements::{Script, first_relation, relations};
-use super::{Finding, Found, locks, rules};
+use super::names::parts;
+use super::statements::Script;
+use super::{Finding, Found, locks, rules, session};
 use crate::migration::definition::{Definition, RANGE};
 use crate::migration::source::{check::range, tokens};
 
@@ -46,7 +47,8 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
     }
     for node in root.descendants() {
         if let Some((target, limited)) = changes(&node) {
-            if target != own_table {
+            if !is_same(&target, &own_table) {
+                let target = target.join(".");
                 let why =
                     format!("it locks rows of `{target}`, where nothing orders or limits them");
                 found.add(line_of(&node), rules::LOCKS_OTHER_TABLE, why);
@@ -63,32 +65,58 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
             && let Some(query) = node.ancestors().find(|n| ast::Select::can_cast(n.kind()))
             && let Some(other) = relations(&query)
                 .into_iter()
-                .find(|table| *table != own_table)
+                .find(|table| !is_same(table, &own_table))
         {
+            let other = other.join(".");
             let why = format!("it locks rows of `{other}` for as long as the batch takes");
             found.add(line_of(&node), rules::LOCKS_OTHER_TABLE, why);
+        }
+    }
+    for statement in &script.statements {
+        if let Some((rule, why)) = session::leaves(&statement.syntax, false) {
+            found.add(statement.line, rule, why);
         }
     }
     found.settle(&script)
 }
 
 /// The table that `node` changes rows of, and whether it has a condition or a join.
-fn changes(node: &SyntaxNode) -> Option<(String, bool)> {
+fn changes(node: &SyntaxNode) -> Option<(Vec<String>, bool)> {
     if let Some(update) = ast::Update::cast(node.clone()) {
         let limited = update.where_clause_or_current_of().is_some();
-        return Some((first_relation(update.relation_name()?.syntax())?, limited));
+        return Some((parts(update.relation_name()?.syntax()), limited));
     }
     if let Some(delete) = ast::Delete::cast(node.clone()) {
         let limited = delete.where_clause_or_current_of().is_some();
-        return Some((first_relation(delete.relation_name()?.syntax())?, limited));
+        return Some((parts(delete.relation_name()?.syntax()), limited));
     }
     let merge = ast::Merge::cast(node.clone())?;
-    Some((first_relation(merge.table_relation_name()?.syntax())?, true))
+    Some((parts(merge.table_relation_name()?.syntax()), true))
 }
 
-/// The definition's table as the syntax tree spells names: without schema and quotes.
-fn own_table(definition: &Definition) -> String {
+/// Every relation that `node` names as such.
+fn relations(node: &SyntaxNode) -> Vec<Vec<String>> {
+    let is_relation = |node: &SyntaxNode| {
+        matches!(
+            node.kind(),
+            SyntaxKind::RELATION_NAME_REF | SyntaxKind::TABLE_NAME_REF
+        )
+    };
+    let relations = node.descendants().filter(is_relation);
+    relations.map(|relation| parts(&relation)).collect()
+}
+
+/// The definition's table as the syntax tree spells names.
+fn own_table(definition: &Definition) -> Vec<String> {
     let script = Script::parse(&format!("TABLE {}", definition.table));
-    let root = script.parse.syntax_node();
-    first_relation(&root).unwrap_or_else(|| definition.table.clone())
+    let own = relations(&script.parse.syntax_node()).into_iter().next();
+    own.unwrap_or_else(|| vec![definition.table.clone()])
+}
+
+/// Whether two names can mean one table: a schema that only one of them has may be the other's, too.
+fn is_same(one: &[String], other: &[String]) -> bool {
+    one.iter()
+        .rev()
+        .zip(other.iter().rev())
+        .all(|(a, b)| a == b)
 }

@@ -1,25 +1,39 @@
-//! What a script does to live tables: squawk's verdict and ours.
+//! What a script does to live tables: the verdict of the table of statements, squawk's, and ours.
 
 use squawk_linter::{Linter, Rule};
 use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SyntaxKind, SyntaxNode};
 
+use super::effects::{Effect, Touched};
+use super::facts::{has, is_concurrent};
+use super::functions;
 use super::statements::{Script, Statement};
-use super::{Found, Kind, rules};
-
-const COPIED: &str = "the table is copied while nobody can read it";
+use super::table::{Row, Work};
+use super::{Found, Kind, rules, session};
 
 /// Adds to `found` what is unsafe in `script`, run as `kind` says.
 pub fn check(script: &Script, kind: Kind, found: &mut Found<'_>) {
     syntax(script, found);
     squawk(script, kind, found);
     for statement in &script.statements {
+        for effect in &statement.effects {
+            judge(script, statement, effect, found);
+        }
+        whole(statement, kind, found);
         if !statement.on_new_table {
-            own(statement, kind, found);
+            rows(statement, found);
+        }
+        unseen(script, statement, found);
+        if let Some((rule, why)) = session::leaves(&statement.syntax, kind == Kind::Raw) {
+            found.add(statement.line, rule, why);
         }
     }
     // A change runs every statement in a transaction of its own.
     if matches!(kind, Kind::Schema | Kind::Raw) {
-        under_lock(script, found);
+        under_lock(script, kind, found);
+    }
+    if kind == Kind::Raw {
+        without_limit(script, found);
     }
 }
 
@@ -36,25 +50,25 @@ pub fn syntax(script: &Script, found: &mut Found<'_>) {
 }
 
 fn squawk(script: &Script, kind: Kind, found: &mut Found<'_>) {
-    let wanted = rules::SQUAWK
-        .map(|(rule, ..)| rule)
-        .into_iter()
-        .filter(|rule| match rule {
-            Rule::RequireLockTimeout => kind == Kind::Raw,
-            // Ours says it of a file's only statement, too.
-            Rule::BanConcurrentIndexCreationInTransaction => kind != Kind::Schema,
-            // What a change is for: by then nothing reads it.
-            Rule::BanDropColumn | Rule::BanDropTable => kind != Kind::Contract,
-            _ => true,
-        });
+    let wanted = rules::LEFT_TO_SQUAWK.into_iter().filter(|rule| match rule {
+        // Ours says it of a file's only statement, too.
+        Rule::BanConcurrentIndexCreationInTransaction => kind != Kind::Schema,
+        // What a change is for: by then nothing reads it.
+        Rule::BanDropColumn | Rule::BanDropTable => kind != Kind::Contract,
+        _ => true,
+    });
     let mut linter = Linter::from(wanted);
     linter.settings.assume_in_transaction = kind == Kind::Schema;
+    let root = script.parse.syntax_node();
     for violation in linter.lint(&script.parse, &script.text) {
         let at = usize::from(violation.text_range.start());
-        if script
-            .statement_at(at)
-            .is_some_and(|statement| statement.on_new_table)
-        {
+        let statement = script.statement_at(at);
+        if statement.is_some_and(|statement| statement.on_new_table) {
+            continue;
+        }
+        let node = root.covering_element(violation.text_range);
+        let validates = node.kind() == SyntaxKind::VALIDATE_CONSTRAINT;
+        if violation.code == Rule::ConstraintMissingNotValid && !validates {
             continue;
         }
         let rule = rules::SQUAWK
@@ -66,35 +80,88 @@ fn squawk(script: &Script, kind: Kind, found: &mut Found<'_>) {
     }
 }
 
-fn own(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
+/// Adds what follows from the table of statements.
+fn judge(script: &Script, statement: &Statement, effect: &Effect, found: &mut Found<'_>) {
+    let line = line_of(script, &effect.node).unwrap_or(statement.line);
+    let Some(row) = effect.row else {
+        let why = format!(
+            "unknown statement: `{}`; nothing is known of its locks",
+            beginning(&effect.node)
+        );
+        return found.add(line, rules::UNKNOWN, why);
+    };
+    let rule = broken(row, effect);
+    if let Some(rule) = rule.filter(|rule| !found.has(line, rule)) {
+        found.add(line, rule, describe(row, effect));
+    }
+    let said = [Some(rules::REACHES_UNNAMED), Some(rules::OPAQUE)].contains(&rule);
+    // Squawk has a rule for it.
+    let truncates = row.node == SyntaxKind::TRUNCATE;
+    if effect.cascades && !statement.on_new_table && !said && !truncates {
+        let why = "CASCADE takes along whatever depends on it, under ACCESS EXCLUSIVE where that belongs to a table, and none of it is named";
+        found.add(line, rules::REACHES_UNNAMED, why);
+    }
+}
+
+/// The rule that `effect` breaks.
+fn broken(row: &'static Row, effect: &Effect) -> Option<&'static str> {
+    let works =
+        |touched: &&Touched| touched.live && touched.touch.work.is_long() && touched.is_strong();
+    let working = effect.touched.iter().find(works);
+    let must_work = row
+        .touches
+        .iter()
+        .any(|touch| touch.work.is_long() && touch.lock.is_strong());
+    if !row.rule.is_empty() {
+        let live = match (row.touches.is_empty(), must_work) {
+            (true, _) => true,
+            (_, true) => working.is_some(),
+            (_, false) => effect.strong_lock().is_some(),
+        };
+        return live.then_some(row.rule);
+    }
+    let working = working?;
+    Some(match working.touch.work {
+        Work::MayRewrite | Work::Rewrites => rules::REWRITING_TABLE,
+        _ => rules::SCAN_UNDER_LOCK,
+    })
+}
+
+/// What `effect` does, as a sentence.
+fn describe(row: &Row, effect: &Effect) -> String {
+    let strong = |t: &&Touched| t.live && t.is_strong();
+    let each = effect.touched.iter().filter(strong).map(|t| {
+        let work = match t.touch.work {
+            Work::Nothing | Work::Looks => "",
+            Work::MayScan => ", and reads all of it unless it is partitioned",
+            Work::Scans => ", and reads all of it",
+            Work::MayRewrite => {
+                ", and copies all of it unless the types are known to be stored alike"
+            }
+            Work::Rewrites => ", and copies or replaces all of it",
+        };
+        format!("{} on {}{work}", t.touch.lock, t.shown)
+    });
+    let each: Vec<_> = each.collect();
+    match effect.worst() {
+        Some(worst) if !each.is_empty() => format!(
+            "it takes {}: {} (PostgreSQL: {})",
+            each.join("; "),
+            worst.touch.lock.keeps_out(),
+            row.page
+        ),
+        _ => format!(
+            "the lint cannot see what it does (PostgreSQL: {})",
+            row.page
+        ),
+    }
+}
+
+/// Adds what is wrong with a statement whatever tables it is about.
+fn whole(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
     let mut add = |rule, why: &str| found.add(statement.line, rule, why);
+    let concurrently = is_concurrent(statement.syntax.syntax());
     match &statement.syntax {
-        ast::Stmt::Update(_) | ast::Stmt::Delete(_) | ast::Stmt::Merge(_) => add(
-            rules::UNBATCHED_WRITE,
-            "it locks every row that it changes until all are done, and writes them to the WAL at once",
-        ),
-        ast::Stmt::Insert(insert) if copies_rows(insert) => add(
-            rules::UNBATCHED_WRITE,
-            "it copies rows in one transaction, however many there are",
-        ),
-        ast::Stmt::Select(_) | ast::Stmt::CompoundSelect(_) if writes(statement) => add(
-            rules::UNBATCHED_WRITE,
-            "it locks every row that it changes until all are done",
-        ),
-        ast::Stmt::CreateTableAs(_) | ast::Stmt::CreateMaterializedView(_) => add(
-            rules::UNBATCHED_WRITE,
-            "it reads and copies whole tables in one transaction",
-        ),
-        ast::Stmt::Lock(_) => add(
-            rules::LOCK_TABLE,
-            "everybody waits for the table until this transaction ends",
-        ),
-        ast::Stmt::Truncate(_) => add(
-            rules::TRUNCATE,
-            "it waits for every reader and keeps everybody out, and the rows are gone",
-        ),
-        ast::Stmt::Cluster(_) => add(rules::REWRITING_TABLE, COPIED),
-        ast::Stmt::Vacuum(vacuum) if is_full(vacuum) => add(rules::REWRITING_TABLE, COPIED),
         ast::Stmt::Begin(_) | ast::Stmt::Commit(_) | ast::Stmt::Rollback(_)
             if kind != Kind::Raw =>
         {
@@ -103,15 +170,11 @@ fn own(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
                 "the rest of the file would run outside the transaction that Evenkeel has opened",
             );
         }
-        ast::Stmt::Refresh(refresh) if refresh.concurrently_token().is_none() => add(
-            rules::REFRESH_LOCKS,
-            "nobody reads the view while it is computed anew",
-        ),
-        ast::Stmt::Do(_) | ast::Stmt::Call(_) | ast::Stmt::Execute(_) => {
-            add(rules::OPAQUE, "the lint cannot see what it does");
-        }
-        ast::Stmt::CreateIndex(_) | ast::Stmt::DropIndex(_)
-            if kind == Kind::Schema && is_concurrent(statement) =>
+        ast::Stmt::CreateIndex(_)
+        | ast::Stmt::DropIndex(_)
+        | ast::Stmt::Reindex(_)
+        | ast::Stmt::AlterTable(_)
+            if kind == Kind::Schema && concurrently =>
         {
             add(
                 rules::CONCURRENT_IN_TRANSACTION,
@@ -120,7 +183,7 @@ fn own(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
         }
         ast::Stmt::CreateIndex(create)
             if matches!(kind, Kind::Expand | Kind::Contract)
-                && is_concurrent(statement)
+                && concurrently
                 && create.index().is_none() =>
         {
             add(
@@ -128,85 +191,154 @@ fn own(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
                 "an invalid index that a failed try left behind cannot be found again",
             );
         }
-        ast::Stmt::AlterTable(alter) => alter
-            .actions()
-            .for_each(|action| own_action(&action, &mut add)),
         _ => {}
     }
 }
 
-fn own_action(action: &ast::AlterTableAction, add: &mut impl FnMut(&'static str, &str)) {
-    use ast::AlterTableAction as Action;
-    match action {
-        Action::AddColumn(column) => {
-            let filled = column
-                .ty()
-                .is_some_and(|ty| is_serial(&ty.syntax().text().to_string()))
-                || column.constraints().any(|c| is_identity(&c));
-            if filled {
-                add(
-                    rules::ADDING_FILLED_FIELD,
-                    "every row gets a number, so the table is rewritten while nobody can read it",
-                );
-            }
-            let checked = |c| matches!(c, ast::Constraint::CheckConstraint(_));
-            if column.constraints().any(checked) {
-                add(
-                    rules::ADDING_CHECKED_FIELD,
-                    "the table is scanned for the condition while nobody can read it",
-                );
-            }
+/// Adds what changes or copies rows.
+fn rows(statement: &Statement, found: &mut Found<'_>) {
+    let why = match &statement.syntax {
+        ast::Stmt::Update(_) | ast::Stmt::Delete(_) | ast::Stmt::Merge(_) => {
+            "it locks every row that it changes until all are done, and writes them to the WAL at once"
         }
-        Action::SetLogged(_)
-        | Action::SetUnlogged(_)
-        | Action::SetAccessMethod(_)
-        | Action::SetTablespace(_) => add(rules::REWRITING_TABLE, COPIED),
-        Action::AttachPartition(_) => add(
-            rules::ATTACHING_PARTITION,
-            "the partition is scanned for rows that do not belong there, and nobody writes to it meanwhile",
-        ),
-        _ => {}
+        ast::Stmt::Insert(insert) if copies_rows(insert) => {
+            "it copies rows in one transaction, however many there are"
+        }
+        ast::Stmt::Copy(copy)
+            if has(copy.syntax(), SyntaxKind::COPY_FROM)
+                && has(copy.syntax(), SyntaxKind::COPY_TABLE) =>
+        {
+            "it writes rows in one transaction, however many there are"
+        }
+        ast::Stmt::CreateTableAs(_)
+        | ast::Stmt::SelectInto(_)
+        | ast::Stmt::CreateMaterializedView(_)
+            if reads(statement) =>
+        {
+            "it reads and copies whole tables in one transaction"
+        }
+        _ if writes(statement) => "it locks every row that it changes until all are done",
+        _ => return,
+    };
+    found.add(statement.line, rules::UNBATCHED_WRITE, why);
+}
+
+/// Adds the functions that are called, and the programs that are run.
+fn unseen(script: &Script, statement: &Statement, found: &mut Found<'_>) {
+    let node = statement.syntax.syntax();
+    let runs = matches!(
+        statement.syntax,
+        ast::Stmt::Select(_)
+            | ast::Stmt::CompoundSelect(_)
+            | ast::Stmt::ParenSelect(_)
+            | ast::Stmt::SelectInto(_)
+            | ast::Stmt::Values(_)
+            | ast::Stmt::Insert(_)
+            | ast::Stmt::Update(_)
+            | ast::Stmt::Delete(_)
+            | ast::Stmt::Merge(_)
+            | ast::Stmt::CreateTableAs(_)
+            | ast::Stmt::CreateMaterializedView(_)
+            | ast::Stmt::Declare(_)
+            | ast::Stmt::Copy(_)
+    );
+    if !runs {
+        return;
+    }
+    let known =
+        |call: &functions::Call| call.is_harmless() || call.outlives() || call.is("set_config");
+    if let Some(call) = functions::calls(node).find(|call| !known(call)) {
+        let line = line_of(script, &call.node).unwrap_or(statement.line);
+        let why = format!("the lint cannot see what the function `{}` does", call.name);
+        return found.add(line, rules::OPAQUE, why);
+    }
+    if has(node, SyntaxKind::PROGRAM_KW) {
+        let why = "it runs a program on the database's machine";
+        found.add(statement.line, rules::OPAQUE, why);
     }
 }
 
-/// A strong lock that a transaction takes is kept until its last statement is done, so a write in
-/// the same file is done while nobody can use the table.
-fn under_lock(script: &Script, found: &mut Found<'_>) {
-    let locking = script.statements.iter().find(|s| {
-        !s.on_new_table
-            && matches!(
-                s.syntax,
-                ast::Stmt::AlterTable(_)
-                    | ast::Stmt::Lock(_)
-                    | ast::Stmt::Truncate(_)
-                    | ast::Stmt::CreateTrigger(_)
-            )
-    });
-    let Some(locking) = locking else {
-        return;
+/// A strong lock that a transaction takes is kept until its last statement is done, so what works
+/// in the same file works while nobody can use the table.
+fn under_lock(script: &Script, kind: Kind, found: &mut Found<'_>) {
+    let mut held: Option<(usize, &Touched)> = None;
+    let mut in_transaction = kind == Kind::Schema;
+    for statement in &script.statements {
+        match statement.syntax {
+            ast::Stmt::Begin(_) => in_transaction = true,
+            ast::Stmt::Commit(_) | ast::Stmt::Rollback(_) if kind == Kind::Raw => {
+                (held, in_transaction) = (None, false);
+            }
+            _ => {}
+        }
+        // Each statement by itself is what whoever runs a script may do, too.
+        let works = writes(statement) && !statement.on_new_table
+            || in_transaction && scans(statement, script, found);
+        if let Some((line, lock)) = held.filter(|_| works) {
+            let why = format!(
+                "the lock that line {line} takes on {} is kept until the transaction ends: nobody uses the table while this works",
+                lock.shown
+            );
+            found.add(statement.line, rules::WRITE_UNDER_LOCK, why);
+        }
+        if held.is_none() {
+            let strong = statement.effects.iter().find_map(Effect::strong_lock);
+            held = strong.map(|lock| (statement.line, lock));
+        }
+    }
+}
+
+/// Whether a statement reads the whole of a live table, which only matters under an earlier lock and
+/// has not been said by another rule.
+fn scans(statement: &Statement, script: &Script, found: &Found<'_>) -> bool {
+    let scans = |effect: &Effect| {
+        let line = line_of(script, &effect.node).unwrap_or(statement.line);
+        let mut touched = effect.touched.iter();
+        effect
+            .row
+            .is_some_and(|row| row.node == SyntaxKind::VALIDATE_CONSTRAINT)
+            && touched.any(|t| t.live && t.touch.work == Work::Scans)
+            && !found.has(line, "constraint-missing-not-valid")
     };
-    for statement in script
-        .statements
-        .iter()
-        .filter(|s| !s.on_new_table && writes(s))
-    {
-        let why = format!(
-            "the lock that line {} takes on `{}` is kept until the transaction ends: nobody uses the table while this works",
-            locking.line,
-            locking.table.as_deref().unwrap_or("a table"),
+    statement.effects.iter().any(scans)
+}
+
+/// Adds the strong locks that are waited for without a limit.
+fn without_limit(script: &Script, found: &mut Found<'_>) {
+    let (mut limited, mut local) = (false, false);
+    for statement in &script.statements {
+        let ends = matches!(
+            statement.syntax,
+            ast::Stmt::Commit(_) | ast::Stmt::Rollback(_)
         );
-        found.add(statement.line, rules::WRITE_UNDER_LOCK, why);
+        if ends && local {
+            (limited, local) = (false, false);
+        }
+        if let Some((limits, until_commit)) = session::limits_waiting(&statement.syntax) {
+            (limited, local) = (limits, until_commit);
+        }
+        let strong = statement.effects.iter().filter_map(Effect::strong_lock);
+        if let Some(strong) = strong.max_by_key(|t| t.touch.lock)
+            && !limited
+        {
+            let why = format!(
+                "it waits for {} on {} for as long as it takes, and everybody who comes after it waits behind it",
+                strong.touch.lock, strong.shown
+            );
+            found.add(statement.line, "require-lock-timeout", why);
+        }
     }
 }
 
 /// Whether a statement changes rows that were there before.
 fn writes(statement: &Statement) -> bool {
-    let changes = |node: squawk_syntax::SyntaxNode| {
+    let changes = |node: SyntaxNode| {
         ast::Update::can_cast(node.kind())
             || ast::Delete::can_cast(node.kind())
             || ast::Merge::can_cast(node.kind())
+            || ast::Insert::cast(node).is_some_and(|insert| copies_rows(&insert))
     };
-    let is_row_statement = matches!(
+    let executed = matches!(
         statement.syntax,
         ast::Stmt::Update(_)
             | ast::Stmt::Delete(_)
@@ -214,49 +346,40 @@ fn writes(statement: &Statement) -> bool {
             | ast::Stmt::Insert(_)
             | ast::Stmt::Select(_)
             | ast::Stmt::CompoundSelect(_)
+            | ast::Stmt::ParenSelect(_)
+            | ast::Stmt::SelectInto(_)
+            | ast::Stmt::CreateTableAs(_)
+            | ast::Stmt::Copy(_)
+            | ast::Stmt::Declare(_)
     );
-    is_row_statement && statement.syntax.syntax().descendants().any(changes)
+    executed && statement.syntax.syntax().descendants().any(changes)
 }
 
-fn is_full(vacuum: &ast::Vacuum) -> bool {
-    let options = vacuum.vacuum_option_list();
-    let options = options.map(|list| list.syntax().text().to_string().to_ascii_lowercase());
-    vacuum.full_token().is_some() || options.is_some_and(|options| options.contains("full"))
-}
-
-fn is_concurrent(statement: &Statement) -> bool {
-    match &statement.syntax {
-        ast::Stmt::CreateIndex(create) => create.concurrently_token().is_some(),
-        ast::Stmt::DropIndex(drop) => drop.concurrently_token().is_some(),
-        _ => false,
-    }
-}
-
-/// Whether an INSERT takes its rows from a table.
+/// Whether an INSERT takes its rows from relations.
 fn copies_rows(insert: &ast::Insert) -> bool {
-    match insert.insert_source() {
-        Some(source) => source
-            .syntax()
-            .descendants()
-            .any(|node| ast::FromClause::can_cast(node.kind())),
-        None => false,
-    }
+    let source = insert.syntax().descendants();
+    source
+        .into_iter()
+        .any(|node| ast::FromClause::can_cast(node.kind()))
 }
 
-fn is_serial(type_name: &str) -> bool {
-    let name = type_name.trim().to_ascii_lowercase();
-    [
-        "serial",
-        "bigserial",
-        "smallserial",
-        "serial2",
-        "serial4",
-        "serial8",
-    ]
-    .contains(&name.as_str())
+/// Whether it reads relations.
+fn reads(statement: &Statement) -> bool {
+    has(statement.syntax.syntax(), SyntaxKind::FROM_CLAUSE)
+        || has(statement.syntax.syntax(), SyntaxKind::TABLE)
 }
 
-fn is_identity(constraint: &ast::Constraint) -> bool {
-    let text = constraint.syntax().text().to_string().to_ascii_lowercase();
-    matches!(constraint, ast::Constraint::GeneratedConstraint(_)) && text.contains("identity")
+fn line_of(script: &Script, node: &SyntaxNode) -> Option<usize> {
+    let tokens = node
+        .descendants_with_tokens()
+        .filter_map(|element| element.into_token());
+    let first = tokens.into_iter().find(|token| !token.kind().is_trivia())?;
+    Some(script.line(first.text_range().start().into()))
+}
+
+/// The first words of `node`.
+fn beginning(node: &SyntaxNode) -> String {
+    let text = node.text().to_string();
+    let words: Vec<_> = text.split_whitespace().take(6).collect();
+    words.join(" ")
 }

@@ -1,8 +1,9 @@
 //! Names what would lock, rewrite or scan a table that shoppers use, with the safe way to write it.
 //!
-//! The rules are those of [squawk](https://squawkhq.com) that are about locks and about processes
-//! of the version before, and some of our own ([`rules`] has the list). A table that the same file
-//! creates is not live: whatever is done to it disturbs nobody.
+//! What is known of locks, scans and rewrites is one [`table`] of PostgreSQL's statements, from which
+//! most findings follow; a statement that is not in it is a finding, too. About processes of the version
+//! before there are some of the rules of [squawk](https://squawkhq.com) ([`rules`] has the list). A table
+//! that the same file creates is not live: whatever is done to it disturbs nobody.
 //!
 //! An unsafe statement is accepted with a reason, in a comment directly above it:
 //!
@@ -12,11 +13,19 @@
 //! ```
 
 mod background;
+mod creations;
+pub mod effects;
 mod exceptions;
+mod facts;
 mod files;
+mod functions;
 mod locks;
+pub mod names;
 pub mod rules;
+mod session;
 mod statements;
+pub mod table;
+mod types;
 
 use std::fmt;
 
@@ -104,6 +113,17 @@ pub fn script(file: &str, text: &str, kind: Kind) -> Vec<Finding> {
     found.settle(&script)
 }
 
+/// What every statement of the script `text` does to relations, in order.
+pub fn effects_of(text: &str) -> Vec<Vec<effects::Effect>> {
+    let statements = Script::parse(text).statements;
+    statements.into_iter().map(|s| s.effects).collect()
+}
+
+/// PostgreSQL's functions that the lint takes to be no volatile ones.
+pub fn steady_functions() -> impl Iterator<Item = &'static str> {
+    functions::not_volatile()
+}
+
 /// What is unsafe in `files`, file by file.
 pub fn schema_files(files: &[SchemaFile]) -> Vec<Finding> {
     let each = files
@@ -143,6 +163,12 @@ impl<'a> Found<'a> {
             file,
             findings: Vec::new(),
         }
+    }
+
+    /// Whether `rule` has been found in `line`.
+    fn has(&self, line: usize, rule: &str) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|finding| finding.line == line && finding.rule == rule)
     }
 
     fn add(&mut self, line: usize, rule: &'static str, why: impl Into<String>) {

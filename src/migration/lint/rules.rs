@@ -20,7 +20,7 @@ pub const REWRITING_TABLE: &str = "rewriting-table";
 pub const ATTACHING_PARTITION: &str = "attaching-partition";
 /// REFRESH MATERIALIZED VIEW without CONCURRENTLY.
 pub const REFRESH_LOCKS: &str = "refresh-blocks-reads";
-/// DO, CALL and EXECUTE.
+/// DO, CALL, EXECUTE, scripts of extensions, and functions that are not known.
 pub const OPAQUE: &str = "opaque-statement";
 /// An index that is built concurrently without a name.
 pub const UNNAMED_INDEX: &str = "unnamed-concurrent-index";
@@ -30,6 +30,20 @@ pub const CONCURRENT_IN_TRANSACTION: &str = "concurrent-in-transaction";
 pub const TRANSACTION_CONTROL: &str = "transaction-control";
 /// Commands and variables of psql.
 pub const PSQL_COMMAND: &str = "psql-command";
+/// A statement that is in no row of the table.
+pub const UNKNOWN: &str = "unknown-statement";
+/// A lock that writers or readers wait for, kept while every row is read.
+pub const SCAN_UNDER_LOCK: &str = "scan-under-lock";
+/// A column of a type that may be a domain with conditions.
+pub const ADDING_UNKNOWN_TYPE: &str = "adding-unknown-type";
+/// CREATE TABLE … PARTITION OF.
+pub const CREATING_PARTITION: &str = "creating-partition";
+/// CASCADE, REASSIGN OWNED, DROP OWNED, ALL IN TABLESPACE.
+pub const REACHES_UNNAMED: &str = "reaches-unnamed-objects";
+/// SET, PREPARE, LISTEN, temporary tables and whatever else a session keeps.
+pub const OUTLIVES: &str = "outlives-statement";
+/// `SET LOCAL lock_timeout = 0` and the like.
+pub const LIFTS_TIME_LIMIT: &str = "lifts-time-limit";
 /// Not SQL.
 pub const SYNTAX: &str = "syntax-error";
 /// Not the file that it is supposed to be.
@@ -49,7 +63,7 @@ pub const UNUSED_EXCEPTION: &str = "unused-exception";
 pub const ABOUT_EXCEPTIONS: [&str; 3] = [UNREASONED_EXCEPTION, UNKNOWN_EXCEPTION, UNUSED_EXCEPTION];
 
 /// Our own rules, each with the safe way.
-pub const OWN: [(&str, &str); 21] = [
+pub const OWN: [(&str, &str); 28] = [
     (
         UNBATCHED_WRITE,
         "a background migration: `evenkeel migrate new NAME`",
@@ -88,7 +102,7 @@ pub const OWN: [(&str, &str); 21] = [
     ),
     (
         OPAQUE,
-        "the statements themselves, which the lint can read; rows in a background migration",
+        "the statements themselves, which the lint can read; rows in a background migration; what you have looked at, in an exception",
     ),
     (
         UNNAMED_INDEX,
@@ -105,6 +119,34 @@ pub const OWN: [(&str, &str); 21] = [
     (
         PSQL_COMMAND,
         "the SQL itself, with values in place of variables; give files that `\\i` names to the lint by themselves",
+    ),
+    (
+        UNKNOWN,
+        "find out which locks it takes; then say so in an exception",
+    ),
+    (
+        SCAN_UNDER_LOCK,
+        "where there is a form of it that is NOT VALID or CONCURRENTLY, that one; else a new table or column that a background migration fills",
+    ),
+    (
+        ADDING_UNKNOWN_TYPE,
+        "when it is a domain with conditions, a column of its base type and a constraint that is added NOT VALID and then validated; else say so in an exception",
+    ),
+    (
+        CREATING_PARTITION,
+        "CREATE TABLE … (LIKE parent INCLUDING ALL), then ALTER TABLE … ATTACH PARTITION, for which readers and writers of the parent do not wait",
+    ),
+    (
+        REACHES_UNNAMED,
+        "name every object in a statement of its own, without CASCADE",
+    ),
+    (
+        OUTLIVES,
+        "SET LOCAL, set_config(…, true), ON COMMIT DROP, pg_advisory_xact_lock: what ends with the transaction; roles and databases are set up outside migrations",
+    ),
+    (
+        LIFTS_TIME_LIMIT,
+        "leave the limits as they are; what needs more time belongs into a background migration or CONCURRENTLY",
     ),
     (SYNTAX, "SQL that PostgreSQL understands"),
     (
@@ -230,6 +272,19 @@ pub const SQUAWK: [(Rule, &str, &str); 20] = [
         "require-lock-timeout",
         "SET lock_timeout = '200ms' first, and try again later",
     ),
+];
+
+/// Those of [`SQUAWK`] that squawk itself looks for; the others follow from the table of statements.
+pub const LEFT_TO_SQUAWK: [Rule; 9] = [
+    Rule::BanConcurrentIndexCreationInTransaction,
+    Rule::ConstraintMissingNotValid,
+    Rule::AddingRequiredField,
+    Rule::RenamingColumn,
+    Rule::RenamingTable,
+    Rule::BanDropColumn,
+    Rule::BanDropTable,
+    Rule::BanDropDatabase,
+    Rule::BanTruncateCascade,
 ];
 
 /// The safe way to do what `rule` refuses.

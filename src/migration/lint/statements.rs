@@ -1,10 +1,11 @@
 //! A script as statements with their lines, their tables and the comments above them.
 
-use std::collections::HashSet;
-
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode};
 
+use super::creations;
+use super::effects::{self, Effect};
+use super::facts::Facts;
 use crate::migration::source::psql::{self, Psql};
 
 /// Squawk's own comments would silence it without a reason, so it does not get to see them.
@@ -35,9 +36,9 @@ pub struct Statement {
     pub line: usize,
     /// Its bytes in the text, without the white space and comments around it.
     pub range: std::ops::Range<usize>,
-    /// The table that it is about, without its schema.
-    pub table: Option<String>,
-    /// Whether that table was created earlier in the script.
+    /// What it does to relations.
+    pub effects: Vec<Effect>,
+    /// Whether all that it is about was created earlier in the script.
     pub on_new_table: bool,
 }
 
@@ -68,20 +69,23 @@ impl Script {
             statements: Vec::new(),
             lines,
         };
-        let mut created = HashSet::new();
+        let mut facts = Facts::default();
         for syntax in script.parse.tree().stmts() {
             let Some(range) = trimmed(syntax.syntax()) else {
                 continue;
             };
-            let table = table(&syntax);
+            if ast::EmptyStmt::can_cast(syntax.syntax().kind()) {
+                continue;
+            }
+            let syntax = executed(syntax);
             script.statements.push(Statement {
                 line: script.line(range.start),
-                on_new_table: table.as_ref().is_some_and(|table| created.contains(table)),
+                effects: effects::of(&syntax, &facts),
+                on_new_table: effects::is_about_new(&syntax, &facts.names),
                 range,
-                table,
                 syntax: syntax.clone(),
             });
-            created.extend(creates(&syntax));
+            creations::note(&syntax, &mut facts);
         }
         script
     }
@@ -136,45 +140,27 @@ fn trimmed(node: &SyntaxNode) -> Option<std::ops::Range<usize>> {
     Some(first.into()..last.into())
 }
 
-/// The last part of the first name of a relation within `node`.
-pub fn first_relation(node: &SyntaxNode) -> Option<String> {
-    node.descendants().find_map(relation)
-}
-
-/// Every relation that `node` names as such, without schemas.
-pub fn relations(node: &SyntaxNode) -> Vec<String> {
-    node.descendants().filter_map(relation).collect()
-}
-
-fn relation(node: SyntaxNode) -> Option<String> {
-    let path = match node.kind() {
-        SyntaxKind::RELATION_NAME_REF => ast::RelationNameRef::cast(node)?.path_ref()?,
-        SyntaxKind::TABLE_NAME_REF => ast::TableNameRef::cast(node)?.path_ref()?,
-        _ => return None,
+/// What EXPLAIN ANALYZE executes; any other statement as it is.
+fn executed(statement: ast::Stmt) -> ast::Stmt {
+    let ast::Stmt::Explain(explain) = &statement else {
+        return statement;
     };
-    Some(path.segment()?.text())
-}
-
-/// The table that a statement is about: the one it alters, changes or indexes.
-fn table(statement: &ast::Stmt) -> Option<String> {
-    match statement {
-        ast::Stmt::Update(s) => first_relation(s.relation_name()?.syntax()),
-        ast::Stmt::Delete(s) => first_relation(s.relation_name()?.syntax()),
-        ast::Stmt::Insert(s) => first_relation(s.relation_name_ref()?.syntax()),
-        ast::Stmt::Merge(s) => first_relation(s.table_relation_name()?.syntax()),
-        ast::Stmt::AlterTable(s) => first_relation(s.table_relation_name()?.syntax()),
-        ast::Stmt::CreateIndex(s) => first_relation(s.table_relation_name()?.syntax()),
-        ast::Stmt::CreateTable(_) | ast::Stmt::CreateTableAs(_) => None,
-        other => first_relation(other.syntax()),
-    }
-}
-
-/// The table that a statement creates. With IF NOT EXISTS it may have been there, full of rows.
-fn creates(statement: &ast::Stmt) -> Option<String> {
-    let name = match statement {
-        ast::Stmt::CreateTable(s) if s.if_not_exists().is_none() => s.table_name()?,
-        ast::Stmt::CreateTableAs(s) if s.if_not_exists().is_none() => s.table_name()?,
-        _ => return None,
+    let is_analyze = |word: &SyntaxNode| {
+        let word = word.text().to_string().to_ascii_lowercase();
+        word.starts_with("analy")
     };
-    Some(name.path()?.segment()?.text())
+    let options = explain.syntax().descendants();
+    let analyzes = options.into_iter().any(|node| match node.kind() {
+        SyntaxKind::EXPLAIN_ANALYZE => true,
+        SyntaxKind::EXPLAIN_OPTION => {
+            let text = node.text().to_string().to_ascii_lowercase();
+            let off = ["false", "off", "no", "0"]
+                .iter()
+                .any(|off| text.ends_with(off));
+            is_analyze(&node) && !off
+        }
+        _ => false,
+    });
+    let inner = explain.syntax().children().last().and_then(ast::Stmt::cast);
+    inner.filter(|_| analyzes).unwrap_or(statement)
 }

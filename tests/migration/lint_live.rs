@@ -1,0 +1,529 @@
+//! The lint's table of statements, held against a server: it knows every statement, and each takes the
+//! locks, scans and rewrites that the table says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use evenkeel::migration::lint::effects::{Effect, Touched};
+use evenkeel::migration::lint::table::{self, Lock, On, Work};
+use evenkeel::migration::lint::{self, Kind, rules};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+
+use crate::support::server;
+
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/migration/lint");
+/// The mark of a statement that a transaction block refuses.
+const ALONE: &str = "! ";
+
+#[tokio::test]
+async fn every_statement_that_psql_has_help_for_is_in_the_table() {
+    let database = server::blank_database().await;
+    let socket = database.get_socket().unwrap().display().to_string();
+    let help = Command::new("psql")
+        .args(["-X", "-h", &socket, "-U", database.get_username()])
+        .args(["-d", database.get_database().unwrap(), "-c", "\\h *"])
+        .output();
+    let Ok(help) = help else {
+        let required = std::env::var_os("REQUIRE_MONITORING").is_some_and(|wanted| wanted == "1");
+        assert!(
+            !required,
+            "psql is not installed, and REQUIRE_MONITORING=1 wants it"
+        );
+        eprintln!("skipped: psql is not installed");
+        return;
+    };
+    let text = String::from_utf8(help.stdout).unwrap();
+    let error = String::from_utf8_lossy(&help.stderr);
+    let commands = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Command:"));
+    let all: BTreeSet<&str> = commands.map(str::trim).collect();
+    assert!(all.len() > 150, "{text}{error}");
+    let known: BTreeSet<&str> = table::all().map(|row| row.name).collect();
+    let missing: Vec<_> = all.difference(&known).collect();
+    assert_eq!(missing, [] as [&&str; 0]);
+}
+
+/// A relation of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Relation {
+    name: String,
+    kind: String,
+    file: i64,
+    scans: i64,
+}
+
+type Oid = i64;
+
+/// What happened to a relation, or what the table says will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Deed {
+    lock: Lock,
+    scanned: bool,
+    rewritten: bool,
+}
+
+struct Stage {
+    sql: PgConnection,
+    other: PgConnection,
+}
+
+impl Stage {
+    async fn new(database: &PgConnectOptions) -> Self {
+        let mut sql = database.connect().await.unwrap();
+        let setup = std::fs::read_to_string(format!("{FILES}/setup.sql")).unwrap();
+        sql.execute(AssertSqlSafe(setup)).await.unwrap();
+        let other = database.connect().await.unwrap();
+        Self { sql, other }
+    }
+
+    async fn relations(&mut self, statistics: &str) -> BTreeMap<Oid, Relation> {
+        let sql = format!(
+            "SELECT c.oid::int8, n.nspname || '.' || c.relname, c.relkind::text, \
+                    coalesce(pg_relation_filenode(c.oid), 0)::int8, coalesce(s.seq_scan, 0)::int8 \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               LEFT JOIN {statistics} s ON s.relid = c.oid \
+              WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"
+        );
+        let rows = self.sql.fetch_all(AssertSqlSafe(sql)).await.unwrap();
+        let each = rows.into_iter().map(|row| {
+            let relation = Relation {
+                name: row.get(1),
+                kind: row.get(2),
+                file: row.get(3),
+                scans: row.get(4),
+            };
+            (row.get(0), relation)
+        });
+        each.collect()
+    }
+
+    async fn locks(&mut self) -> BTreeMap<Oid, Lock> {
+        let sql = "SELECT relation::int8, mode FROM pg_locks WHERE locktype = 'relation' AND \
+                   database <> 0 AND pid = pg_backend_pid() AND granted";
+        let mut locks = BTreeMap::new();
+        for row in self.sql.fetch_all(sql).await.unwrap() {
+            let lock = mode(row.get(1));
+            let held = locks.entry(row.get(0)).or_insert(lock);
+            *held = lock.max(*held);
+        }
+        locks
+    }
+
+    /// The relations of `touched`, as the catalogue knows them.
+    async fn expand(&mut self, touched: &Touched, effect: &Effect, only: bool) -> Vec<Oid> {
+        let named = match &touched.name {
+            Some(name) => Some(name.to_string()),
+            None => effect
+                .touched
+                .iter()
+                .find_map(|t| Some(t.name.as_ref()?.to_string())),
+        };
+        let named = named.or_else(|| subject(effect));
+        let Some(named) = named else {
+            return Vec::new();
+        };
+        let named = named.replace('\'', "''");
+        let query = members(touched.touch.on, &named, only);
+        let Ok(rows) = self.sql.fetch_all(AssertSqlSafe(query)).await else {
+            panic!("{named}: {touched:?}");
+        };
+        rows.into_iter()
+            .filter_map(|row| row.get::<Option<Oid>, _>(0))
+            .collect()
+    }
+}
+
+/// The name of the type or index that an effect is about, where no relation is named.
+fn subject(effect: &Effect) -> Option<String> {
+    let touched = effect.touched.first()?;
+    let mut quoted = touched.shown.split('`');
+    quoted.nth(1).map(str::to_owned)
+}
+
+fn members(on: On, named: &str, only: bool) -> String {
+    let family = format!(
+        "WITH RECURSIVE f(oid) AS (SELECT to_regclass('{named}')::oid UNION \
+         SELECT i.inhrelid FROM pg_inherits i JOIN f ON i.inhparent = f.oid)"
+    );
+    match on {
+        On::Family if !only => format!("{family} SELECT oid::int8 FROM f"),
+        On::Table => format!(
+            "SELECT coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass('{named}')), \
+             (SELECT stxrelid FROM pg_statistic_ext WHERE stxname = '{named}'), to_regclass('{named}'))::int8"
+        ),
+        On::Sequences => format!(
+            "{family} SELECT objid::int8 FROM pg_depend JOIN f ON refobjid = f.oid JOIN pg_class c ON c.oid = objid \
+             WHERE c.relkind = 'S'"
+        ),
+        On::Related => format!(
+            "{family} SELECT confrelid::int8 FROM pg_constraint JOIN f ON conrelid = f.oid WHERE contype = 'f' \
+             UNION SELECT conrelid::int8 FROM pg_constraint JOIN f ON confrelid = f.oid WHERE contype = 'f' \
+             UNION SELECT inhparent::int8 FROM pg_inherits WHERE inhrelid = to_regclass('{named}') \
+             UNION SELECT partdefid::int8 FROM pg_inherits JOIN pg_partitioned_table ON partrelid = inhparent \
+             WHERE inhrelid = to_regclass('{named}')"
+        ),
+        On::DefaultPartition => format!(
+            "SELECT partdefid::int8 FROM pg_partitioned_table WHERE partrelid = to_regclass('{named}') \
+             AND partdefid <> 0"
+        ),
+        On::Users => format!(
+            "SELECT c.oid::int8 FROM pg_class c JOIN pg_type t ON t.oid = to_regtype('{named}') \
+             WHERE c.relkind IN ('r', 'p') AND (c.reloftype = t.oid OR t.typtype = 'd' AND EXISTS \
+             (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.atttypid = t.oid))"
+        ),
+        On::Dependents | On::Everything => "SELECT NULL::int8".to_owned(),
+        _ => format!("SELECT to_regclass('{named}')::int8"),
+    }
+}
+
+fn mode(name: &str) -> Lock {
+    match name {
+        "AccessShareLock" => Lock::AccessShare,
+        "RowShareLock" => Lock::RowShare,
+        "RowExclusiveLock" => Lock::RowExclusive,
+        "ShareUpdateExclusiveLock" => Lock::ShareUpdateExclusive,
+        "ShareLock" => Lock::Share,
+        "ShareRowExclusiveLock" => Lock::ShareRowExclusive,
+        "ExclusiveLock" => Lock::Exclusive,
+        "AccessExclusiveLock" => Lock::AccessExclusive,
+        other => panic!("{other}"),
+    }
+}
+
+/// What the table says of a relation.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    lock: Lock,
+    work: Work,
+    /// Whether it may be less: what depends on data or on other objects.
+    at_most: bool,
+}
+
+impl Stage {
+    async fn said(&mut self, effects: &[Effect], only: bool) -> (BTreeMap<Oid, Said>, bool) {
+        let mut said: BTreeMap<Oid, Said> = BTreeMap::new();
+        let mut anything = false;
+        for effect in effects {
+            anything |= effect.cascades;
+            for touched in &effect.touched {
+                let on = touched.touch.on;
+                anything |= matches!(on, On::Dependents | On::Everything);
+                for oid in self.expand(touched, effect, only).await {
+                    let new = Said {
+                        lock: touched.touch.lock,
+                        work: touched.touch.work,
+                        at_most: matches!(on, On::Related | On::Sequences | On::Type),
+                    };
+                    let old = said.entry(oid).or_insert(new);
+                    if (new.lock, new.work) > (old.lock, old.work) {
+                        old.at_most &= new.at_most;
+                        old.lock = old.lock.max(new.lock);
+                    } else if !new.at_most {
+                        old.at_most = false;
+                    }
+                    old.work = old.work.max(new.work);
+                }
+            }
+        }
+        (said, anything)
+    }
+}
+
+/// What is wrong with what the table says, in words.
+fn differences(
+    before: &BTreeMap<Oid, Relation>,
+    done: &BTreeMap<Oid, Deed>,
+    said: &BTreeMap<Oid, Said>,
+    anything: bool,
+) -> Vec<String> {
+    const WEAK: Lock = Lock::RowExclusive;
+    let mut wrong = Vec::new();
+    for (oid, relation) in before {
+        let said = said.get(oid);
+        if said.is_none() && relation.kind == "i" || relation.kind == "I" && said.is_none() {
+            continue;
+        }
+        let name = &relation.name;
+        let done = done.get(oid);
+        let lock = done.map(|done| done.lock).filter(|lock| *lock > WEAK);
+        let claimed = said.map(|said| said.lock).filter(|lock| *lock > WEAK);
+        let at_most = said.is_some_and(|said| said.at_most);
+        let fits = lock == claimed || at_most && lock < claimed || said.is_none() && anything;
+        if !fits {
+            wrong.push(format!("{name}: {lock:?} and not {claimed:?}"));
+        }
+        let (Some(done), Some(said)) = (done, said) else {
+            continue;
+        };
+        let stored = matches!(relation.kind.as_str(), "r" | "m");
+        if claimed.is_none() || !stored {
+            continue;
+        }
+        if done.scanned && said.work == Work::Nothing {
+            wrong.push(format!("{name} is scanned"));
+        }
+        if said.work == Work::Scans && !done.scanned && !at_most {
+            wrong.push(format!("{name} is not scanned"));
+        }
+        if done.rewritten && said.work < Work::MayRewrite {
+            wrong.push(format!("{name} is rewritten"));
+        }
+        if said.work == Work::Rewrites && !done.rewritten && !at_most {
+            wrong.push(format!("{name} is not rewritten"));
+        }
+    }
+    wrong
+}
+
+/// Rules that say that somebody waits for a lock for long.
+const LONG: [&str; 14] = [
+    rules::REWRITING_TABLE,
+    rules::SCAN_UNDER_LOCK,
+    rules::ADDING_FILLED_FIELD,
+    rules::ADDING_CHECKED_FIELD,
+    rules::REFRESH_LOCKS,
+    rules::ATTACHING_PARTITION,
+    "require-concurrent-index-creation",
+    "require-concurrent-reindex",
+    "constraint-missing-not-valid",
+    "adding-foreign-key-constraint",
+    "disallowed-unique-constraint",
+    "adding-serial-primary-key-field",
+    "adding-field-with-default",
+    "adding-not-nullable-field",
+];
+
+/// What is wrong with the findings, given what happened.
+fn findings(
+    sql: &str,
+    effects: &[Effect],
+    before: &BTreeMap<Oid, Relation>,
+    done: &BTreeMap<Oid, Deed>,
+) -> Vec<String> {
+    let rules = |kind| -> Vec<&str> {
+        // What is executed first stands in lines of its own.
+        let sql = sql.replace(";; ", ";\n");
+        let findings = lint::script("file.sql", &sql, kind).into_iter();
+        let last = findings.filter(|finding| finding.line == sql.lines().count());
+        last.map(|finding| finding.rule).collect()
+    };
+    let (raw, expand) = (rules(Kind::Raw), rules(Kind::Expand));
+    let waits = |oid: &Oid, lock: Lock| {
+        // Nobody writes to a materialized view.
+        let view = before.get(oid).is_some_and(|relation| relation.kind == "m");
+        lock.is_strong() && (!view || lock == Lock::AccessExclusive)
+    };
+    let old = |oid: &&Oid| before.get(*oid).is_some_and(|r| r.kind != "c");
+    let mut kept = done.iter().filter(|(oid, _)| old(oid));
+    let strong = kept.any(|(oid, deed)| waits(oid, deed.lock));
+    let stored = |oid: &&Oid| {
+        before
+            .get(*oid)
+            .is_some_and(|r| matches!(r.kind.as_str(), "r" | "m"))
+    };
+    let tables = done.iter().filter(|(oid, _)| stored(oid));
+    let long = tables
+        .into_iter()
+        .any(|(oid, d)| waits(oid, d.lock) && (d.scanned || d.rewritten));
+    let unnamed = effects.iter().any(|effect| {
+        let mut touched = effect.touched.iter();
+        effect.cascades || touched.any(|t| matches!(t.touch.on, On::Dependents | On::Everything))
+    });
+    let may = effects.iter().flat_map(|effect| &effect.touched).any(|t| {
+        matches!(t.touch.work, Work::Looks | Work::MayScan | Work::MayRewrite)
+            && t.touch.lock.is_strong()
+    });
+    let mut wrong = Vec::new();
+    if raw.contains(&rules::SYNTAX) || raw.contains(&rules::UNKNOWN) {
+        wrong.push("unknown to the lint, not to the server".to_owned());
+    }
+    if strong && raw.is_empty() {
+        wrong.push("a strong lock without a finding".to_owned());
+    }
+    if long && expand.is_empty() {
+        wrong.push("long under a strong lock without a finding".to_owned());
+    }
+    let claims = expand.iter().find(|rule| LONG.contains(rule));
+    if let Some(rule) = claims.filter(|_| !long && !may) {
+        wrong.push(format!("{rule} although nothing was scanned or rewritten"));
+    }
+    if !strong && raw.contains(&"require-lock-timeout") && !unnamed {
+        wrong.push("require-lock-timeout without a strong lock".to_owned());
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn what_the_table_says_is_what_a_server_does() {
+    let database = server::blank_database().await;
+    let mut stage = Stage::new(&database).await;
+    let mut wrong = Vec::new();
+    let text = std::fs::read_to_string(format!("{FILES}/statements.sql")).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("--"));
+    let (alone, within): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with(ALONE));
+    assert!(within.len() + alone.len() >= 150);
+    for line in within {
+        let mut all = lint::effects_of(line);
+        let effects = all.pop().unwrap();
+        stage.sql.execute("BEGIN").await.unwrap();
+        let (first, sql) = line.rsplit_once(";; ").unwrap_or(("", line));
+        stage.sql.execute(AssertSqlSafe(first)).await.unwrap();
+        let before = stage.relations("pg_stat_xact_user_tables").await;
+        let (said, anything) = stage.said(&effects, sql.contains(" ONLY ")).await;
+        if let Err(err) = stage.sql.execute(AssertSqlSafe(sql)).await {
+            wrong.push(format!("{sql}\n    {err}"));
+            stage.sql.execute("ROLLBACK").await.unwrap();
+            continue;
+        }
+        stage
+            .sql
+            .execute("RESET SESSION AUTHORIZATION; RESET ROLE")
+            .await
+            .unwrap();
+        let locks = stage.locks().await;
+        let after = stage.relations("pg_stat_xact_user_tables").await;
+        for end in ["ROLLBACK", "DISCARD ALL"] {
+            stage.sql.execute(end).await.unwrap();
+        }
+        let done = deeds(&before, &after, &locks);
+        let differences = differences(&before, &done, &said, anything);
+        let findings = findings(line, &effects, &before, &done);
+        let all = differences.into_iter().chain(findings);
+        wrong.extend(all.map(|what| format!("{sql}\n    {what}")));
+    }
+    for sql in alone {
+        let sql = sql.trim_start_matches(ALONE);
+        wrong.extend(
+            stage
+                .alone(sql, &database)
+                .await
+                .into_iter()
+                .map(|what| format!("{sql}\n    {what}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn deeds(
+    before: &BTreeMap<Oid, Relation>,
+    after: &BTreeMap<Oid, Relation>,
+    locks: &BTreeMap<Oid, Lock>,
+) -> BTreeMap<Oid, Deed> {
+    let each = locks.iter().filter_map(|(oid, lock)| {
+        let was = before.get(oid)?;
+        let is = after.get(oid);
+        let deed = Deed {
+            lock: *lock,
+            scanned: is.is_some_and(|is| is.scans > was.scans),
+            rewritten: is.is_some_and(|is| is.file != was.file),
+        };
+        Some((*oid, deed))
+    });
+    each.collect()
+}
+
+/// The weakest mode that `lock` waits for.
+fn opponent(lock: Lock) -> &'static str {
+    match lock {
+        Lock::AccessShare => "ACCESS EXCLUSIVE",
+        Lock::RowShare => "EXCLUSIVE",
+        Lock::RowExclusive => "SHARE",
+        Lock::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+        Lock::Share | Lock::ShareRowExclusive => "ROW EXCLUSIVE",
+        Lock::Exclusive => "ROW SHARE",
+        Lock::AccessExclusive => "ACCESS SHARE",
+    }
+}
+
+impl Stage {
+    /// What is wrong with what the table says of a statement that a transaction block refuses: its lock
+    /// is the one that it asks for while another session holds a lock that is in its way.
+    async fn alone(&mut self, sql: &str, database: &PgConnectOptions) -> Vec<String> {
+        let effects = lint::effects_of(sql).pop().unwrap();
+        let statistics = "pg_stat_user_tables";
+        let before = self.relations(statistics).await;
+        let (said, _) = self.said(&effects, false).await;
+        let table = said.iter().find(|(oid, _)| {
+            before
+                .get(oid)
+                .is_some_and(|r| r.kind == "r" || r.kind == "p")
+        });
+        let mut wrong = Vec::new();
+        let mut worker = database.connect().await.unwrap();
+        let pid: i32 = worker
+            .fetch_one("SELECT pg_backend_pid()")
+            .await
+            .unwrap()
+            .get(0);
+        if let Some((oid, said)) = table {
+            let block = format!(
+                "BEGIN; LOCK TABLE ONLY {} IN {} MODE",
+                before[oid].name,
+                opponent(said.lock)
+            );
+            self.other.execute(AssertSqlSafe(block)).await.unwrap();
+        }
+        let text = sql.to_owned();
+        let work = tokio::spawn(async move {
+            let done = worker.execute(AssertSqlSafe(text)).await;
+            worker
+                .execute("SELECT pg_stat_force_next_flush()")
+                .await
+                .unwrap();
+            worker.close().await.unwrap();
+            done.map(|_| ())
+        });
+        if let Some((oid, said)) = table {
+            let asks = format!(
+                "SELECT mode FROM pg_locks WHERE pid = {pid} AND relation = {oid} AND NOT granted"
+            );
+            let asked = loop {
+                assert!(!work.is_finished(), "{sql} did not wait");
+                if let Some(row) = self
+                    .sql
+                    .fetch_optional(AssertSqlSafe(asks.clone()))
+                    .await
+                    .unwrap()
+                {
+                    break mode(row.get(0));
+                }
+                tokio::task::yield_now().await;
+            };
+            if asked != said.lock {
+                wrong.push(format!("asks for {asked}, not for {}", said.lock));
+            }
+            self.other.execute("ROLLBACK").await.unwrap();
+        }
+        if let Err(err) = work.await.unwrap() {
+            wrong.push(err.to_string());
+        }
+        let after = self.relations(statistics).await;
+        for (oid, said) in &said {
+            let (Some(was), Some(is)) = (before.get(oid), after.get(oid)) else {
+                continue;
+            };
+            if is.kind == "r" && (said.work == Work::Rewrites) != (is.file != was.file) {
+                wrong.push(format!("{}: rewritten: {}", is.name, is.file != was.file));
+            }
+            if is.kind == "r" && said.work == Work::Scans && is.scans == was.scans {
+                wrong.push(format!("{} is not scanned", is.name));
+            }
+        }
+        wrong
+    }
+}
+
+#[tokio::test]
+async fn the_functions_that_are_taken_to_be_steady_are_not_volatile() {
+    let mut sql = server::blank_database().await.connect().await.unwrap();
+    let volatile = "SELECT DISTINCT proname::text FROM pg_proc WHERE provolatile = 'v' AND \
+                    pronamespace = 'pg_catalog'::regnamespace";
+    let rows = sql.fetch_all(volatile).await.unwrap();
+    let volatile: BTreeSet<String> = rows.into_iter().map(|row| row.get(0)).collect();
+    let wrong: Vec<_> = lint::steady_functions()
+        .filter(|name| volatile.contains(*name))
+        .collect();
+    assert_eq!(wrong, [] as [&str; 0]);
+}
