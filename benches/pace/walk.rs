@@ -145,6 +145,7 @@ impl Position {
             rows: self.rows,
             target: engine.batch_target,
             tries: &Tries::default(),
+            proved: true,
         };
         let work =
             async |conn: &mut PgConnection| batch.run(conn, engine).await.map_err(Failure::from);
@@ -156,6 +157,9 @@ impl Position {
                 self.rows = next_rows;
             }
             Ok(Outcome::Exhausted) => self.rewind(app).await?,
+            Ok(Outcome::StillPending(why)) => {
+                return Err(Failure::Database(sqlx::Error::Protocol(why)));
+            }
             Ok(Outcome::LeaseLost) => {
                 return Err(Failure::Database(sqlx::Error::Protocol(
                     "lease lost".to_owned(),

@@ -27,7 +27,7 @@ use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{self, AstNode};
 
 use super::source::{
-    Problem, check, lone_comments, only, place, position, psql, tokens, tokens_in,
+    Problem, check, lone_comments, only, place, position, tokens, tokens_in, variables,
 };
 use crate::db::placed;
 
@@ -169,7 +169,7 @@ pub(super) fn step(text: &str) -> Option<&str> {
 pub fn statements(text: &str) -> Result<Vec<Ddl>, Problem> {
     let tokens = tokens(text);
     check::sql(&tokens)?;
-    if let Some(variable) = psql::variables(&tokens).first() {
+    if let Some(variable) = variables(&tokens).first() {
         return Err(Problem::new(
             variable.at,
             match variable.text.as_str() {

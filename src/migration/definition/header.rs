@@ -186,7 +186,7 @@ fn is_marker(comment: &Token<'_>) -> bool {
 
 /// The parts of `range` between commas that stand in no parentheses, without white space.
 fn columns(text: &str, range: Range<usize>) -> Vec<Range<usize>> {
-    let mut parts = vec![range.start..range.start];
+    let mut parts = Vec::from_iter(std::iter::once(range.start..range.start));
     let mut depth = 0_usize;
     for token in tokens_in(text, range) {
         match token.kind {

@@ -1,7 +1,7 @@
 //! The one statement of a backfill, or of its way back.
 
 use super::RANGE;
-use crate::migration::source::{Kind, Problem, Token, check, psql, tokens};
+use crate::migration::source::{Kind, Problem, Token, check, tokens, variables};
 
 /// How a statement may begin.
 const VERBS: [&str; 4] = ["UPDATE", "DELETE", "INSERT", "WITH"];
@@ -73,7 +73,7 @@ fn refuse_verb(first: &Token<'_>) -> Result<(), Problem> {
 
 /// Where the one `:range` stands.
 fn range(tokens: &[Token<'_>], statement: usize) -> Result<usize, Problem> {
-    let variables = psql::variables(tokens);
+    let variables = variables(tokens);
     let ranges: Vec<_> = variables
         .iter()
         .filter(|variable| variable.text == RANGE)

@@ -1,7 +1,7 @@
 //! What an author's SQL must not hold, wherever in a file it stands: what PostgreSQL would take for
 //! something else than it looks like, what only psql understands, and what the engine needs itself.
 
-use super::{BYTE_ORDER_MARK, Kind, Problem, Token, psql};
+use super::{BYTE_ORDER_MARK, Kind, Problem, Token, variables};
 
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
@@ -31,7 +31,7 @@ pub fn batched(tokens: &[Token<'_>]) -> Result<(), Problem> {
             ),
         ));
     }
-    let variables = psql::variables(tokens);
+    let variables = variables(tokens);
     match variables.iter().find(|variable| variable.text != RANGE) {
         None => Ok(()),
         Some(variable) if variable.text.eq_ignore_ascii_case(RANGE) => Err(Problem::new(
@@ -84,7 +84,7 @@ pub fn value(tokens: &[Token<'_>]) -> Result<(), Problem> {
 
 /// Where the first `:range` stands that is no text.
 pub fn range(tokens: &[Token<'_>]) -> Option<usize> {
-    let variables = psql::variables(tokens);
+    let variables = variables(tokens);
     let range = variables.iter().find(|variable| variable.text == RANGE);
     range.map(|range| range.at)
 }
@@ -95,7 +95,7 @@ fn opening(closing: char) -> char {
 
 impl Token<'_> {
     fn is_range_of(&self, tokens: &[Token<'_>]) -> bool {
-        let variables = psql::variables(tokens);
+        let variables = variables(tokens);
         variables.iter().any(|variable| variable.at == self.at)
     }
 }
