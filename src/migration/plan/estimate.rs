@@ -114,15 +114,47 @@ impl Share {
         } else {
             n
         };
+        Some(Self::wilson(mean, worth))
+    }
+
+    /// The share of pages drawn at random, of which `part` is the part of all pages.
+    fn of_pages(pages: &Pages, part: f64) -> Option<Self> {
+        if pages.rows <= 0.0 {
+            return None;
+        }
+        let mean = pages.pending / pages.rows;
+        if part >= 1.0 {
+            return Some(Self {
+                likely: mean,
+                low: mean,
+                high: mean,
+                from: Source::Counted,
+            });
+        }
+        // Rows of a page are often alike: what pages differ in says how much they tell.
+        let off = pages.pending_squares - 2.0 * mean * pages.products + mean * mean * pages.squares;
+        let variance = off.max(0.0) * (1.0 - part) / (pages.rows * pages.rows);
+        let single = mean * (1.0 - mean);
+        let worth = if single > 0.0 {
+            (single / variance.max(1e-12)).clamp(1.0, pages.rows)
+        } else {
+            pages.pages
+        };
+        Some(Self::wilson(mean, worth))
+    }
+
+    /// Wilson's interval around `mean`, when that was found in as many rows as `worth`.
+    fn wilson(mean: f64, worth: f64) -> Self {
+        let single = mean * (1.0 - mean);
         let bend = Z * Z / worth;
         let centre = (mean + bend / 2.0) / (1.0 + bend);
         let half = Z * (single / worth + bend / worth / 4.0).sqrt() / (1.0 + bend);
-        Some(Self {
+        Self {
             likely: mean,
             low: (centre - half).clamp(0.0, mean),
             high: (centre + half).clamp(mean, 1.0),
             from: Source::Sampled,
-        })
+        }
     }
 
     /// What the planner believes of `condition`; where it knows nothing it guesses, so it may be
@@ -142,7 +174,8 @@ impl Share {
     }
 }
 
-/// The table's rows, and how many of them are pending where that was counted.
+/// The table's rows, and how many of them are pending by all rows or by those of pages drawn at random;
+/// `None` where the condition takes too long to ask so.
 pub(super) async fn rows(
     conn: &mut PgConnection,
     definition: &Definition,
@@ -163,17 +196,33 @@ pub(super) async fn rows(
     }
     let changed = tx.changed_since_analyze(&definition.table).await?;
     let is_old = known <= 0 || changed as f64 > known as f64 * OLD;
-    let sampled = if is_old {
-        tx.sample(definition, keyset).await?
-    } else {
-        None
+    let sampled = tx.sample(definition, keyset).await?;
+    let (sampled, share) = sampled.map_or((None, None), |(rows, share)| (Some(rows), share));
+    // Nobody knows how many rows a table has that was never analysed.
+    let spread = if known > 0 { changed } else { guess };
+    let by_statistics = Estimate::around(guess as f64, spread as f64, Source::Planner);
+    let rows = match sampled.filter(|_| is_old) {
+        // Changes need not change the number; statistics that the sample bears out are more exact.
+        Some(sampled) if known > 0 && (sampled.low..=sampled.high).contains(&known) => Estimate {
+            low: by_statistics.low.max(sampled.low),
+            high: by_statistics.high.min(sampled.high),
+            ..by_statistics
+        },
+        Some(sampled) => sampled,
+        None => by_statistics,
     };
-    let rows = sampled.unwrap_or_else(|| {
-        // Nobody knows how many rows a table has that was never analysed.
-        let spread = if known > 0 { changed } else { guess };
-        Estimate::around(guess as f64, spread as f64, Source::Planner)
-    });
-    Ok((rows, None))
+    Ok((rows, share.map(|share| rows.part(share))))
+}
+
+/// Sums over pages: their rows, those of them that are pending, and the squares and products of the two.
+#[derive(sqlx::FromRow)]
+struct Pages {
+    pages: f64,
+    rows: f64,
+    pending: f64,
+    squares: f64,
+    products: f64,
+    pending_squares: f64,
 }
 
 /// Pages of the table and its partitions.
@@ -235,32 +284,40 @@ impl<'a> Bounded<'a> {
         .await
     }
 
-    /// Rows of some pages, as an estimate of all.
+    /// Rows of some pages, as an estimate of all, and the share of them that is pending; `None` when that
+    /// takes too long.
     async fn sample(
         &mut self,
         definition: &Definition,
         keyset: &Keyset,
-    ) -> Result<Option<Estimate>, sqlx::Error> {
+    ) -> Result<Option<(Estimate, Option<Share>)>, sqlx::Error> {
         let pages = pages(self.conn, &definition.table).await?;
         let part = (PAGES / pages.max(1) as f64).clamp(1e-6, 1.0);
         let q = definition.qualifier();
-        let found: Option<(f64, f64)> = self
+        let found: Option<Pages> = self
             .ask(format!(
-                "SELECT coalesce(sum(n), 0)::float8, coalesce(sum(n * n), 0)::float8
-                   FROM (SELECT count(*)::float8 AS n FROM {} TABLESAMPLE SYSTEM ({}) WHERE ({})
+                "SELECT count(*)::float8 AS pages, coalesce(sum(n), 0)::float8 AS rows,
+                        coalesce(sum(p), 0)::float8 AS pending, coalesce(sum(n * n), 0)::float8 AS squares,
+                        coalesce(sum(n * p), 0)::float8 AS products,
+                        coalesce(sum(p * p), 0)::float8 AS pending_squares
+                   FROM (SELECT count(*)::float8 AS n, (count(*) FILTER (WHERE ({}) IS TRUE))::float8 AS p
+                           FROM {} TABLESAMPLE SYSTEM ({}) WHERE ({})
                           GROUP BY {q}.tableoid, ({q}.ctid::text::point)[0]) AS pages",
+                definition.pending,
                 keyset.from(),
                 part * 100.0,
                 definition.scope.as_deref().unwrap_or("true"),
             ))
             .await?;
         // Every page is in the sample with the same chance, by itself.
-        Ok(found.map(|(rows, squares)| {
+        Ok(found.map(|found| {
+            let share = Share::of_pages(&found, part);
             if part >= 1.0 {
-                return Estimate::exact(rows as i64);
+                return (Estimate::exact(found.rows as i64), share);
             }
-            let spread = Z * (squares * (1.0 - part)).sqrt() / part;
-            Estimate::around(rows / part, spread, Source::Sampled)
+            let spread = Z * (found.squares * (1.0 - part)).sqrt() / part;
+            let rows = Estimate::around(found.rows / part, spread, Source::Sampled);
+            (rows, share)
         }))
     }
 

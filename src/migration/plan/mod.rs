@@ -36,8 +36,9 @@ pub struct Plan {
     /// Rows of the table: counted when they are few, by its statistics when these are recent, else
     /// by a sample of its pages.
     pub rows: Estimate,
-    /// Rows still pending: counted when the table has few rows, else by the samples. The planner is
-    /// asked only when no sample succeeded: it guesses where it has no statistics, and those may be
+    /// Rows still pending: counted when the table has few rows, else by pages drawn at random, or by
+    /// the batches that were tried where that takes too long. The planner is asked only when none of
+    /// these could be had: it guesses where it has no statistics, and those may be
     /// older than the column.
     pub pending: Estimate,
     /// Rows that were changed and are pending all the same, so that a run could not end; `None` when
@@ -93,11 +94,11 @@ pub async fn plan(
     settings: &Engine,
 ) -> Result<Plan, KeysetError> {
     let keyset = Keyset::resolve(conn, definition).await?;
-    let (all, counted) = estimate::rows(conn, definition, &keyset, settings).await?;
+    let (all, looked_at) = estimate::rows(conn, definition, &keyset, settings).await?;
     let rows = all.likely;
     let tried = sample::take(conn, definition, &keyset, settings, rows).await?;
-    let pending = match (counted, Share::of(&tried.samples, |s| s.pending)) {
-        (Some(counted), _) => counted,
+    let pending = match (looked_at, Share::of(&tried.samples, |s| s.pending)) {
+        (Some(looked_at), _) => looked_at,
         (None, Some(share)) => all.part(share),
         (None, None) => all.part(Share::planned(conn, definition).await?),
     };
