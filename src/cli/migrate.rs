@@ -23,6 +23,7 @@ use crate::migration::ledger::{self, Run, State};
 use crate::migration::progress::Progress;
 
 pub use error::MigrateError;
+pub(super) use proof::second;
 pub(super) use status::{describe, headline};
 
 /// Look at background migrations and control them.
