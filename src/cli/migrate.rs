@@ -26,6 +26,7 @@ use crate::migration::progress::Progress;
 use context::Context;
 
 pub use error::MigrateError;
+pub(super) use proof::second;
 pub(super) use status::{describe, headline};
 
 /// Look at background migrations and control them.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
 use super::duration::human;
-use super::migrate::{MigrateError, describe, headline, start};
+use super::migrate::{MigrateError, describe, headline, second, start};
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control;
@@ -62,6 +62,9 @@ pub(super) async fn run(
     match end {
         _ if completed => {
             println!("{}", headline(&progress));
+            if let Some(proof) = progress.run.second_proof() {
+                println!("  second proof: {}", second(&proof));
+            }
             println!("  took {}", human(began.elapsed()));
             Ok(())
         }

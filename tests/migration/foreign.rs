@@ -255,6 +255,7 @@ async fn after_an_undo_everything_says_that_the_change_is_taken_back() {
     assert!(undone.contains("500 rows changed"), "{undone}");
     let left = r#"SELECT count(*) FROM "Old Shop"."Order" WHERE "Gross" IS NOT NULL"#;
     assert_eq!(foreign.count(left).await, 0);
+    assert!(undone.contains("second proof: none pending"), "{undone}");
     let taken = "run 2 of gross, the way back: completed, the change is taken back";
     says(&foreign, &["list"], true, &["gross", "taken back"]).await;
     says(

@@ -70,7 +70,7 @@ pub(super) async fn certificate(
 }
 
 /// What a read by physical position says, without its subject.
-pub(super) fn second(of: &Physical) -> String {
+pub(in crate::cli) fn second(of: &Physical) -> String {
     let tables = match of.tables.len() {
         1 => "1 table".to_owned(),
         n => format!("{n} tables"),
