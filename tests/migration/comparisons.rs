@@ -70,16 +70,22 @@ async fn an_operator_class_that_is_not_the_types_own_is_walked_in_its_order() {
                  OPERATOR 1 classes.<, OPERATOR 2 classes.<=, OPERATOR 3 classes.=, OPERATOR 4 classes.>=,
                  OPERATOR 5 classes.>, FUNCTION 1 classes.backwards(int4, int4);
              CREATE TABLE t (a int NOT NULL, b int NOT NULL, name text NOT NULL);
-             INSERT INTO t SELECT i % 7, i, chr(65 + i * 7 % 60) || i FROM generate_series(1, 150) AS i",
+             INSERT INTO t SELECT i % 7, i, chr(65 + i * 7 % 58) || i FROM generate_series(1, 149) AS i;
+             INSERT INTO t VALUES (0, 0, '{')",
         )
         .await;
     fixture.count_changes("t").await;
-    for (index, key) in [
-        ("name text_pattern_ops", "name"),
-        ("a classes.backwards, name text_pattern_ops", "a, name"),
-        ("a classes.backwards, b", "a, b"),
-        ("a classes.backwards, b classes.backwards DESC", "a, b"),
-        ("a classes.backwards DESC, b classes.backwards DESC", "a, b"),
+    // Backwards, the greatest number comes first and zero last; as bytes, `{` comes after every letter.
+    for (index, key, last) in [
+        ("name text_pattern_ops", "name", "{"),
+        ("a classes.backwards, name text_pattern_ops", "a, name", "0"),
+        ("a classes.backwards, b", "a, b", "0"),
+        ("a classes.backwards, b classes.backwards DESC", "a, b", "0"),
+        (
+            "a classes.backwards DESC, b classes.backwards DESC",
+            "a, b",
+            "0",
+        ),
     ] {
         let fresh = format!(
             "DROP INDEX IF EXISTS walked; CREATE UNIQUE INDEX walked ON t ({index});
@@ -89,6 +95,7 @@ async fn an_operator_class_that_is_not_the_types_own_is_walked_in_its_order() {
         let (end, run) = fixture.migrate(&keyed(key)).await;
         assert_eq!(end, End::Completed, "{index}: {run:?}");
         assert_eq!((run.rows_seen, run.rows_changed), (150, 150), "{index}");
+        assert_eq!(run.end_key.unwrap()[0], last, "{index}");
         let once = "SELECT count(*) FROM t WHERE done AND n = 1 AND changes = 1";
         assert_eq!(fixture.count(once).await, 150, "{index}");
         assert_eq!(fixture.gaps().await, 0, "{index}");
