@@ -224,3 +224,47 @@ async fn a_key_may_be_written_quoted_or_not() {
         assert_eq!(end, End::Completed, "{key}: {run:?}");
     }
 }
+
+#[tokio::test]
+async fn partitions_that_have_their_columns_in_another_order_are_walked() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            r#"CREATE SCHEMA "Ext"; CREATE EXTENSION citext SCHEMA "Ext";
+             CREATE DOMAIN "Ext"."Email" AS "Ext".citext COLLATE "und-x-icu";
+             CREATE TABLE t (shop int NOT NULL, email "Ext"."Email" NOT NULL) PARTITION BY RANGE (shop);
+             CREATE TABLE early (gone text, email "Ext"."Email" NOT NULL, shop int NOT NULL);
+             ALTER TABLE early DROP gone;
+             ALTER TABLE t ATTACH PARTITION early FOR VALUES FROM (MINVALUE) TO (3);
+             CREATE TABLE late PARTITION OF t FOR VALUES FROM (3) TO (MAXVALUE);
+             CREATE UNIQUE INDEX ON t (shop DESC, email COLLATE "C" "Ext".citext_pattern_ops);
+             INSERT INTO t SELECT i % 5, chr(65 + i * 7 % 58) || i FROM generate_series(1, 150) AS i"#,
+        )
+        .await;
+    fixture.count_changes("t").await;
+    let (end, run) = fixture.migrate(&keyed("shop, email")).await;
+    assert_eq!(end, End::Completed, "{run:?}");
+    fixture.assert_exactly_once("t", &run).await;
+}
+
+#[tokio::test]
+async fn values_that_are_added_to_an_enum_meanwhile_find_their_place() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            "CREATE TYPE size AS ENUM ('s', 'l');
+             CREATE TABLE t (size size NOT NULL, id int NOT NULL, PRIMARY KEY (size, id));
+             INSERT INTO t SELECT 'l', i FROM generate_series(1, 120) AS i",
+        )
+        .await;
+    fixture.count_changes("t").await;
+    let run = fixture.enqueue(&keyed("size, id")).await;
+    fixture
+        .run("ALTER TYPE size ADD VALUE 'm' BEFORE 'l'")
+        .await;
+    fixture
+        .run("INSERT INTO t SELECT 'm', i FROM generate_series(1, 30) AS i")
+        .await;
+    assert_eq!(fixture.drive().await, End::Completed);
+    fixture.assert_exactly_once("t", &run).await;
+}
