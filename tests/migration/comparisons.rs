@@ -70,16 +70,22 @@ async fn an_operator_class_that_is_not_the_types_own_is_walked_in_its_order() {
                  OPERATOR 1 classes.<, OPERATOR 2 classes.<=, OPERATOR 3 classes.=, OPERATOR 4 classes.>=,
                  OPERATOR 5 classes.>, FUNCTION 1 classes.backwards(int4, int4);
              CREATE TABLE t (a int NOT NULL, b int NOT NULL, name text NOT NULL);
-             INSERT INTO t SELECT i % 7, i, chr(65 + i * 7 % 60) || i FROM generate_series(1, 150) AS i",
+             INSERT INTO t SELECT i % 7, i, chr(65 + i * 7 % 58) || i FROM generate_series(1, 149) AS i;
+             INSERT INTO t VALUES (0, 0, '{')",
         )
         .await;
     fixture.count_changes("t").await;
-    for (index, key) in [
-        ("name text_pattern_ops", "name"),
-        ("a classes.backwards, name text_pattern_ops", "a, name"),
-        ("a classes.backwards, b", "a, b"),
-        ("a classes.backwards, b classes.backwards DESC", "a, b"),
-        ("a classes.backwards DESC, b classes.backwards DESC", "a, b"),
+    // Backwards, the greatest number comes first and zero last; as bytes, `{` comes after every letter.
+    for (index, key, last) in [
+        ("name text_pattern_ops", "name", "{"),
+        ("a classes.backwards, name text_pattern_ops", "a, name", "0"),
+        ("a classes.backwards, b", "a, b", "0"),
+        ("a classes.backwards, b classes.backwards DESC", "a, b", "0"),
+        (
+            "a classes.backwards DESC, b classes.backwards DESC",
+            "a, b",
+            "0",
+        ),
     ] {
         let fresh = format!(
             "DROP INDEX IF EXISTS walked; CREATE UNIQUE INDEX walked ON t ({index});
@@ -89,6 +95,7 @@ async fn an_operator_class_that_is_not_the_types_own_is_walked_in_its_order() {
         let (end, run) = fixture.migrate(&keyed(key)).await;
         assert_eq!(end, End::Completed, "{index}: {run:?}");
         assert_eq!((run.rows_seen, run.rows_changed), (150, 150), "{index}");
+        assert_eq!(run.end_key.unwrap()[0], last, "{index}");
         let once = "SELECT count(*) FROM t WHERE done AND n = 1 AND changes = 1";
         assert_eq!(fixture.count(once).await, 150, "{index}");
         assert_eq!(fixture.gaps().await, 0, "{index}");
@@ -216,4 +223,48 @@ async fn a_key_may_be_written_quoted_or_not() {
         let (end, run) = fixture.migrate(&keyed(key)).await;
         assert_eq!(end, End::Completed, "{key}: {run:?}");
     }
+}
+
+#[tokio::test]
+async fn partitions_that_have_their_columns_in_another_order_are_walked() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            r#"CREATE SCHEMA "Ext"; CREATE EXTENSION citext SCHEMA "Ext";
+             CREATE DOMAIN "Ext"."Email" AS "Ext".citext COLLATE "und-x-icu";
+             CREATE TABLE t (shop int NOT NULL, email "Ext"."Email" NOT NULL) PARTITION BY RANGE (shop);
+             CREATE TABLE early (gone text, email "Ext"."Email" NOT NULL, shop int NOT NULL);
+             ALTER TABLE early DROP gone;
+             ALTER TABLE t ATTACH PARTITION early FOR VALUES FROM (MINVALUE) TO (3);
+             CREATE TABLE late PARTITION OF t FOR VALUES FROM (3) TO (MAXVALUE);
+             CREATE UNIQUE INDEX ON t (shop DESC, email COLLATE "C" "Ext".citext_pattern_ops);
+             INSERT INTO t SELECT i % 5, chr(65 + i * 7 % 58) || i FROM generate_series(1, 150) AS i"#,
+        )
+        .await;
+    fixture.count_changes("t").await;
+    let (end, run) = fixture.migrate(&keyed("shop, email")).await;
+    assert_eq!(end, End::Completed, "{run:?}");
+    fixture.assert_exactly_once("t", &run).await;
+}
+
+#[tokio::test]
+async fn values_that_are_added_to_an_enum_meanwhile_find_their_place() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            "CREATE TYPE size AS ENUM ('s', 'l');
+             CREATE TABLE t (size size NOT NULL, id int NOT NULL, PRIMARY KEY (size, id));
+             INSERT INTO t SELECT 'l', i FROM generate_series(1, 120) AS i",
+        )
+        .await;
+    fixture.count_changes("t").await;
+    let run = fixture.enqueue(&keyed("size, id")).await;
+    fixture
+        .run("ALTER TYPE size ADD VALUE 'm' BEFORE 'l'")
+        .await;
+    fixture
+        .run("INSERT INTO t SELECT 'm', i FROM generate_series(1, 30) AS i")
+        .await;
+    assert_eq!(fixture.drive().await, End::Completed);
+    fixture.assert_exactly_once("t", &run).await;
 }
