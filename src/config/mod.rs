@@ -279,7 +279,7 @@ mod tests {
         settings.database.url = Some("postgres://shop@pooler/shop".to_owned());
         for (url, valid) in [
             ("postgres://shop@database/shop", true),
-            ("database:5432", false),
+            ("database/shop", false),
         ] {
             settings.database.direct_url = Some(url.to_owned());
             assert_eq!(settings.validate().is_ok(), valid, "{url}");

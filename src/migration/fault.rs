@@ -50,8 +50,8 @@ pub const FAULTS: &[(&str, Fault, &str)] = &[
     ("25", Permanent, "not possible in this kind of transaction"),
     (
         "25006",
-        Environment,
-        "the server takes no writes: a replica, or after a failover",
+        Lost,
+        "a session that takes no writes: made read-only, or of a server that became a replica",
     ),
     (
         "25P03",

@@ -91,10 +91,18 @@ impl Failure {
         self.fault() == Fault::Contention
     }
 
-    /// Whether the database does not understand or permit the SQL itself, or cannot do it as things
-    /// are, so that neither time nor other rows can help.
+    /// Whether the database will not do it as things are, so that neither time nor other rows can help.
     pub fn is_permanent(&self) -> bool {
         self.fault() == Fault::Permanent
+    }
+
+    /// Whether the database does not understand or permit the SQL itself: a syntax error, a name or a
+    /// right that is missing, something that it cannot do.
+    pub fn is_of_sql(&self) -> bool {
+        self.sqlstate().is_some_and(|code| {
+            let classes = ["0A", "3F", "42"];
+            classes.iter().any(|class| code.starts_with(class))
+        })
     }
 
     /// Whether a value cannot be converted between the database's encoding and UTF-8.

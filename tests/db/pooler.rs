@@ -2,6 +2,7 @@
 //! through it. With a real PgBouncer.
 
 use std::env;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -53,18 +54,21 @@ impl Pooler {
     async fn start(database: &PgConnectOptions, mode: &str, size: usize) -> Option<Self> {
         let program = program()?;
         let directory = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        // Free again at the end of the statement.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = port.unwrap().port();
         let socket = database.get_socket().unwrap();
         let name = database.get_database().unwrap();
+        let log = directory.path().join("log");
         let settings = format!(
             "[databases]\n{name} = host={} port={} user={} dbname={name}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             ignore_startup_parameters = extra_float_digits\nlogfile = {}\n",
             socket.display(),
             database.get_port(),
             database.get_username(),
+            log.display(),
         );
         let file = directory.path().join("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
@@ -91,10 +95,13 @@ impl Pooler {
             options,
             _directory: directory,
         };
-        eventually("PgBouncer answers", async || {
-            pooler.options.connect().await.ok()
-        })
-        .await;
+        let answer = async || {
+            let answer = tokio::time::timeout(PATIENCE, pooler.options.connect()).await;
+            // One that cannot reach the server lets its clients wait.
+            let log = || std::fs::read_to_string(&log).unwrap_or_default();
+            answer.unwrap_or_else(|_| panic!("{}", log())).ok()
+        };
+        eventually("PgBouncer answers", answer).await;
         Some(pooler)
     }
 

@@ -268,3 +268,18 @@ async fn a_ledger_that_takes_no_entries_ends_the_run() {
     let beyond = "SELECT count(*) FROM t WHERE id > 20 AND changes > 0";
     assert_eq!(fixture.count(beyond).await, 0);
 }
+
+#[tokio::test]
+async fn a_schema_step_after_which_the_ledger_cannot_be_written_ends_the_run() {
+    let mut fixture = Fixture::new().await;
+    let step = |sql| format!("-- title: T\n-- owner: tests\n\n-- step: expand\n{sql};\n");
+    let reason = fixture.refusal(&step("SET TRANSACTION READ ONLY")).await;
+    for said in ["tried 8 times in the expand step", "read-only transaction"] {
+        assert!(reason.contains(said), "{reason}");
+    }
+    let kill = step("SELECT pg_terminate_backend(pg_backend_pid())");
+    let reason = fixture.refusal(&kill).await;
+    for said in ["tried 8 times in the expand step", "terminating connection"] {
+        assert!(reason.contains(said), "{reason}");
+    }
+}

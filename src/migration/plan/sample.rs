@@ -139,7 +139,7 @@ pub(super) async fn take(
             Ok(None) => {}
             Err(err) => {
                 let failure = Failure::Database(err);
-                if failure.sqlstate().is_none() || failure.is_permanent() {
+                if failure.sqlstate().is_none() || failure.is_of_sql() {
                     let Failure::Database(err) = failure else {
                         break;
                     };

@@ -119,8 +119,8 @@ impl Runner {
             let failures = trouble.count(place);
             if failures >= most {
                 let why = format!(
-                    "tried {failures} times {}, and each time: {}; mend that, or see the server's log \
-                     for its cause, then `evenkeel migrate resume {}`",
+                    "tried {failures} times {}, the last time with: {}; mend that, or see the server's \
+                     log for its cause, then `evenkeel migrate resume {}`",
                     describe(&run),
                     failure.to_string(),
                     run.migration

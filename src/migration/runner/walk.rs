@@ -158,7 +158,9 @@ impl Drive<'_> {
             .author
             .run(async |conn| {
                 let mut tx = begin(conn, engine).await?;
-                let Some(end) = keyset.last(&mut tx).await? else {
+                let last = keyset.last(&mut tx).await?;
+                regain(&mut tx, engine, APPLICATION).await?;
+                let Some(end) = last else {
                     ledger::resolve_quarantine(&mut tx, lease.run).await?;
                     ledger::find_empty(&mut tx, lease).await?;
                     tx.commit().await?;
@@ -168,7 +170,6 @@ impl Drive<'_> {
                     Phase::Main => Some(keyset.estimate(&mut tx).await?.max(0)),
                     Phase::Sweep => None,
                 };
-                regain(&mut tx, engine, APPLICATION).await?;
                 let held = ledger::begin_phase(&mut tx, lease, phase, &end, estimate).await?;
                 tx.commit().await?;
                 Ok::<_, Failure>(Some((end, held)))
