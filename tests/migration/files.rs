@@ -114,6 +114,7 @@ async fn a_file_of_any_editor_is_read_as_it_was_meant() {
         let definition = definition::load(dir.path(), name).unwrap_or_else(|err| panic!("{err}"));
         let all = definition::load_all(dir.path()).unwrap();
         assert_eq!(all, std::slice::from_ref(&definition));
+        let judged = lint::judge(&dir.path().join(format!("{name}.sql")));
         assert!(
             judged.error.is_none() && judged.findings.is_empty(),
             "{name}: {judged:?}"
