@@ -8,7 +8,7 @@ use super::effects::{Effect, Touched};
 use super::facts::{has, is_concurrent};
 use super::functions;
 use super::statements::{Script, Statement};
-use super::table::{Row, Work};
+use super::table::{On, Row, Work};
 use super::{Found, Kind, rules, session};
 
 /// Adds to `found` what is unsafe in `script`, run as `kind` says.
@@ -129,7 +129,8 @@ fn broken(row: &'static Row, effect: &Effect) -> Option<&'static str> {
 
 /// What `effect` does, as a sentence.
 fn describe(row: &Row, effect: &Effect) -> String {
-    let strong = |t: &&Touched| t.live && t.is_strong();
+    let tied = |t: &Touched| matches!(t.touch.on, On::Related | On::Sequences);
+    let strong = |t: &&Touched| t.live && t.is_strong() && !tied(t);
     let each = effect.touched.iter().filter(strong).map(|t| {
         let work = match t.touch.work {
             Work::Nothing | Work::Looks => "",
