@@ -155,6 +155,22 @@ fn a_table_is_new_only_as_long_as_that_is_certain() {
     ] {
         assert_schema(sql, expected);
     }
+    // What ends with the transaction does not reach the next statement of a change.
+    for first in [
+        "CREATE TABLE archive.orders (id int); SET LOCAL search_path = archive",
+        "CREATE TEMP TABLE orders (id int) ON COMMIT DROP",
+    ] {
+        let sql = format!("{first}; DELETE FROM orders");
+        assert_schema(&sql, &[]);
+        assert_eq!(
+            rules_of(Kind::Expand, &sql),
+            [rules::UNBATCHED_WRITE],
+            "{sql}"
+        );
+        assert_eq!(rules_of(Kind::Raw, &sql), [rules::UNBATCHED_WRITE], "{sql}");
+        let begun = format!("BEGIN; {sql}; COMMIT");
+        assert_eq!(rules_of(Kind::Raw, &begun), [] as [&str; 0], "{begun}");
+    }
     let rolled_back = "BEGIN; CREATE TABLE t (id int); ROLLBACK; DELETE FROM t";
     assert_eq!(rules_of(Kind::Raw, rolled_back), [rules::UNBATCHED_WRITE]);
 }
@@ -245,6 +261,8 @@ fn what_reaches_further_than_its_words_is_named() {
             "changing-column-type",
         ),
         ("COPY t FROM STDIN", rules::UNBATCHED_WRITE),
+        ("SELECT * FROM t FOR UPDATE", rules::UNBATCHED_WRITE),
+        ("INSERT INTO t TABLE u", rules::UNBATCHED_WRITE),
         ("EXPLAIN ANALYZE DELETE FROM t", rules::UNBATCHED_WRITE),
         (
             "EXPLAIN (COSTS off, ANALYZE) UPDATE t SET a = 1",
@@ -367,6 +385,7 @@ fn what_the_lint_cannot_see_is_named() {
         "ALTER EXTENSION citext UPDATE",
         "IMPORT FOREIGN SCHEMA s FROM SERVER x INTO y",
         "COPY t TO PROGRAM 'true'",
+        "CREATE TABLE t AS EXECUTE p",
     ] {
         for kind in KINDS {
             assert_eq!(rules_of(kind, sql), [rules::OPAQUE], "{kind:?}: {sql}");
@@ -380,6 +399,9 @@ fn what_the_lint_cannot_see_is_named() {
         "EXPLAIN (ANALYZE false) SELECT f()",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT g()'",
         "CREATE VIEW v AS SELECT f()",
+        "CREATE MATERIALIZED VIEW v AS SELECT f(a) FROM t WITH NO DATA",
+        "INSERT INTO t VALUES ((SELECT max(id) FROM u))",
+        "SELECT * FROM t WHERE id = 1 FOR UPDATE",
         ";;",
     ] {
         for kind in KINDS {

@@ -214,11 +214,14 @@ fn rows(statement: &Statement, found: &mut Found<'_>) {
         ast::Stmt::CreateTableAs(_)
         | ast::Stmt::SelectInto(_)
         | ast::Stmt::CreateMaterializedView(_)
-            if reads(statement) =>
+            if reads(statement) && !has(statement.syntax.syntax(), SyntaxKind::WITH_NO_DATA) =>
         {
             "it reads and copies whole tables in one transaction"
         }
         _ if writes(statement) => "it locks every row that it changes until all are done",
+        ast::Stmt::Select(select) if locks_rows(select.syntax()) => {
+            "it locks every row of the table until the transaction ends"
+        }
         _ => return,
     };
     found.add(statement.line, rules::UNBATCHED_WRITE, why);
@@ -243,7 +246,7 @@ fn unseen(script: &Script, statement: &Statement, found: &mut Found<'_>) {
             | ast::Stmt::Declare(_)
             | ast::Stmt::Copy(_)
     );
-    if !runs {
+    if !runs || has(node, SyntaxKind::WITH_NO_DATA) {
         return;
     }
     let known =
@@ -252,6 +255,10 @@ fn unseen(script: &Script, statement: &Statement, found: &mut Found<'_>) {
         let line = line_of(script, &call.node).unwrap_or(statement.line);
         let why = format!("the lint cannot see what the function `{}` does", call.name);
         return found.add(line, rules::OPAQUE, why);
+    }
+    if has(node, SyntaxKind::EXECUTE) {
+        let why = "the lint cannot see what the prepared statement does";
+        return found.add(statement.line, rules::OPAQUE, why);
     }
     if has(node, SyntaxKind::PROGRAM_KW) {
         let why = "it runs a program on the database's machine";
@@ -356,12 +363,34 @@ fn writes(statement: &Statement) -> bool {
     executed && statement.syntax.syntax().descendants().any(changes)
 }
 
-/// Whether an INSERT takes its rows from relations.
+/// Whether an INSERT takes its rows from relations, and not single values.
 fn copies_rows(insert: &ast::Insert) -> bool {
-    let source = insert.syntax().descendants();
-    source
-        .into_iter()
-        .any(|node| ast::FromClause::can_cast(node.kind()))
+    let is_source = |node: &SyntaxNode| {
+        ast::FromClause::can_cast(node.kind()) || ast::Table::can_cast(node.kind())
+    };
+    let is_value = |node: &SyntaxNode| {
+        let within = node
+            .ancestors()
+            .take_while(|outer| outer != insert.syntax());
+        within
+            .into_iter()
+            .any(|outer| ast::Values::can_cast(outer.kind()))
+    };
+    let mut within = insert.syntax().descendants();
+    within.any(|node| is_source(&node) && !is_value(&node))
+}
+
+/// Whether a query locks every row of a table for those who write it.
+fn locks_rows(query: &SyntaxNode) -> bool {
+    query.descendants().any(|node| {
+        ast::Select::can_cast(node.kind())
+            && node
+                .children()
+                .any(|c| ast::LockingClause::can_cast(c.kind()))
+            && !node.children().any(|child| {
+                ast::WhereClause::can_cast(child.kind()) || ast::LimitClause::can_cast(child.kind())
+            })
+    })
 }
 
 /// Whether it reads relations.

@@ -32,6 +32,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::exceptions::Exceptions;
+use self::facts::Transactions;
 use self::statements::Script;
 use super::definition::Definition;
 use super::undo;
@@ -102,7 +103,12 @@ pub enum Kind {
 
 /// What is unsafe in the script `text` of `file`, in order of line.
 pub fn script(file: &str, text: &str, kind: Kind) -> Vec<Finding> {
-    let script = Script::parse(text);
+    let mut script = Script::parse(text);
+    script.read(match kind {
+        Kind::Raw => Transactions::Unsure,
+        Kind::Schema => Transactions::One,
+        Kind::Expand | Kind::Contract => Transactions::Each,
+    });
     let mut found = Found::new(file);
     locks::check(&script, kind, &mut found);
     found.settle(&script)

@@ -5,7 +5,7 @@ use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode};
 
 use super::creations;
 use super::effects::{self, Effect};
-use super::facts::Facts;
+use super::facts::{Facts, Transactions};
 
 /// Squawk's own comments would silence it without a reason, so it does not get to see them.
 const SILENCERS: [(&str, &str); 2] = [
@@ -63,8 +63,15 @@ impl Script {
             statements: Vec::new(),
             lines,
         };
-        let mut facts = Facts::default();
-        for syntax in script.parse.tree().stmts() {
+        script.read(Transactions::Unsure);
+        script
+    }
+
+    /// Reads the statements as they are run.
+    pub fn read(&mut self, transactions: Transactions) {
+        self.statements.clear();
+        let mut facts = Facts::of(transactions);
+        for syntax in self.parse.tree().stmts() {
             let Some(range) = trimmed(syntax.syntax()) else {
                 continue;
             };
@@ -72,8 +79,8 @@ impl Script {
                 continue;
             }
             let syntax = executed(syntax);
-            script.statements.push(Statement {
-                line: script.line(range.start),
+            self.statements.push(Statement {
+                line: self.line(range.start),
                 effects: effects::of(&syntax, &facts),
                 on_new_table: effects::is_about_new(&syntax, &facts.names),
                 range,
@@ -81,7 +88,6 @@ impl Script {
             });
             creations::note(&syntax, &mut facts);
         }
-        script
     }
 
     /// The line of the byte `at`, from 1.
