@@ -20,6 +20,8 @@ mod leases;
 mod lint;
 mod lint_cases;
 mod lint_live;
+mod lint_names;
+mod lint_stage;
 mod peers;
 mod plans;
 mod prediction;
