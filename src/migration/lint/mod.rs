@@ -20,6 +20,7 @@ mod facts;
 mod functions;
 mod locks;
 pub mod names;
+mod rows;
 pub mod rules;
 mod session;
 mod statements;
