@@ -1,5 +1,4 @@
-//! What the lint says of whole scripts: which table a name means, what outlives a statement, what cannot
-//! be seen.
+//! What the lint says of whole scripts: what reaches far, what outlives a statement, what cannot be seen.
 
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::lint::{self, Kind, rules};
@@ -29,134 +28,6 @@ fn assert_always(sql: &str, rule: &str) {
         let found = rules_of(kind, sql);
         assert!(found.contains(&rule), "{kind:?}: {sql}: {found:?}");
     }
-}
-
-#[test]
-fn a_table_of_the_same_name_in_another_schema_hides_nothing() {
-    let type_change = "changing-column-type";
-    for (sql, expected) in [
-        (
-            "CREATE TABLE archive.orders (id bigint);
-             ALTER TABLE public.orders ALTER COLUMN id TYPE bigint;
-             UPDATE public.orders SET status = 'a'",
-            &[type_change, rules::UNBATCHED_WRITE, rules::WRITE_UNDER_LOCK][..],
-        ),
-        (
-            "CREATE TABLE archive.orders (id int); DELETE FROM orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE orders (id int); DELETE FROM public.orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE \"Orders\" (id int); DELETE FROM orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        ("CREATE TABLE Orders (id int); DELETE FROM orders", &[]),
-        (
-            "CREATE TABLE U&\"\\006frders\" (id int); DELETE FROM orders",
-            &[],
-        ),
-        (
-            "SET LOCAL search_path = archive; CREATE TABLE orders (id int); DELETE FROM archive.orders",
-            &[],
-        ),
-        (
-            "SET LOCAL search_path = archive; CREATE TABLE archive.orders (id int); DELETE FROM orders",
-            &[],
-        ),
-        (
-            "SET LOCAL search_path = public, archive; CREATE TABLE archive.orders (id int); DELETE FROM orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE orders (id int); SET LOCAL search_path = archive; DELETE FROM orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "SELECT set_config('search_path', 'archive', true); CREATE TABLE orders (id int);
-             DELETE FROM archive.orders; DELETE FROM public.orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE orders (id int); CREATE SCHEMA first; DELETE FROM orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TEMP TABLE orders (id int) ON COMMIT DROP; DELETE FROM orders; DELETE FROM pg_temp.orders",
-            &[],
-        ),
-        (
-            "CREATE TEMP TABLE orders (id int) ON COMMIT DROP; DELETE FROM public.orders",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE SCHEMA s CREATE TABLE t (id int); DELETE FROM s.t",
-            &[],
-        ),
-    ] {
-        assert_schema(sql, expected);
-    }
-}
-
-#[test]
-fn a_table_is_new_only_as_long_as_that_is_certain() {
-    for (sql, expected) in [
-        (
-            "CREATE TABLE t (id int); DROP TABLE t; DELETE FROM t",
-            &[rules::UNBATCHED_WRITE][..],
-        ),
-        (
-            "CREATE TABLE t (id int); ALTER TABLE t RENAME TO u; DELETE FROM u",
-            &[],
-        ),
-        (
-            "CREATE TABLE t (id int); ALTER TABLE t RENAME TO u; DELETE FROM t",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE a.t (id int); ALTER TABLE a.t SET SCHEMA b; DELETE FROM b.t",
-            &[],
-        ),
-        (
-            "CREATE TABLE t (id int); ALTER TABLE u INHERIT t; DELETE FROM t",
-            &[rules::UNBATCHED_WRITE, rules::WRITE_UNDER_LOCK],
-        ),
-        (
-            "CREATE TABLE t () INHERITS (u); DELETE FROM t",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE t (id int); CREATE VIEW v AS SELECT * FROM u; DELETE FROM v",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE VIEW v AS SELECT * FROM u; ALTER VIEW v OWNER TO o",
-            &[],
-        ),
-        (
-            "CREATE TABLE t (id int); CREATE RULE r AS ON INSERT TO t DO ALSO DELETE FROM u; DELETE FROM t",
-            &[rules::UNBATCHED_WRITE],
-        ),
-        (
-            "CREATE TABLE t (id int); CREATE INDEX i ON t (id); DROP INDEX i",
-            &[],
-        ),
-        (
-            "CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE q PARTITION OF p FOR VALUES IN (1)",
-            &[],
-        ),
-        (
-            "CREATE TABLE p (id int REFERENCES live (id)); CREATE INDEX i ON p (id)",
-            &[],
-        ),
-        ("CREATE TABLE p AS SELECT 1 AS a; UPDATE p SET a = 2", &[]),
-    ] {
-        assert_schema(sql, expected);
-    }
-    let rolled_back = "BEGIN; CREATE TABLE t (id int); ROLLBACK; DELETE FROM t";
-    assert_eq!(rules_of(Kind::Raw, rolled_back), [rules::UNBATCHED_WRITE]);
 }
 
 #[test]
@@ -245,6 +116,8 @@ fn what_reaches_further_than_its_words_is_named() {
             "changing-column-type",
         ),
         ("COPY t FROM STDIN", rules::UNBATCHED_WRITE),
+        ("SELECT * FROM t FOR UPDATE", rules::UNBATCHED_WRITE),
+        ("INSERT INTO t TABLE u", rules::UNBATCHED_WRITE),
         ("EXPLAIN ANALYZE DELETE FROM t", rules::UNBATCHED_WRITE),
         (
             "EXPLAIN (COSTS off, ANALYZE) UPDATE t SET a = 1",
@@ -367,6 +240,7 @@ fn what_the_lint_cannot_see_is_named() {
         "ALTER EXTENSION citext UPDATE",
         "IMPORT FOREIGN SCHEMA s FROM SERVER x INTO y",
         "COPY t TO PROGRAM 'true'",
+        "CREATE TABLE t AS EXECUTE p",
     ] {
         for kind in KINDS {
             assert_eq!(rules_of(kind, sql), [rules::OPAQUE], "{kind:?}: {sql}");
@@ -380,6 +254,9 @@ fn what_the_lint_cannot_see_is_named() {
         "EXPLAIN (ANALYZE false) SELECT f()",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT g()'",
         "CREATE VIEW v AS SELECT f()",
+        "CREATE MATERIALIZED VIEW v AS SELECT f(a) FROM t WITH NO DATA",
+        "INSERT INTO t VALUES ((SELECT max(id) FROM u))",
+        "SELECT * FROM t WHERE id = 1 FOR UPDATE",
         ";;",
     ] {
         for kind in KINDS {

@@ -28,6 +28,8 @@ mod lint;
 mod lint_cases;
 mod lint_files;
 mod lint_live;
+mod lint_names;
+mod lint_stage;
 mod peers;
 mod physical;
 mod plans;

@@ -42,12 +42,10 @@ pub fn note(statement: &ast::Stmt, facts: &mut Facts) {
         _ => {}
     }
     note_new(statement, names);
-    if matches!(statement, ast::Stmt::Commit(_) | ast::Stmt::Rollback(_)) {
-        names.end_transaction();
-    }
     if let Some((path, local)) = session::search_path(statement) {
         names.set_path(path, local);
     }
+    facts.note_transaction(statement);
 }
 
 fn begins_with(whole: &SyntaxNode, word: SyntaxKind) -> bool {
@@ -149,6 +147,9 @@ fn note_new(statement: &ast::Stmt, names: &mut Names) {
     let parents = references(whole, whole, names, On::Parent);
     let joins_live = parents.iter().any(|parent| !names.is_new(parent));
     if certain && !joins_live {
+        if session::drops_on_commit(whole) {
+            names.drop_on_commit(name.clone());
+        }
         names.create(name, thing);
     } else {
         names.forget(&name);

@@ -34,6 +34,14 @@ pub struct Touched {
 }
 
 impl Touched {
+    /// Whether it is what the statement is about, and not what hangs on that.
+    fn is_main(&self) -> bool {
+        !matches!(
+            self.touch.on,
+            On::Related | On::Sequences | On::DefaultPartition
+        )
+    }
+
     /// Whether readers or writers wait for its lock.
     pub fn is_strong(&self) -> bool {
         self.touch.lock.is_strong() && !matches!(self.touch.on, On::Type | On::View)
@@ -46,7 +54,7 @@ impl Effect {
         let live = self.touched.iter().filter(|touched| touched.live);
         live.max_by_key(|t| {
             let waits = t.touch.work.is_long() && t.is_strong();
-            (waits, t.touch.lock, t.touch.work)
+            (waits, t.touch.lock, t.is_main(), t.touch.work)
         })
     }
 
@@ -54,7 +62,7 @@ impl Effect {
     pub fn strong_lock(&self) -> Option<&Touched> {
         let live = self.touched.iter().filter(|touched| touched.live);
         let strong = live.filter(|touched| touched.is_strong());
-        strong.max_by_key(|touched| touched.touch.lock)
+        strong.max_by_key(|touched| (touched.touch.lock, touched.is_main()))
     }
 }
 

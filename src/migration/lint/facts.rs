@@ -11,9 +11,24 @@ use super::names::{Name, Names, Thing, parts};
 use super::table::{Given, On};
 use super::types;
 
+/// How the statements of a script are divided into transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transactions {
+    /// As whoever runs it likes, unless it says BEGIN and COMMIT.
+    #[default]
+    Unsure,
+    /// All are one.
+    One,
+    /// Each is one, in a session of its own.
+    Each,
+}
+
 /// What is known.
 #[derive(Debug, Default)]
 pub struct Facts {
+    transactions: Transactions,
+    /// Whether BEGIN has been read, and no end yet.
+    open: bool,
     /// The names.
     pub names: Names,
     /// The columns that a CHECK says are not null, by table and name of the constraint.
@@ -25,6 +40,26 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Nothing yet.
+    pub fn of(transactions: Transactions) -> Self {
+        Self {
+            transactions,
+            ..Self::default()
+        }
+    }
+
+    /// Takes note of what ends with the transaction of `statement`.
+    pub fn note_transaction(&mut self, statement: &ast::Stmt) {
+        let ends = matches!(statement, ast::Stmt::Commit(_) | ast::Stmt::Rollback(_));
+        self.open = !ends && (self.open || matches!(statement, ast::Stmt::Begin(_)));
+        match self.transactions {
+            Transactions::Each => self.names.end_transaction(true),
+            Transactions::Unsure if !self.open => self.names.end_transaction(false),
+            _ if ends => self.names.end_transaction(false),
+            _ => {}
+        }
+    }
+
     /// Whether `given` holds for `node`, a part of the statement `whole`.
     pub fn holds(&self, given: Given, node: &SyntaxNode, whole: &SyntaxNode) -> bool {
         match given {

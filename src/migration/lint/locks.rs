@@ -7,8 +7,9 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 use super::effects::{Effect, Touched};
 use super::facts::{has, is_concurrent};
 use super::functions;
+use super::rows::{self, writes};
 use super::statements::{Script, Statement};
-use super::table::{Row, Work};
+use super::table::{On, Row, Work};
 use super::{Found, Kind, rules, session};
 
 /// Adds to `found` what is unsafe in `script`, run as `kind` says.
@@ -21,7 +22,7 @@ pub fn check(script: &Script, kind: Kind, found: &mut Found<'_>) {
         }
         whole(statement, kind, found);
         if !statement.on_new_table {
-            rows(statement, found);
+            rows::check(statement, found);
         }
         unseen(script, statement, found);
         if let Some((rule, why)) = session::leaves(&statement.syntax, kind == Kind::Raw) {
@@ -129,7 +130,8 @@ fn broken(row: &'static Row, effect: &Effect) -> Option<&'static str> {
 
 /// What `effect` does, as a sentence.
 fn describe(row: &Row, effect: &Effect) -> String {
-    let strong = |t: &&Touched| t.live && t.is_strong();
+    let tied = |t: &Touched| matches!(t.touch.on, On::Related | On::Sequences);
+    let strong = |t: &&Touched| t.live && t.is_strong() && !tied(t);
     let each = effect.touched.iter().filter(strong).map(|t| {
         let work = match t.touch.work {
             Work::Nothing | Work::Looks => "",
@@ -195,34 +197,6 @@ fn whole(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
     }
 }
 
-/// Adds what changes or copies rows.
-fn rows(statement: &Statement, found: &mut Found<'_>) {
-    let why = match &statement.syntax {
-        ast::Stmt::Update(_) | ast::Stmt::Delete(_) | ast::Stmt::Merge(_) => {
-            "it locks every row that it changes until all are done, and writes them to the WAL at once"
-        }
-        ast::Stmt::Insert(insert) if copies_rows(insert) => {
-            "it copies rows in one transaction, however many there are"
-        }
-        ast::Stmt::Copy(copy)
-            if has(copy.syntax(), SyntaxKind::COPY_FROM)
-                && has(copy.syntax(), SyntaxKind::COPY_TABLE) =>
-        {
-            "it writes rows in one transaction, however many there are"
-        }
-        ast::Stmt::CreateTableAs(_)
-        | ast::Stmt::SelectInto(_)
-        | ast::Stmt::CreateMaterializedView(_)
-            if reads(statement) =>
-        {
-            "it reads and copies whole tables in one transaction"
-        }
-        _ if writes(statement) => "it locks every row that it changes until all are done",
-        _ => return,
-    };
-    found.add(statement.line, rules::UNBATCHED_WRITE, why);
-}
-
 /// Adds the functions that are called, and the programs that are run.
 fn unseen(script: &Script, statement: &Statement, found: &mut Found<'_>) {
     let node = statement.syntax.syntax();
@@ -242,7 +216,7 @@ fn unseen(script: &Script, statement: &Statement, found: &mut Found<'_>) {
             | ast::Stmt::Declare(_)
             | ast::Stmt::Copy(_)
     );
-    if !runs {
+    if !runs || has(node, SyntaxKind::WITH_NO_DATA) {
         return;
     }
     let known =
@@ -251,6 +225,10 @@ fn unseen(script: &Script, statement: &Statement, found: &mut Found<'_>) {
         let line = line_of(script, &call.node).unwrap_or(statement.line);
         let why = format!("the lint cannot see what the function `{}` does", call.name);
         return found.add(line, rules::OPAQUE, why);
+    }
+    if has(node, SyntaxKind::EXECUTE) {
+        let why = "the lint cannot see what the prepared statement does";
+        return found.add(statement.line, rules::OPAQUE, why);
     }
     if has(node, SyntaxKind::PROGRAM_KW) {
         let why = "it runs a program on the database's machine";
@@ -328,45 +306,6 @@ fn without_limit(script: &Script, found: &mut Found<'_>) {
             found.add(statement.line, "require-lock-timeout", why);
         }
     }
-}
-
-/// Whether a statement changes rows that were there before.
-fn writes(statement: &Statement) -> bool {
-    let changes = |node: SyntaxNode| {
-        ast::Update::can_cast(node.kind())
-            || ast::Delete::can_cast(node.kind())
-            || ast::Merge::can_cast(node.kind())
-            || ast::Insert::cast(node).is_some_and(|insert| copies_rows(&insert))
-    };
-    let executed = matches!(
-        statement.syntax,
-        ast::Stmt::Update(_)
-            | ast::Stmt::Delete(_)
-            | ast::Stmt::Merge(_)
-            | ast::Stmt::Insert(_)
-            | ast::Stmt::Select(_)
-            | ast::Stmt::CompoundSelect(_)
-            | ast::Stmt::ParenSelect(_)
-            | ast::Stmt::SelectInto(_)
-            | ast::Stmt::CreateTableAs(_)
-            | ast::Stmt::Copy(_)
-            | ast::Stmt::Declare(_)
-    );
-    executed && statement.syntax.syntax().descendants().any(changes)
-}
-
-/// Whether an INSERT takes its rows from relations.
-fn copies_rows(insert: &ast::Insert) -> bool {
-    let source = insert.syntax().descendants();
-    source
-        .into_iter()
-        .any(|node| ast::FromClause::can_cast(node.kind()))
-}
-
-/// Whether it reads relations.
-fn reads(statement: &Statement) -> bool {
-    has(statement.syntax.syntax(), SyntaxKind::FROM_CLAUSE)
-        || has(statement.syntax.syntax(), SyntaxKind::TABLE)
 }
 
 fn line_of(script: &Script, node: &SyntaxNode) -> Option<usize> {

@@ -21,6 +21,7 @@ mod files;
 mod functions;
 mod locks;
 pub mod names;
+mod rows;
 pub mod rules;
 mod session;
 mod statements;
@@ -32,6 +33,7 @@ use std::fmt;
 use serde::Serialize;
 
 use self::exceptions::Exceptions;
+use self::facts::Transactions;
 use self::statements::Script;
 use super::definition::Definition;
 use super::undo;
@@ -104,7 +106,12 @@ pub enum Kind {
 
 /// What is unsafe in the script `text` of `file`, in order of line.
 pub fn script(file: &str, text: &str, kind: Kind) -> Vec<Finding> {
-    let script = Script::parse(text);
+    let mut script = Script::parse(text);
+    script.read(match kind {
+        Kind::Raw => Transactions::Unsure,
+        Kind::Schema => Transactions::One,
+        Kind::Expand | Kind::Contract => Transactions::Each,
+    });
     let mut found = Found::new(file);
     if let Some((line, sentence)) = script.psql.unseen() {
         found.add(line, rules::PSQL_COMMAND, sentence);

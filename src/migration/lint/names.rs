@@ -67,6 +67,8 @@ pub struct Names {
     /// How often the search path has changed.
     changes: usize,
     created: HashMap<Name, Thing>,
+    /// What is dropped when the transaction ends.
+    fleeting: Vec<Name>,
     /// Types of the script that a live table uses.
     used: HashMap<Name, Thing>,
 }
@@ -186,11 +188,22 @@ impl Names {
         self.changes += 1;
     }
 
-    /// The transaction has ended.
-    pub fn end_transaction(&mut self) {
+    /// The transaction has ended, and the session, too, or not.
+    pub fn end_transaction(&mut self, session: bool) {
         if self.local {
             self.set_path(None, false);
         }
+        for name in std::mem::take(&mut self.fleeting) {
+            self.forget(&name);
+        }
+        if session {
+            self.created.retain(|name, _| !Self::is_temporary(name));
+        }
+    }
+
+    /// It is gone when the transaction ends.
+    pub fn drop_on_commit(&mut self, name: Name) {
+        self.fleeting.push(name);
     }
 }
 

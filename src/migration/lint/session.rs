@@ -106,10 +106,13 @@ fn creates_temporary(statement: &ast::Stmt) -> bool {
     };
     let temporary = has(node, SyntaxKind::TEMP);
     let name = Names::default().place(&parts(&created), temporary);
-    let dropped = node
-        .descendants()
-        .any(|on| on.kind() == SyntaxKind::ON_COMMIT && has(&on, SyntaxKind::DROP));
-    Names::is_temporary(&name) && !dropped
+    Names::is_temporary(&name) && !drops_on_commit(node)
+}
+
+/// Whether what it creates is gone when the transaction ends.
+pub fn drops_on_commit(node: &SyntaxNode) -> bool {
+    node.descendants()
+        .any(|on| on.kind() == SyntaxKind::ON_COMMIT && has(&on, SyntaxKind::DROP))
 }
 
 /// What the search path is after `statement`, when that is another than before, none when nobody knows;

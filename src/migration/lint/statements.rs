@@ -5,7 +5,7 @@ use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode};
 
 use super::creations;
 use super::effects::{self, Effect};
-use super::facts::Facts;
+use super::facts::{Facts, Transactions};
 use crate::migration::source::psql::{self, Psql};
 
 /// Squawk's own comments would silence it without a reason, so it does not get to see them.
@@ -69,8 +69,15 @@ impl Script {
             statements: Vec::new(),
             lines,
         };
-        let mut facts = Facts::default();
-        for syntax in script.parse.tree().stmts() {
+        script.read(Transactions::Unsure);
+        script
+    }
+
+    /// Reads the statements as they are run.
+    pub fn read(&mut self, transactions: Transactions) {
+        self.statements.clear();
+        let mut facts = Facts::of(transactions);
+        for syntax in self.parse.tree().stmts() {
             let Some(range) = trimmed(syntax.syntax()) else {
                 continue;
             };
@@ -78,8 +85,8 @@ impl Script {
                 continue;
             }
             let syntax = executed(syntax);
-            script.statements.push(Statement {
-                line: script.line(range.start),
+            self.statements.push(Statement {
+                line: self.line(range.start),
                 effects: effects::of(&syntax, &facts),
                 on_new_table: effects::is_about_new(&syntax, &facts.names),
                 range,
@@ -87,7 +94,6 @@ impl Script {
             });
             creations::note(&syntax, &mut facts);
         }
-        script
     }
 
     /// The line of the byte `at`, from 1.
