@@ -272,7 +272,7 @@ async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaE
 
 /// What the engine does to the tables of its ledger; to those that are not here it adds rows and changes
 /// them.
-const LEDGER: [(&str, &str); 9] = [
+const LEDGER: [(&str, &str); 10] = [
     ("schema_steps", "SELECT"),
     ("runs", "SELECT, INSERT, UPDATE"),
     ("batches", "SELECT, INSERT"),
@@ -281,6 +281,7 @@ const LEDGER: [(&str, &str); 9] = [
     ("steps", "SELECT, INSERT, UPDATE"),
     ("throttles", "SELECT, INSERT, UPDATE"),
     ("certificates", "SELECT, INSERT"),
+    ("proofs", "SELECT, INSERT"),
     ("readings", "SELECT, INSERT, UPDATE, DELETE"),
 ];
 

@@ -207,7 +207,7 @@ async fn a_broken_file_is_listed_beside_the_others() {
     let listed = ops(&shop, Method::GET, "/ops/migrations", None).await;
     let listed = listed.expect(200).json();
     let problem = listed[0]["problem"].as_str().unwrap_or_default();
-    assert!(problem.starts_with("broken.sql: "), "{listed}");
+    assert!(problem.starts_with("broken.sql:"), "{listed}");
     assert_eq!(listed[1]["name"], "orders_total");
     assert_eq!(
         (&listed[1]["problem"], &listed[1]["table"]),

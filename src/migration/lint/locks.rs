@@ -16,6 +16,7 @@ use super::{Found, Kind, rules, session};
 pub fn check(script: &Script, kind: Kind, found: &mut Found<'_>) {
     syntax(script, found);
     squawk(script, kind, found);
+    let ends_with_psql = script.is_for_psql();
     for statement in &script.statements {
         for effect in &statement.effects {
             judge(script, statement, effect, found);
@@ -25,7 +26,9 @@ pub fn check(script: &Script, kind: Kind, found: &mut Found<'_>) {
             rows::check(statement, found);
         }
         unseen(script, statement, found);
-        if let Some((rule, why)) = session::leaves(&statement.syntax, kind == Kind::Raw) {
+        if !(kind == Kind::Raw && ends_with_psql)
+            && let Some((rule, why)) = session::leaves(&statement.syntax, kind == Kind::Raw)
+        {
             found.add(statement.line, rule, why);
         }
     }

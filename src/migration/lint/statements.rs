@@ -96,6 +96,13 @@ impl Script {
         }
     }
 
+    /// Whether psql is to run it, as what pg_dump writes: then its session ends with it, and what it
+    /// sets reaches nobody.
+    pub fn is_for_psql(&self) -> bool {
+        let dump = |comment: Comment| comment.text == "PostgreSQL database dump";
+        !self.psql.found.is_empty() || self.comments().into_iter().any(dump)
+    }
+
     /// The line of the byte `at`, from 1.
     pub fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|begin| *begin <= at)

@@ -18,7 +18,7 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         ADD_COLUMN [Has(GENERATED_CONSTRAINT)] (rewrites(Family, AccessExclusive), takes(Referenced, ShareRowExclusive)) "adding-field-with-default";
         ADD_COLUMN [Serial] (rewrites(Family, AccessExclusive), takes(Referenced, ShareRowExclusive)) "adding-filled-field";
         ADD_COLUMN [VolatileDefault] (rewrites(Family, AccessExclusive), takes(Referenced, ShareRowExclusive)) "adding-field-with-default";
-        ADD_COLUMN [CheckedDomain] (rewrites(Family, AccessExclusive), takes(Referenced, ShareRowExclusive)) "adding-filled-field";
+        ADD_COLUMN [CheckedDomain] (rewrites(Family, AccessExclusive), takes(Referenced, ShareRowExclusive)) "adding-checked-field";
         ADD_COLUMN [Has(PRIMARY_KEY_CONSTRAINT)] (scans(Family, AccessExclusive)) "adding-serial-primary-key-field";
         ADD_COLUMN [Has(UNIQUE_CONSTRAINT)] (scans(Family, AccessExclusive)) "disallowed-unique-constraint";
         ADD_COLUMN [Has(CHECK_CONSTRAINT)] (scans(Family, AccessExclusive), takes(Referenced, ShareRowExclusive)) "adding-checked-field";
