@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row, Transaction};
 
 use super::checksum::Checksum;
 use super::definition::Definition;
@@ -100,16 +100,16 @@ impl Batch<'_> {
         let mut applied = Applied::default();
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
-            applied = self.apply(&mut tx, &range).await?;
+            let looks = sweeping || !self.proved;
+            applied = apply(&mut tx, self.definition, keyset, &range, looks).await?;
         }
         if let Some(why) = applied.still_pending {
             tx.rollback().await?;
             return Ok(Outcome::StillPending(why));
         }
-        regain(&mut tx, settings, &name).await?;
-        let Applied {
-            changed, wal_bytes, ..
-        } = applied;
+        let log_end = regain(&mut tx, settings, &name).await?;
+        let changed = applied.changed;
+        let wal_bytes = applied.log_end.map_or(0, |before| log_end - before);
         // Other batches do not look, so that it says nothing of how long they take.
         let took = began.elapsed().saturating_sub(applied.looked);
         let next_rows = next_size(self.rows, took, self.target, wal_bytes, settings);
@@ -133,49 +133,59 @@ impl Batch<'_> {
             state,
         })
     }
-
-    /// Runs the statement over `range`, and looks whether it does what it is declared to do.
-    async fn apply(&self, tx: &mut PgConnection, range: &Range) -> Result<Applied, sqlx::Error> {
-        let (definition, keyset) = (self.definition, self.keyset);
-        let looks = !self.proved || self.phase == Phase::Sweep;
-        let mut applied = Applied::default();
-        let mut before = None;
-        if looks {
-            let asked = Instant::now();
-            before = Some(pending::snapshot(tx).await?);
-            applied.looked += asked.elapsed();
-        }
-        let position = log_position(tx).await?;
-        let sql = keyset.statement(definition, range.lower.is_none());
-        let done = sqlx::query(AssertSqlSafe(sql.clone()))
-            .bind(&range.lower)
-            .bind(&range.upper)
-            .execute(&mut *tx)
-            .await
-            .map_err(|err| definition.place(&sql, err))?;
-        applied.changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
-        applied.wal_bytes = log_position(tx).await? - position;
-        if let Some(before) = before.filter(|_| applied.changed > 0) {
-            let asked = Instant::now();
-            let changed = applied.changed;
-            let still = pending::still(tx, definition, keyset, range, changed, &before).await?;
-            applied.still_pending = still.map(|still| still.explain(&definition.pending));
-            applied.looked += asked.elapsed();
-        }
-        Ok(applied)
-    }
 }
 
 /// What came of a statement over a range.
 #[derive(Default)]
-struct Applied {
-    changed: i64,
-    wal_bytes: i64,
+pub(super) struct Applied {
+    pub changed: i64,
+    /// The end of the write-ahead log before it, in bytes. What others write meanwhile counts as the
+    /// batch's: that makes batches smaller while much is written, which is when they should be.
+    log_end: Option<i64>,
     /// How long it took to look for rows that are pending all the same.
     looked: Duration,
     /// A sentence, where there are such rows.
-    still_pending: Option<String>,
+    pub still_pending: Option<String>,
 }
+
+/// Runs the statement over `range`, and if it `looks`, whether it does what it is declared to do.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn apply(
+    tx: &mut PgConnection,
+    definition: &Definition,
+    keyset: &Keyset,
+    range: &Range,
+    looks: bool,
+) -> Result<Applied, sqlx::Error> {
+    let before = format!("SELECT {LOG_END}, pg_catalog.pg_current_snapshot()::text");
+    let before = sqlx::query_as(AssertSqlSafe(before));
+    let (log_end, snapshot): (i64, String) = before.fetch_one(&mut *tx).await?;
+    let sql = keyset.statement(definition, range.lower.is_none());
+    let done = sqlx::query(AssertSqlSafe(sql.clone()))
+        .bind(&range.lower)
+        .bind(&range.upper)
+        .execute(&mut *tx)
+        .await
+        .map_err(|err| definition.place(&sql, err))?;
+    let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+    let asked = Instant::now();
+    let still = match looks && changed > 0 {
+        true => pending::still(tx, definition, keyset, range, changed, &snapshot).await?,
+        false => None,
+    };
+    Ok(Applied {
+        changed,
+        log_end: Some(log_end),
+        looked: asked.elapsed(),
+        still_pending: still.map(|still| still.explain(&definition.pending)),
+    })
+}
+
+/// The end of the write-ahead log, in bytes, as SQL.
+const LOG_END: &str =
+    "pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint";
 
 /// What a session of the engine calls itself while it works on the migrated table, so that it can be
 /// told from the shoppers' on the same connection. Every name of such a session begins so.
@@ -228,7 +238,8 @@ async fn begin_as<'c>(
 }
 
 /// Makes the session of the open transaction ours again, after an author's SQL: what it has set would
-/// hold for the ledger's entry in the same transaction, too.
+/// hold for the ledger's entry in the same transaction, too. Returns the end of the write-ahead log, in
+/// bytes, because that costs no round trip here.
 ///
 /// # Errors
 /// What the database says.
@@ -236,10 +247,9 @@ pub async fn regain(
     conn: &mut PgConnection,
     settings: &Engine,
     name: &str,
-) -> Result<(), sqlx::Error> {
-    let sql = format!("{OURS}; {}", limits(settings, name));
-    conn.execute(AssertSqlSafe(sql)).await?;
-    Ok(())
+) -> Result<i64, sqlx::Error> {
+    let sql = format!("{OURS}; {}; SELECT {LOG_END}", limits(settings, name));
+    conn.fetch_one(AssertSqlSafe(sql)).await?.try_get(0)
 }
 
 /// Takes back what an author's SQL may have set in a session; its time limit first, which would hold for
@@ -261,14 +271,6 @@ fn limits(settings: &Engine, name: &str) -> String {
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
-
-/// The end of the write-ahead log, in bytes. What others write meanwhile counts as the batch's: that
-/// makes batches smaller while much is written, which is when they should be.
-async fn log_position(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
-        .fetch_one(conn)
-        .await
-}
 
 /// Rows for the next batch after one of `rows` that took `took` and wrote `wal_bytes`, so that it takes
 /// `target` and writes no more than it may: at most doubled, at most halved.

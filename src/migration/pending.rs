@@ -43,19 +43,9 @@ impl Still {
     }
 }
 
-/// Which transactions are over, as [`still`] has to know it from before the statement: a row that the
-/// shop writes meanwhile has not been left pending by it.
-///
-/// # Errors
-/// What the database says.
-pub async fn snapshot(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_current_snapshot()::text")
-        .fetch_one(conn)
-        .await
-}
-
 /// Looks for rows of `range` that are pending after the statement has `changed` something in this
-/// transaction; `before` is the [`snapshot`] from before the statement.
+/// transaction; `before` is the snapshot from before the statement: a
+/// row that the shop writes meanwhile has not been left pending by it.
 ///
 /// # Errors
 /// What the database says.

@@ -77,8 +77,8 @@ impl Failure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Pool(PoolError::Saturated { .. } | PoolError::Closed) => Fault::Busy,
-            Self::Pool(PoolError::TimedOut { .. }) => Fault::Lost,
+            Self::Pool(PoolError::Saturated { .. }) => Fault::Busy,
+            Self::Pool(PoolError::TimedOut { .. } | PoolError::Closed) => Fault::Lost,
             Self::Pool(PoolError::NoSessions(_)) | Self::Ledger(_) | Self::Uncertified(_) => {
                 Fault::Permanent
             }

@@ -276,6 +276,22 @@ async fn the_sessions_of_an_author_end_with_it() {
     assert!(closed, "{refused:?}");
 }
 
+#[tokio::test]
+async fn an_author_gets_no_session_once_the_pool_is_closed() {
+    let database = server::empty_database().await;
+    let pool = pool_of(&database, 3, 3);
+    let author = pool.author();
+    let closing = async |_: &mut _| {
+        pool.close().await;
+        Ok::<_, StoreError>(())
+    };
+    author.run(closing).await.unwrap();
+    assert_eq!(pool.open(), 0);
+    let refused: Result<(), StoreError> = author.run(async |_| Ok(())).await;
+    let closed = matches!(refused, Err(StoreError::Pool(PoolError::Closed)));
+    assert!(closed, "{refused:?}");
+}
+
 /// Shoppers, authors and schema steps at once, some of them abandoned, with more of everybody than
 /// there are connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,7 +64,7 @@ async fn disturbed(fixture: &mut Fixture, change: &str) -> Run {
 #[tokio::test]
 async fn a_key_that_is_no_utf_8_ends_the_run_with_its_place_and_what_to_do() {
     for (odd, place) in [
-        (r"E'k0100\xe9clair'", "after the key (k0100)"),
+        (r"E'k0100\xe9clair'", "after id k0100"),
         (r"E'\xe9clair'", "at the end of the table"),
         (r"E'A\xff'", "in the first batch"),
     ] {
@@ -82,7 +82,7 @@ async fn a_key_that_is_no_utf_8_ends_the_run_with_its_place_and_what_to_do() {
         assert_eq!(fixture.quarantined().await, 0);
         assert_eq!(
             fixture.count("SELECT max(changes)::bigint FROM t").await,
-            i64::from(place.contains("(k"))
+            i64::from(place.contains("id k"))
         );
     }
 }
@@ -150,7 +150,7 @@ async fn a_statement_that_ends_its_session_every_time_fails_the_run_with_its_pla
     let reason = run.error.unwrap();
     for said in [
         "tried 8 times",
-        "in the batch after the key (",
+        "in the batch after id ",
         "terminating connection",
         "resume m",
     ] {
@@ -227,7 +227,7 @@ async fn a_table_that_changes_under_the_run_ends_it_with_what_is_missing() {
         let mut fixture = Fixture::with_rows(400).await;
         let reason = disturbed(&mut fixture, change).await.error.unwrap();
         assert!(reason.contains(said), "{change}: {reason}");
-        assert!(reason.contains("after the key ("), "{change}: {reason}");
+        assert!(reason.contains("after id "), "{change}: {reason}");
     }
 }
 
@@ -249,7 +249,27 @@ async fn a_pending_condition_that_cannot_be_asked_ends_the_run_in_its_sweep() {
     fixture.engine.batch_first = 1;
     let reason = fixture.refusal(&text).await;
     assert!(reason.contains("division by zero"), "{reason}");
-    assert!(reason.contains("after the key (30)"), "{reason}");
+    assert!(reason.contains("after id 30"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_address_for_authors_that_lets_nobody_in_ends_the_run() {
+    let mut fixture = Fixture::with_rows(10).await;
+    let nowhere = fixture.database.clone().database("no_such_database");
+    fixture.send_authors_to(nowhere);
+    let reason = fixture.refusal(&of_t()).await;
+    assert!(reason.contains("no_such_database"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_pool_that_is_closed_ends_the_work_on_a_run() {
+    let mut fixture = Fixture::with_rows(10).await;
+    fixture.enqueue(&of_t()).await;
+    let runner = fixture.runner();
+    let taken = runner.take().await.unwrap().unwrap();
+    fixture.pool.close().await;
+    let end = tokio::time::timeout(PATIENCE, runner.drive(taken)).await;
+    assert_eq!(end.unwrap(), End::ShutDown);
 }
 
 #[tokio::test]
@@ -267,6 +287,25 @@ async fn a_ledger_that_takes_no_entries_ends_the_run() {
     assert!(reason.contains("the ledger did not take it"), "{reason}");
     let beyond = "SELECT count(*) FROM t WHERE id > 20 AND changes > 0";
     assert_eq!(fixture.count(beyond).await, 0);
+    // Nor does it take that a range is set aside.
+    with_trigger(&mut fixture, 21, "RAISE 'not this one'").await;
+    let reason = fixture.refusal(&of_t()).await;
+    assert!(reason.contains("the ledger did not take it"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_ledger_that_does_not_take_that_a_step_begins_ends_the_run() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            "CREATE FUNCTION deaf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER deaf BEFORE UPDATE OF step ON evenkeel.runs FOR EACH ROW
+                 WHEN (NEW.step IS NOT NULL) EXECUTE FUNCTION deaf()",
+        )
+        .await;
+    let text = "-- title: T\n-- owner: tests\n\n-- step: expand\nCREATE TABLE u ();\n";
+    let reason = fixture.refusal(text).await;
+    assert!(reason.contains("the ledger did not take it"), "{reason}");
 }
 
 #[tokio::test]

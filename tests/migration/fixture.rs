@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use evenkeel::class::Class;
 use evenkeel::config::{Budgets, Engine, Limits, Pace, Share};
-use evenkeel::db::Pool;
 use evenkeel::db::gate::{Admission, Gate};
+use evenkeel::db::{Addresses, Pool};
 use evenkeel::migration::governor::Sensors;
 use evenkeel::migration::ledger::{self, Run, State};
 use evenkeel::migration::runner::{End, Runner};
@@ -51,6 +51,10 @@ pub fn of_t() -> String {
 
 /// A pool of the engine's, on the database that `options` reach.
 fn pool(options: &PgConnectOptions, background: usize) -> Pool {
+    pool_at(options.clone().application_name("engine"), background)
+}
+
+fn pool_at(addresses: impl Into<Addresses>, background: usize) -> Pool {
     let limits = Limits {
         acquire: Duration::from_secs(5),
         hold: Some(Duration::from_secs(10)),
@@ -58,8 +62,7 @@ fn pool(options: &PgConnectOptions, background: usize) -> Pool {
     let mut shares = [Share { min: 0, max: 3 }; 4];
     shares[Class::Background.index()].max = background;
     let gate = Gate::new(Admission::new(6, shares));
-    let options = options.clone().application_name("engine");
-    Pool::new(options, 6, Duration::from_secs(5), gate, [limits; 4])
+    Pool::new(addresses, 6, Duration::from_secs(5), gate, [limits; 4])
 }
 
 impl Fixture {
@@ -121,6 +124,12 @@ impl Fixture {
     pub async fn act_as(&mut self, role: &str) {
         self.database = self.database.clone().username(role);
         self.pool = pool(&self.database, 3);
+    }
+
+    /// Has the engine run authors' SQL at `direct`, and all else where it did.
+    pub fn send_authors_to(&mut self, direct: PgConnectOptions) {
+        let shop = self.database.clone();
+        self.pool = pool_at(Addresses { shop, direct }, 3);
     }
 
     /// Leaves the engine one connection at a time.

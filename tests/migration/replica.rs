@@ -254,7 +254,7 @@ async fn a_replica_gives_the_second_proof_and_its_recovery_may_be_in_the_way() {
     // The first snapshot, which had 250 rows, is lost; another one had what the primary has by now.
     assert_eq!((found.rows, found.pending), (240, 1), "{found:?}");
     assert_eq!((found.answer, found.reason), (Answer::Pending, None));
-    assert_eq!(found.named, [["77"]]);
+    assert_eq!(found.named, ["id 77"]);
     drop(sql);
     there.pool.close().await;
     fixture.pool.close().await;

@@ -116,8 +116,9 @@ impl Tagged {
         }
     }
 
-    /// Closes whatever is idle.
+    /// Closes whatever is idle, and what is kept from here on.
     pub(super) fn close(&self) {
+        self.state.lock().alive.clear();
         while self.give_way() {}
     }
 }

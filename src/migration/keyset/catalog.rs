@@ -131,7 +131,7 @@ const INDEXES: &str = "
                 WHEN bool_or(named.by_name) THEN
                      'has ' || string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord)
                                    FILTER (WHERE named.by_name)
-                     || ', which holds names of tables, functions or the like (regclass, …): their text depends on the search path, so that a key cannot be stored'
+                     || ', which holds names of tables, functions or the like (regclass and others): their text depends on the search path, so that a key cannot be stored'
            END AS problem
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid

@@ -20,7 +20,7 @@ mod state;
 mod step;
 
 use super::definition::{Definition, DefinitionError};
-use super::keyset::KeyValue;
+use super::keyset::{KeyNames, KeyValue};
 use super::undo::Direction;
 
 pub use command::{Beginning, command, enqueue, enqueue_as, retry, set_deadline};
@@ -139,6 +139,14 @@ impl Run {
         definition
             .towards(self.direction)
             .ok_or_else(|| DefinitionError::NoWayBack(self.migration.clone()))
+    }
+
+    /// The names of the columns by which it walks, where these can be found.
+    pub async fn key_names(&self, conn: &mut PgConnection) -> KeyNames {
+        match self.declared() {
+            Ok(definition) => KeyNames::find(conn, &definition).await,
+            Err(_) => KeyNames::default(),
+        }
     }
 }
 

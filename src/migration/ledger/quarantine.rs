@@ -52,10 +52,7 @@ pub async fn set_aside_named(
     if open.is_empty() {
         return Ok(open);
     }
-    let names = match run.declared() {
-        Ok(definition) => KeyNames::find(conn, &definition).await,
-        Err(_) => KeyNames::default(),
-    };
+    let names = run.key_names(conn).await;
     for entry in &mut open {
         entry.range = names.range(entry.lower_key.as_ref(), &entry.upper_key);
     }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::definition::Definition;
-use super::keyset::{KeyValue, Keyset};
+use super::keyset::Keyset;
 
 pub use beside::read_beside;
 pub use polite::{Paced, Polite, Share};
@@ -58,8 +58,8 @@ pub struct Physical {
     pub rows: i64,
     /// Rows for which the predicate is true.
     pub pending: i64,
-    /// The keys of some of these.
-    pub named: Vec<KeyValue>,
+    /// The keys of some of these, as people read them: `id 4`.
+    pub named: Vec<String>,
     /// The tables that were read: the declared one, or its partitions.
     pub tables: Vec<String>,
     /// The moment for which it speaks.
@@ -102,8 +102,7 @@ impl Physical {
 
     /// Some pending rows by their keys, for people; empty when none is known.
     pub fn examples(&self) -> String {
-        let keys = self.named.iter().map(|key| format!("({})", key.join(", ")));
-        keys.collect::<Vec<_>>().join(", ")
+        self.named.join(", ")
     }
 }
 

@@ -6,12 +6,14 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::leaves::Leaf;
 use super::{NAMED, Question};
-use crate::migration::keyset::KeyValue;
+use crate::migration::keyset::{KeyNames, KeyValue};
 
 /// Tables that are read together, block by block: one table, or all partitions at once where the
 /// predicates are only understood for the table above them.
 #[derive(Debug)]
 pub(super) struct Source {
+    /// The table by whose name all are read, as SQL.
+    name: String,
     /// The FROM clause, with the name by which the predicates know the table.
     from: String,
     oids: Vec<Oid>,
@@ -27,7 +29,7 @@ pub(super) struct Source {
 pub(super) struct Counted {
     pub rows: i64,
     pub pending: i64,
-    pub named: Vec<KeyValue>,
+    pub named: Vec<String>,
     /// Whether the tables are not those that the snapshot sees.
     pub swapped: bool,
 }
@@ -36,13 +38,14 @@ impl Source {
     /// `leaf` by itself; `root` is the declared table's name without its schema.
     pub(super) fn one(question: &Question<'_>, leaf: &Leaf, root: &str) -> Self {
         let definition = question.definition;
-        let from = match (&definition.alias, leaf.is_root) {
-            (Some(alias), _) => format!("ONLY {} AS {alias}", leaf.name),
+        let (name, alias) = match &definition.alias {
+            Some(alias) => (&leaf.name, format!(" AS {alias}")),
             // A predicate may name it with its schema, which an alias would hide.
-            (None, true) => format!("ONLY {}", definition.table),
-            (None, false) => format!("ONLY {} AS {root}", leaf.name),
+            None if leaf.is_root => (&definition.table, String::new()),
+            None => (&leaf.name, format!(" AS {root}")),
         };
-        Self::over(from, std::slice::from_ref(leaf))
+        let from = format!("ONLY {name}{alias}");
+        Self::over(name, from, std::slice::from_ref(leaf))
     }
 
     /// All of `leaves` through the declared table.
@@ -52,11 +55,12 @@ impl Source {
             Some(alias) => format!("{} AS {alias}", definition.table),
             None => definition.table.clone(),
         };
-        Self::over(from, leaves)
+        Self::over(&definition.table, from, leaves)
     }
 
-    fn over(from: String, leaves: &[Leaf]) -> Self {
+    fn over(name: &str, from: String, leaves: &[Leaf]) -> Self {
         Self {
+            name: name.to_owned(),
             from,
             oids: leaves.iter().map(|leaf| leaf.oid).collect(),
             filenodes: leaves.iter().map(|leaf| leaf.filenode).collect(),
@@ -97,9 +101,10 @@ impl Source {
         Ok(())
     }
 
-    /// Counts the rows in the blocks from `at` on, before `to`. What is read must be in the files that
-    /// held it when the snapshot was taken: a rewrite moves rows to where an older snapshot does not
-    /// see them. That is asked under the statement's own locks.
+    /// Counts the rows in the blocks from `at` on, before `to`. What is read must be the tables that the
+    /// snapshot sees, and in the same files: a rewrite moves rows to where an older snapshot does not
+    /// see them, and a name may mean another table by now. That is asked under the statement's own
+    /// locks.
     ///
     /// # Errors
     /// What the database says.
@@ -114,7 +119,10 @@ impl Source {
             "SELECT count(*) AS rows, count(*) FILTER (WHERE ({}\n)) AS pending,
                     count(*) FILTER (WHERE tableoid <> ALL ($3)) > 0 OR EXISTS (
                         SELECT FROM unnest($3, $4) AS was (oid, filenode)
-                         WHERE pg_relation_filenode(was.oid) IS DISTINCT FROM was.filenode) AS swapped
+                         WHERE pg_relation_filenode(was.oid) IS DISTINCT FROM was.filenode
+                            OR to_regclass($5) IS DISTINCT FROM was.oid AND NOT EXISTS (
+                               SELECT FROM pg_partition_ancestors(was.oid) AS a (oid)
+                                WHERE a.oid = to_regclass($5))) AS swapped
                {}",
             question.definition.pending,
             self.within(question),
@@ -125,6 +133,7 @@ impl Source {
             .bind(&to)
             .bind(&self.oids)
             .bind(&self.filenodes)
+            .bind(&self.name)
             .fetch_one(&mut *conn)
             .await?;
         let mut counted = Counted {
@@ -142,11 +151,13 @@ impl Source {
                 self.within(question),
                 question.definition.pending
             );
-            counted.named = sqlx::query_scalar(AssertSqlSafe(sql))
+            let keys: Vec<KeyValue> = sqlx::query_scalar(AssertSqlSafe(sql))
                 .bind(&from)
                 .bind(&to)
                 .fetch_all(conn)
                 .await?;
+            let names = KeyNames::new(question.key.clone());
+            counted.named = keys.iter().map(|key| names.key(key)).collect();
         }
         Ok(counted)
     }

@@ -13,6 +13,7 @@ use super::portion::{Counted, Source};
 use super::{Answer, NAMED, Physical, Question};
 use crate::config::Engine;
 use crate::db::{Pool, PoolError};
+use crate::migration::fault::Fault;
 use crate::migration::keyset::TEXT_FORMS;
 use crate::migration::retry::Failure;
 
@@ -26,10 +27,6 @@ const FIRST: i64 = 16;
 const MOST: i64 = 16_384;
 /// The pause after a portion that failed, at least, and before a lock is asked for again.
 const RETRY: Duration = Duration::from_millis(200);
-/// Classes and codes of errors that another snapshot may be spared: connection lost; idle for too long,
-/// because this process stood still; a replica whose recovery was in the way; no room; a server that
-/// ends.
-const AGAIN: [&str; 6] = ["08", "25P03", "25P04", "40", "53", "57"];
 /// `lock_not_available`.
 const LOCKED: &str = "55P03";
 /// `query_canceled`: it took too long.
@@ -41,31 +38,35 @@ enum Miss<S> {
     Stop(S),
     /// Under another snapshot it may.
     Again(String),
-    /// Somebody keeps everybody out of a table.
-    Locked(String),
+    /// Somebody keeps everybody out of a table, or shoppers have the connections.
+    Wait(String),
     /// Neither time nor another snapshot helps.
     Never(String),
     /// The time is up.
     Late,
 }
 
+impl<S> From<Failure> for Miss<S> {
+    fn from(failure: Failure) -> Self {
+        let why = failure.to_string();
+        match failure.fault() {
+            Fault::Busy => Self::Wait(why),
+            Fault::Contention if failure.sqlstate().as_deref() == Some(LOCKED) => Self::Wait(why),
+            Fault::Contention | Fault::Lost | Fault::Environment => Self::Again(why),
+            Fault::Row | Fault::Permanent | Fault::Unreadable => Self::Never(why),
+        }
+    }
+}
+
 impl<S> From<PoolError> for Miss<S> {
     fn from(err: PoolError) -> Self {
-        Self::Again(err.to_string())
+        Failure::from(err).into()
     }
 }
 
 impl<S> From<sqlx::Error> for Miss<S> {
     fn from(err: sqlx::Error) -> Self {
-        let failure = Failure::from(err);
-        match failure.sqlstate() {
-            None => Self::Again(failure.to_string()),
-            Some(code) if AGAIN.iter().any(|class| code.starts_with(class)) => {
-                Self::Again(failure.to_string())
-            }
-            Some(code) if code == LOCKED => Self::Locked(failure.to_string()),
-            Some(_) => Self::Never(failure.to_string()),
-        }
+        Failure::from(err).into()
     }
 }
 
@@ -97,6 +98,12 @@ pub async fn read<P: Polite>(
     let until = began + limit;
     let mut attempts = 0;
     let mut found = loop {
+        // Also after a failure: whoever decides keeps a lease meanwhile, and hears of a shutdown.
+        let left = until.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, polite.permission()).await {
+            Ok(allowed) => allowed?,
+            Err(_) => break Physical::unknown(over(limit)),
+        }
         let mut tried = Attempt {
             question,
             engine,
@@ -118,7 +125,7 @@ pub async fn read<P: Polite>(
                 found.reason = Some(why);
                 break found;
             }
-            Err(Miss::Locked(why)) => (why, RETRY),
+            Err(Miss::Wait(why)) => (why, RETRY),
             Err(Miss::Again(why)) => {
                 attempts += 1;
                 (why, PAUSE * 2_u32.pow(attempts))
@@ -238,8 +245,7 @@ impl<P: Polite> Attempt<'_, P> {
                     all.check(conn, self.question).await?;
                     return Ok(vec![all]);
                 }
-                Err(Failure::Database(err)) => return Err(err.into()),
-                Err(failure) => return Err(Miss::Again(failure.to_string())),
+                Err(failure) => return Err(failure.into()),
             }
         }
         Ok(each)
@@ -251,7 +257,6 @@ impl<P: Polite> Attempt<'_, P> {
         source: &Source,
     ) -> Result<(), Miss<P::Stop>> {
         let (mut at, mut blocks) = (0, FIRST);
-        let mut failures = 0;
         while at < source.blocks {
             let waiting = self.polite.permission();
             patiently(conn, waiting, self.until, self.engine.lease).await?;
@@ -264,12 +269,11 @@ impl<P: Polite> Attempt<'_, P> {
             match counted {
                 Ok(counted) => {
                     self.add(source, counted)?;
-                    (at, failures) = (to, 0);
+                    at = to;
                     blocks = next_size(blocks, took, self.polite.target());
                 }
                 Err(err) => {
-                    failures += 1;
-                    blocks = self.after_failure(err, blocks, failures)?;
+                    blocks = after_failure(err.into(), blocks)?;
                     rest = rest.max(RETRY);
                 }
             }
@@ -295,30 +299,20 @@ impl<P: Polite> Attempt<'_, P> {
         self.found.named.truncate(NAMED);
         Ok(())
     }
+}
 
-    /// How many blocks to try after the `failures`-th failure in a row: a portion that took too long
-    /// is made smaller, and a lock that somebody holds is waited for, within the time limit.
-    fn after_failure(
-        &self,
-        err: sqlx::Error,
-        blocks: i64,
-        failures: u32,
-    ) -> Result<i64, Miss<P::Stop>> {
-        let failure = Failure::from(err);
-        match failure.sqlstate().as_deref() {
-            Some(LOCKED) => Ok(blocks),
-            Some(CANCELLED) if blocks > 1 => Ok((blocks / 2).max(1)),
-            Some(CANCELLED) if failures <= self.engine.tries => Ok(1),
-            Some(CANCELLED) => Err(Miss::Never(format!(
-                "reading a single block takes longer than migration.statement_timeout ({failure})"
-            ))),
-            // The predicates were understood when the read began: the schema has changed.
-            _ if failure.is_permanent() => Err(Miss::Again(failure.to_string())),
-            _ => match failure {
-                Failure::Database(err) => Err(err.into()),
-                other => Err(Miss::Again(other.to_string())),
-            },
-        }
+/// How many blocks to try after a portion of `blocks` failed: one that took too long is made smaller, and
+/// a lock that somebody holds is waited for, within the time limit.
+fn after_failure<S>(failure: Failure, blocks: i64) -> Result<i64, Miss<S>> {
+    match failure.sqlstate().as_deref() {
+        Some(LOCKED) => Ok(blocks),
+        Some(CANCELLED) if blocks > 1 => Ok(blocks / 2),
+        Some(CANCELLED) => Err(Miss::Never(format!(
+            "reading a single block takes longer than migration.statement_timeout ({failure})"
+        ))),
+        // The predicates were understood when the read began: the schema has changed.
+        _ if failure.is_permanent() => Err(Miss::Again(failure.to_string())),
+        _ => Err(failure.into()),
     }
 }
 

@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tracing::warn;
 
 use super::{End, Interrupt, Runner};
+use crate::class::Class;
 use crate::migration::certificate::{self, IssueError};
 use crate::migration::keyset::TEXT_FORMS;
 use crate::migration::ledger::{self, Lease, State};
@@ -54,7 +55,11 @@ impl Runner {
             tx.commit().await?;
             Ok(done)
         };
-        // The certificate asks the planner about the author's conditions.
-        self.pool.author().run(finish).await
+        match to {
+            // The certificate asks the planner about the author's conditions.
+            State::Completed => self.pool.author().run(finish).await,
+            // That authors' sessions cannot be had may be the very reason.
+            _ => self.pool.run(Class::Background, finish).await,
+        }
     }
 }

@@ -28,7 +28,7 @@ use super::batch::begin;
 use super::definition::Definition;
 use super::fault::Fault;
 use super::governor::{Governor, Sensors};
-use super::keyset::{KeyValue, Keyset, KeysetError};
+use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
 use super::pace::Pace;
 use super::retry::{Failure, Patience};
@@ -64,6 +64,10 @@ pub fn process_name() -> String {
     let unique = uuid::Uuid::new_v4().simple().to_string();
     format!("evenkeel-{}-{}", std::process::id(), &unique[..8])
 }
+
+/// Why an entry that the ledger has not taken is not tried for ever.
+const DEAF: &str = "the ledger did not take it although this process holds the lease; see what keeps \
+    rows of the schema evenkeel from being changed, a policy for example";
 
 /// Why driving a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +130,7 @@ struct Drive<'a> {
     renewed: Instant,
     spent: Spent,
     /// The sweep before the last second proof, and pending rows that this one named.
-    missed: Option<(i32, Vec<KeyValue>)>,
+    missed: Option<(i32, Vec<String>)>,
 }
 
 impl Runner {
@@ -298,15 +302,19 @@ impl Runner {
             () = self.stop.cancelled() => {}
         }
     }
-}
 
-impl Drive<'_> {
     /// Does `work`, which is on the ledger alone.
     async fn query<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
     ) -> Result<T, Interrupt> {
-        let done = self.runner.pool.run(Class::Background, work).await;
+        let done = self.pool.run(Class::Background, work).await;
         done.map_err(Interrupt::from)
+    }
+
+    /// The run of `lease` as the ledger has it.
+    async fn read(&self, lease: Lease) -> Result<Run, Interrupt> {
+        self.query(async |conn| Ok(ledger::find(conn, lease.run).await?))
+            .await
     }
 }

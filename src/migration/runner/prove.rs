@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{Drive, End, Interrupt};
 use crate::class::Class;
-use crate::migration::batch::{begin, session_name};
+use crate::migration::batch::session_name;
 use crate::migration::ledger::{self, Phase, Run};
 use crate::migration::physical::{self, Answer, Physical, Polite, Question};
 use crate::migration::spent::PROVING;
@@ -40,6 +40,8 @@ impl Polite for InTurn<'_, '_> {
     type Stop = Interrupt;
 
     async fn permission(&mut self) -> Result<(), Interrupt> {
+        // One that was kept through a failed portion would be waited for for ever.
+        self.turn = None;
         loop {
             match self.drive.await_turn().await {
                 Ok(turn) => {
@@ -85,14 +87,17 @@ impl Drive<'_> {
             return Ok(true);
         }
         self.refuse_endless(&run, &proof)?;
-        self.sweep_again().await?;
-        Ok(false)
+        match self.begin(Phase::Sweep, &run).await {
+            // By the index the table is empty, which the next walk finds, too.
+            Ok(_) | Err(Interrupt::End(End::Completed)) => Ok(false),
+            Err(interrupt) => Err(interrupt),
+        }
     }
 
     /// Writes down what is known, and reads the run.
     async fn note(&self, proof: &Physical) -> Result<Run, Interrupt> {
         let lease = self.lease;
-        let noted = self.query(async |conn: &mut PgConnection| {
+        let noted = self.runner.query(async |conn: &mut PgConnection| {
             let held = ledger::note_proof(conn, lease, proof).await?;
             Ok((held, ledger::find(conn, lease.run).await?))
         });
@@ -176,27 +181,5 @@ impl Drive<'_> {
             proof.examples(),
             self.definition.name
         )))
-    }
-
-    /// Begins another sweep, up to where the table ends now.
-    async fn sweep_again(&self) -> Result<(), Interrupt> {
-        let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
-        let begun = self.query(async |conn: &mut PgConnection| {
-            let mut tx = begin(conn, engine).await?;
-            let held = match keyset.last(&mut tx).await? {
-                Some(end) => ledger::begin_phase(&mut tx, lease, Phase::Sweep, &end, None).await?,
-                // By the index the table is empty.
-                None => {
-                    ledger::find_empty(&mut tx, lease).await?;
-                    true
-                }
-            };
-            tx.commit().await?;
-            Ok(held)
-        });
-        match begun.await? {
-            true => Ok(()),
-            false => Err(Interrupt::End(End::LeaseLost)),
-        }
     }
 }

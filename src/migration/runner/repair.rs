@@ -3,13 +3,12 @@
 use sqlx::postgres::PgConnection;
 use tracing::{info, warn};
 
-use super::{Drive, End, Interrupt};
-use crate::migration::batch::{APPLICATION, begin, regain};
+use super::{DEAF, Drive, Interrupt};
+use crate::migration::batch::{APPLICATION, apply, begin, regain};
 use crate::migration::checksum::Checksum;
 use crate::migration::keyset::Range;
 use crate::migration::ledger::{self, Phase, SetAside, Tries};
 use crate::migration::pace::Order;
-use crate::migration::pending;
 use crate::migration::retry::{Failure, Patience, Remedy};
 use crate::migration::spent::RETRYING;
 
@@ -19,7 +18,8 @@ const NAMED: i64 = 5;
 /// How a try to repair a range ended that did not fail.
 enum Repaired {
     Done,
-    LeaseLost,
+    /// The ledger did not take it; it was rolled back.
+    Unheard,
     /// Rows that it changed are pending all the same; it was rolled back.
     StillPending(String),
 }
@@ -33,19 +33,20 @@ impl Drive<'_> {
         patience: &mut Patience,
     ) -> Result<(), Interrupt> {
         let lease = self.lease;
-        let find = async |conn: &mut PgConnection| Ok(ledger::find(conn, lease.run).await?);
-        let run = self.query(find).await?;
+        let run = self.runner.read(lease).await?;
         if !run.repairing {
             return Ok(());
         }
         let next =
             async |conn: &mut PgConnection| Ok(ledger::next_to_repair(conn, lease.run).await?);
-        while let Some(entry) = self.query(next).await? {
+        while let Some(entry) = self.runner.query(next).await? {
             self.repair(&entry, patience).await?;
         }
-        self.query(async |conn| Ok(ledger::end_repair(conn, lease).await?))
+        self.runner
+            .query(async |conn| Ok(ledger::end_repair(conn, lease).await?))
             .await?;
         let open = self
+            .runner
             .query(async |conn| Ok(ledger::set_aside(conn, lease.run, NAMED).await?))
             .await?;
         if run.phase == Phase::Sweep && !open.is_empty() {
@@ -60,6 +61,7 @@ impl Drive<'_> {
     pub(super) async fn stuck(&self, found: i64) -> Result<Interrupt, Interrupt> {
         let run = self.lease.run;
         let open = self
+            .runner
             .query(async |conn| Ok(ledger::set_aside(conn, run, NAMED).await?))
             .await?;
         let what =
@@ -111,7 +113,12 @@ impl Drive<'_> {
                     patience.told();
                     return self.rest_after(began.elapsed(), turn).await;
                 }
-                Ok(Repaired::LeaseLost) => return Err(Interrupt::End(End::LeaseLost)),
+                Ok(Repaired::Unheard) => {
+                    // Says so where the lease is lost.
+                    self.resume().await?;
+                    let why = format!("{} was changed: {DEAF}", self.told(entry));
+                    return Err(Interrupt::Broken(why));
+                }
                 Ok(Repaired::StillPending(why)) => return Err(Interrupt::Broken(why)),
                 Err(failure) => {
                     drop(turn);
@@ -133,10 +140,11 @@ impl Drive<'_> {
         let (lease, id) = (self.lease, entry.id);
         let (code, error) = (failure.sqlstate(), failure.to_string());
         warn!(run = lease.run, range = self.told(entry), %error, "range stays set aside");
-        self.query(async |conn| {
-            Ok(ledger::failed_again(conn, lease, id, code.as_deref(), &error).await?)
-        })
-        .await
+        self.runner
+            .query(async |conn| {
+                Ok(ledger::failed_again(conn, lease, id, code.as_deref(), &error).await?)
+            })
+            .await
     }
 
     /// Runs the statement over the range and writes that down, in one transaction.
@@ -149,32 +157,22 @@ impl Drive<'_> {
             let summed = Checksum::new(definition, keyset)
                 .read(&mut tx, definition, keyset, lower, upper)
                 .await?;
-            let snapshot = pending::snapshot(&mut tx).await?;
-            let sql = keyset.statement(definition, lower.is_none());
-            let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone()))
-                .bind(lower)
-                .bind(upper)
-                .execute(&mut *tx)
-                .await
-                .map_err(|err| definition.place(&sql, err))?;
-            let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
             let range = Range {
                 lower: lower.cloned(),
                 upper: upper.clone(),
                 seen: summed.rows,
                 todo: Some(summed.pending),
             };
-            if changed > 0
-                && let Some(still) =
-                    pending::still(&mut tx, definition, keyset, &range, changed, &snapshot).await?
-            {
+            let applied = apply(&mut tx, definition, keyset, &range, true).await?;
+            if let Some(why) = applied.still_pending {
                 tx.rollback().await?;
-                return Ok(Repaired::StillPending(still.explain(&definition.pending)));
+                return Ok(Repaired::StillPending(why));
             }
+            let changed = applied.changed;
             regain(&mut tx, engine, APPLICATION).await?;
             if !ledger::repaired(&mut tx, lease, entry.id, &range, changed, tries).await? {
                 tx.rollback().await?;
-                return Ok(Repaired::LeaseLost);
+                return Ok(Repaired::Unheard);
             }
             tx.commit().await?;
             Ok(Repaired::Done)

@@ -2,13 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnection;
-
 use super::{Drive, End, Interrupt, Runner};
-use crate::class::Class;
 use crate::migration::ledger::{self, Lease, State};
 use crate::migration::pace::{Cause, Order, Pace};
-use crate::migration::retry::Failure;
 use crate::migration::spent::{Spent, TURNS, waited_for};
 use crate::migration::turns::Turn;
 use crate::pressure::Verdict;
@@ -167,10 +163,8 @@ impl Runner {
     ) -> Result<Option<State>, Interrupt> {
         let pace = serde_json::to_value(pace).unwrap_or_default();
         let (length, spent) = (self.engine.lease, spent.to_json());
-        let renew = async |conn: &mut PgConnection| {
-            Ok::<_, Failure>(ledger::renew(conn, lease, length, &pace, &spent).await?)
-        };
-        Ok(self.pool.run(Class::Background, renew).await?)
+        self.query(async |conn| Ok(ledger::renew(conn, lease, length, &pace, &spent).await?))
+            .await
     }
 
     /// How long a lease is kept before it is extended.

@@ -7,13 +7,13 @@
 
 use std::time::Instant;
 
-use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::{End, Interrupt, Runner, rest};
-use crate::class::Class;
+use crate::db::PoolError;
 use crate::migration::fault::Fault;
+use crate::migration::keyset::KeyNames;
 use crate::migration::ledger::{self, Lease, Phase, Run, State, Statement, Step};
 use crate::migration::pace::Pace;
 use crate::migration::retry::{Failure, Patience};
@@ -71,24 +71,24 @@ impl Trouble {
 }
 
 /// Where in its work `run` is, for people.
-fn describe(run: &Run) -> String {
+fn describe(run: &Run, names: &KeyNames) -> String {
     match (run.step, &run.cursor, &run.end_key) {
         (Some(step @ (Step::Expand | Step::Contract)), ..) => {
             format!("in the {} step", step.name())
         }
         (_, _, None) => "before the first batch".to_owned(),
-        (_, cursor, Some(_)) => after(cursor.as_deref(), run.phase),
+        (_, cursor, Some(_)) => after(names, cursor.as_deref(), run.phase),
     }
 }
 
 /// Where in its table a walk is, for people.
-pub(super) fn after(cursor: Option<&[String]>, phase: Phase) -> String {
+pub(super) fn after(names: &KeyNames, cursor: Option<&[String]>, phase: Phase) -> String {
     let what = match phase {
         Phase::Main => "batch",
         Phase::Sweep => "batch of the sweep",
     };
     match cursor {
-        Some(key) => format!("in the {what} after the key ({})", key.join(", ")),
+        Some(key) => format!("in the {what} after {}", names.key(key)),
         None => format!("in the first {what}"),
     }
 }
@@ -106,7 +106,7 @@ impl Runner {
         let pace = pace
             .borrow()
             .waiting(RETRYING, &failure.to_string(), Instant::now());
-        let (run, place) = match self.hold(lease, &pace, trouble).await {
+        let (run, place, names) = match self.hold(lease, &pace, trouble).await {
             Ok(read) => read,
             Err(end) => return Some(end),
         };
@@ -121,7 +121,7 @@ impl Runner {
                 let why = format!(
                     "tried {failures} times {}, the last time with: {}; mend that, or see the server's \
                      log for its cause, then `evenkeel migrate resume {}`",
-                    describe(&run),
+                    describe(&run, &names),
                     failure.to_string(),
                     run.migration
                 );
@@ -174,34 +174,33 @@ impl Runner {
         lease: Lease,
         pace: &Pace,
         trouble: &mut Trouble,
-    ) -> Result<(Run, Place), End> {
+    ) -> Result<(Run, Place, KeyNames), End> {
         loop {
             if self.stop.is_cancelled() {
                 self.finish(lease, State::Queued, None).await;
                 return Err(End::ShutDown);
             }
-            let read = async |conn: &mut PgConnection| {
-                let run = ledger::find(conn, lease.run).await?;
-                let statements = ledger::statements(conn, lease.run).await?;
-                Ok::<_, Failure>((run, statements))
+            let read = async {
+                rest::heed(self.renew(lease, pace, &Spent::default()).await?)?;
+                self.query(async |conn| {
+                    let run = ledger::find(conn, lease.run).await?;
+                    let place = Place::of(&run, &ledger::statements(conn, lease.run).await?);
+                    let names = run.key_names(conn).await;
+                    Ok((run, place, names))
+                })
+                .await
             };
-            let renewed = self.renew(lease, pace, &Spent::default()).await;
-            match renewed.map(rest::heed) {
-                Ok(Ok(())) => match self.pool.run(Class::Background, read).await {
-                    Ok((run, statements)) => {
-                        let place = Place::of(&run, &statements);
-                        return Ok((run, place));
-                    }
-                    Err(failure) => warn!(run = lease.run, error = %failure, "no ledger"),
-                },
-                Ok(Err(Interrupt::End(end))) => return Err(end),
-                Ok(Err(Interrupt::Broken(why))) | Err(Interrupt::Broken(why)) => {
-                    warn!(run = lease.run, %why, "no ledger");
+            match read.await {
+                Ok(read) => return Ok(read),
+                Err(Interrupt::End(end)) => return Err(end),
+                // It does not open again.
+                Err(Interrupt::Reread(Failure::Pool(PoolError::Closed))) => {
+                    return Err(End::ShutDown);
                 }
-                Ok(Err(Interrupt::Reread(failure))) | Err(Interrupt::Reread(failure)) => {
+                Err(Interrupt::Reread(failure)) => {
                     warn!(run = lease.run, error = %failure, "no ledger");
                 }
-                Err(Interrupt::End(end)) => return Err(end),
+                Err(Interrupt::Broken(why)) => warn!(run = lease.run, %why, "no ledger"),
             }
             self.pause(trouble.pauses.pause()).await;
         }

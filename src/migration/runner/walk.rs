@@ -6,11 +6,11 @@ use sqlx::postgres::PgConnection;
 use tracing::warn;
 
 use super::trouble::after;
-use super::{Drive, End, Interrupt};
+use super::{DEAF, Drive, End, Interrupt};
 use crate::migration::batch::{APPLICATION, Batch, Outcome, begin, regain};
 use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Range};
-use crate::migration::ledger::{self, Phase, State, Tries};
+use crate::migration::ledger::{self, Phase, Run, State, Tries};
 use crate::migration::pace::Order;
 use crate::migration::retry::{Failure, Patience, Remedy};
 use crate::migration::spent::{RETRYING, WORKING, waited_for};
@@ -62,9 +62,7 @@ impl Drive<'_> {
                 }
                 Some(Ok(Outcome::LeaseLost)) => {
                     drop(turn);
-                    let resumed = self.resume().await?;
-                    self.refuse_deaf_ledger(&walk, &resumed, patience).await?;
-                    walk = resumed;
+                    walk = self.unheard(&walk, patience).await?;
                 }
                 Some(Ok(Outcome::StillPending(why))) => return Err(Interrupt::Broken(why)),
                 Some(Ok(Outcome::Exhausted)) => walk = self.next_phase(walk.phase).await?,
@@ -97,62 +95,56 @@ impl Drive<'_> {
 
     /// The position that the ledger has; begins the main phase when the run is new.
     pub(super) async fn resume(&self) -> Result<Walk, Interrupt> {
-        let id = self.lease.run;
-        let run = self
-            .query(async |conn| Ok(ledger::find(conn, id).await?))
-            .await?;
+        let run = self.runner.read(self.lease).await?;
         if run.lease_token != self.lease.token {
             return Err(Interrupt::End(End::LeaseLost));
         }
         if run.state != State::Running {
             return Err(Interrupt::End(End::Stopped));
         }
-        let engine = &self.runner.engine;
-        let first = self.definition.batch_first.unwrap_or(engine.batch_first);
-        let rows = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
-        match run.end_key {
+        match &run.end_key {
             // After a failed sweep, or instead of a run that stopped in one: from the beginning, to
             // where the table ends by now.
             Some(_) if run.phase == Phase::Sweep && run.sweep_pass == 0 => {
-                self.begin(Phase::Sweep, rows.unwrap_or(first), run.batches)
-                    .await
+                self.begin(Phase::Sweep, &run).await
             }
             Some(end) => Ok(Walk {
                 phase: run.phase,
-                cursor: run.cursor,
-                end,
-                rows: rows.unwrap_or(first),
+                cursor: run.cursor.clone(),
+                end: end.clone(),
+                rows: self.next_rows(&run),
                 batches: run.batches,
                 proved: false,
             }),
-            None => self.begin(Phase::Main, first, run.batches).await,
+            None => self.begin(Phase::Main, &run).await,
         }
     }
 
-    /// The ledger has not taken a batch although the lease is ours. Where its cursor is elsewhere by
-    /// now, a COMMIT that was given up had arrived; where it is not, something else is in the way.
-    async fn refuse_deaf_ledger(
-        &mut self,
-        walk: &Walk,
-        resumed: &Walk,
-        patience: &mut Patience,
-    ) -> Result<(), Interrupt> {
-        if resumed.phase != walk.phase || resumed.cursor != walk.cursor {
-            return Ok(());
+    /// The ledger has not taken an entry of `walk`. Where the lease is ours and the cursor elsewhere by now,
+    /// a COMMIT that was given up had arrived; where it is not, something else is in the way.
+    async fn unheard(&mut self, walk: &Walk, patience: &mut Patience) -> Result<Walk, Interrupt> {
+        let mut resumed = self.resume().await?;
+        if resumed.phase == walk.phase && resumed.cursor == walk.cursor {
+            let pause = patience.pause();
+            if patience.failures() >= self.runner.engine.tries {
+                return Err(Interrupt::Broken(format!("{}: {DEAF}", self.after(walk))));
+            }
+            // Smaller batches begin the count anew.
+            resumed.rows = walk.rows;
+            self.rest(RETRYING, pause).await?;
         }
-        let pause = patience.pause();
-        if patience.failures() >= self.runner.engine.tries {
-            return Err(Interrupt::Broken(format!(
-                "{}: the ledger did not take it although this process holds the lease; see what keeps \
-                 rows of the schema evenkeel from being changed, a policy for example",
-                after(walk.cursor.as_deref(), walk.phase)
-            )));
-        }
-        self.rest(RETRYING, pause).await
+        Ok(resumed)
     }
 
-    /// Begins a phase at the beginning of the table. An empty table completes the run.
-    async fn begin(&self, phase: Phase, rows: u32, batches: i64) -> Result<Walk, Interrupt> {
+    /// Rows for the next batch of `run`.
+    fn next_rows(&self, run: &Run) -> u32 {
+        let known = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
+        let first = self.definition.batch_first;
+        known.unwrap_or_else(|| first.unwrap_or(self.runner.engine.batch_first))
+    }
+
+    /// Begins a phase of `run` at the beginning of the table. An empty table completes the run.
+    pub(super) async fn begin(&self, phase: Phase, run: &Run) -> Result<Walk, Interrupt> {
         let (lease, keyset, engine) = (self.lease, &self.keyset, &self.runner.engine);
         let begun = self
             .author
@@ -182,8 +174,8 @@ impl Drive<'_> {
                 phase,
                 cursor: None,
                 end,
-                rows,
-                batches,
+                rows: self.next_rows(run),
+                batches: run.batches,
                 proved: false,
             }),
         }
@@ -191,15 +183,13 @@ impl Drive<'_> {
 
     /// A phase has reached its end: sweep, sweep again, or be done.
     async fn next_phase(&self, phase: Phase) -> Result<Walk, Interrupt> {
-        let id = self.lease.run;
-        let run = self
-            .query(async |conn| Ok(ledger::find(conn, id).await?))
-            .await?;
+        let run = self.runner.read(self.lease).await?;
         let engine = &self.runner.engine;
         if phase == Phase::Sweep {
             let found = run.sweep_found;
             if found == 0 {
-                self.query(async |conn| Ok(ledger::resolve_quarantine(conn, id).await?))
+                self.runner
+                    .query(async |conn| Ok(ledger::resolve_quarantine(conn, run.id).await?))
                     .await?;
                 return Err(Interrupt::End(End::Completed));
             }
@@ -215,9 +205,12 @@ impl Drive<'_> {
                 )));
             }
         }
-        let rows = run.batch_rows.and_then(|rows| u32::try_from(rows).ok());
-        let rows = rows.unwrap_or(engine.batch_first);
-        self.begin(Phase::Sweep, rows, run.batches).await
+        self.begin(Phase::Sweep, &run).await
+    }
+
+    /// Where `walk` is, for people.
+    fn after(&self, walk: &Walk) -> String {
+        after(&self.keyset.names(), walk.cursor.as_deref(), walk.phase)
     }
 
     /// Rows that a batch of `walk` covers.
@@ -264,7 +257,7 @@ impl Drive<'_> {
         match failure.remedy(smallest, patience.failures(), engine.tries) {
             Remedy::Reread => return Err(failure.into()),
             Remedy::GiveUp => {
-                let place = after(walk.cursor.as_deref(), walk.phase);
+                let place = self.after(&walk);
                 return Err(self.give_up(&place, &failure));
             }
             Remedy::Halve => {
@@ -276,24 +269,24 @@ impl Drive<'_> {
                 patience.reset();
             }
             Remedy::Wait => self.rest(RETRYING, patience.pause()).await?,
-            Remedy::SetAside => {
-                self.set_aside(&mut walk, &failure, patience.tries())
-                    .await?;
+            Remedy::SetAside if self.set_aside(&mut walk, &failure, patience).await? => {
                 patience.reset();
                 patience.told();
             }
+            Remedy::SetAside => walk = self.unheard(&walk, patience).await?,
         }
         Ok(walk)
     }
 
+    /// Reports the range and goes on behind it; `false` when the ledger did not take that.
     async fn set_aside(
         &self,
         walk: &mut Walk,
         failure: &Failure,
-        tries: &Tries,
-    ) -> Result<(), Interrupt> {
+        patience: &Patience,
+    ) -> Result<bool, Interrupt> {
         let (keyset, lease, engine) = (&self.keyset, self.lease, &self.runner.engine);
-        let rows = self.rows(walk);
+        let (rows, tries) = (self.rows(walk), patience.tries());
         let pending = (walk.phase == Phase::Sweep).then_some(self.definition.pending.as_str());
         let (code, error) = (failure.sqlstate(), failure.to_string());
         let (cursor, end) = (&walk.cursor, &walk.end);
@@ -321,25 +314,25 @@ impl Drive<'_> {
             .await;
         // It may be that not even its keys can be read, or not which of its rows are pending.
         let aside = aside.map_err(|err| {
-            let place = after(walk.cursor.as_deref(), walk.phase);
+            let place = self.after(walk);
             let place = format!("{place}, where the rows cannot be set aside ({error}),");
             self.give_up_or_retry(&place, err)
         })?;
         let Some((Range { lower, upper, .. }, held, open)) = aside else {
-            return Ok(());
+            return Ok(true);
         };
         if !held {
-            *walk = self.resume().await?;
-            return Ok(());
+            return Ok(false);
         }
-        warn!(run = lease.run, ?lower, ?upper, %error, "range set aside");
+        let range = keyset.names().range(lower.as_ref(), &upper);
+        warn!(run = lease.run, range, %error, "range set aside");
         if open > i64::from(engine.quarantine_max) {
             return Err(Interrupt::Broken(format!(
                 "{open} ranges could not be changed, the last because: {error}"
             )));
         }
         walk.cursor = Some(upper);
-        Ok(())
+        Ok(true)
     }
 
     /// What follows a failure at `place` where there is nothing that could be set aside.

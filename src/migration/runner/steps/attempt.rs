@@ -82,6 +82,7 @@ impl Steps<'_> {
             }
             Manner::DropIndex { index } => {
                 let exists = self
+                    .runner
                     .query(async |conn| {
                         let exists = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL");
                         Ok(exists.bind(index).fetch_one(conn).await?)
@@ -97,7 +98,7 @@ impl Steps<'_> {
         let finish = async |conn: &mut PgConnection| {
             Ok(ledger::finish_statement(conn, lease, number, actor).await?)
         };
-        if self.query(finish).await? {
+        if self.runner.query(finish).await? {
             return Ok(());
         }
         self.heed().await?;
@@ -220,6 +221,7 @@ impl Steps<'_> {
             pause = (pause * 2).min(self.runner.renew_every());
             let session = pid.load(Ordering::Relaxed);
             let holder: Result<Option<Holder>, Interrupt> = self
+                .runner
                 .query(async |conn| {
                     let holder = sqlx::query_as(HOLDER).bind(session);
                     Ok(holder.fetch_optional(conn).await?)
@@ -241,6 +243,7 @@ impl Steps<'_> {
 
     async fn index(&self, index: &str, table: &str) -> Result<Option<(String, bool)>, Miss> {
         let found: Option<(String, bool, Option<i32>)> = self
+            .runner
             .query(async |conn| {
                 let found = sqlx::query_as(INDEX).bind(index).bind(table);
                 Ok(found.fetch_optional(conn).await?)

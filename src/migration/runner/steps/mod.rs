@@ -12,11 +12,10 @@ mod wait;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{End, Interrupt, Patience, Run, Runner};
+use super::{DEAF, End, Interrupt, Patience, Run, Runner};
 use crate::class::Class;
 use crate::migration::change::{Ddl, Manner};
 use crate::migration::definition::Definition;
@@ -153,16 +152,15 @@ impl Runner {
 impl Steps<'_> {
     /// The step that the ledger has; the first one when the run is new.
     async fn at(&self) -> Result<Step, Interrupt> {
-        let id = self.lease.run;
-        let run = self
-            .query(async |conn| Ok(ledger::find(conn, id).await?))
-            .await?;
+        let run = self.runner.read(self.lease).await?;
         Ok(run.step.unwrap_or(Step::Expand))
     }
 
     async fn enter(&mut self, step: Step) -> Result<(), Interrupt> {
         let lease = self.lease;
-        let entered = self.query(async |conn| Ok(ledger::enter(conn, lease, step).await?));
+        let entered = self
+            .runner
+            .query(async |conn| Ok(ledger::enter(conn, lease, step).await?));
         if entered.await? {
             return Ok(());
         }
@@ -196,20 +194,22 @@ impl Steps<'_> {
             self.await_calm().await?;
             let (lease, sql) = (self.lease, ddl.sql.as_str());
             let begun = self
+                .runner
                 .query(async |conn| {
                     Ok(ledger::begin_statement(conn, lease, number, step, sql).await?)
                 })
                 .await?;
-            let Some(begun) = begun else {
-                self.heed().await?;
-                continue;
+            let tried = match begun {
+                Some(begun) => Box::pin(self.attempt(number, ddl, begun)).await,
+                None => self
+                    .heed()
+                    .await
+                    .map_err(Miss::from)
+                    .and(Err(Miss::Unheard)),
             };
-            let miss = match Box::pin(self.attempt(number, ddl, begun)).await {
-                Ok(()) => {
-                    info!(run = lease.run, step = step.name(), sql, "step done");
-                    return Ok(());
-                }
-                Err(miss) => miss,
+            let Err(miss) = tried else {
+                info!(run = lease.run, step = step.name(), sql, "step done");
+                return Ok(());
             };
             let why = match miss {
                 Miss::Interrupt(interrupt) => return Err(interrupt),
@@ -222,9 +222,7 @@ impl Steps<'_> {
                     unheard += 1;
                     if unheard >= self.runner.engine.tries {
                         return Err(Interrupt::Broken(format!(
-                            "`{sql}` was done {unheard} times and rolled back, because the ledger \
-                             did not take its entry although this process holds the lease: see what \
-                             keeps rows of the schema evenkeel from being changed"
+                            "`{sql}` came to nothing {unheard} times: {DEAF}"
                         )));
                     }
                     "the ledger did not take its entry".to_owned()
@@ -251,7 +249,9 @@ impl Steps<'_> {
                 }
             };
             warn!(run = lease.run, step = step.name(), sql, %why, "step waits");
-            let noted = self.query(async |conn| Ok(ledger::wait(conn, lease, number, &why).await?));
+            let noted = self
+                .runner
+                .query(async |conn| Ok(ledger::wait(conn, lease, number, &why).await?));
             noted.await?;
             self.waits_for = Some(why);
             self.rest(pauses.next().unwrap_or(LONGEST_PAUSE)).await?;
@@ -267,13 +267,5 @@ impl Steps<'_> {
             }
             other => other,
         }
-    }
-
-    async fn query<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
-    ) -> Result<T, Interrupt> {
-        let done = self.runner.pool.run(Class::Background, work).await;
-        done.map_err(Interrupt::from)
     }
 }
