@@ -139,12 +139,6 @@ impl Batch<'_> {
         let (definition, keyset) = (self.definition, self.keyset);
         let looks = !self.proved || self.phase == Phase::Sweep;
         let mut applied = Applied::default();
-        let mut before = None;
-        if looks {
-            let asked = Instant::now();
-            before = Some(pending::snapshot(tx).await?);
-            applied.looked += asked.elapsed();
-        }
         let position = log_position(tx).await?;
         let sql = keyset.statement(definition, range.lower.is_none());
         let done = sqlx::query(AssertSqlSafe(sql.clone()))
@@ -155,12 +149,11 @@ impl Batch<'_> {
             .map_err(|err| definition.place(&sql, err))?;
         applied.changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
         applied.wal_bytes = log_position(tx).await? - position;
-        if let Some(before) = before.filter(|_| applied.changed > 0) {
+        if looks && applied.changed > 0 {
             let asked = Instant::now();
-            let changed = applied.changed;
-            let still = pending::still(tx, definition, keyset, range, changed, &before).await?;
-            applied.still_pending = still.map(|still| still.explain(&definition.pending));
-            applied.looked += asked.elapsed();
+            let still = pending::still(tx, definition, keyset, range, applied.changed).await?;
+            applied.still_pending = still.map(|still| still.why);
+            applied.looked = asked.elapsed();
         }
         Ok(applied)
     }

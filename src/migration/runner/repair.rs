@@ -149,7 +149,6 @@ impl Drive<'_> {
             let summed = Checksum::new(definition, keyset)
                 .read(&mut tx, definition, keyset, lower, upper)
                 .await?;
-            let snapshot = pending::snapshot(&mut tx).await?;
             let sql = keyset.statement(definition, lower.is_none());
             let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone()))
                 .bind(lower)
@@ -166,10 +165,10 @@ impl Drive<'_> {
             };
             if changed > 0
                 && let Some(still) =
-                    pending::still(&mut tx, definition, keyset, &range, changed, &snapshot).await?
+                    pending::still(&mut tx, definition, keyset, &range, changed).await?
             {
                 tx.rollback().await?;
-                return Ok(Repaired::StillPending(still.explain(&definition.pending)));
+                return Ok(Repaired::StillPending(still.why));
             }
             regain(&mut tx, engine, APPLICATION).await?;
             if !ledger::repaired(&mut tx, lease, entry.id, &range, changed, tries).await? {
