@@ -83,7 +83,7 @@ impl From<ControlError> for ApiError {
     fn from(err: ControlError) -> Self {
         match err {
             ControlError::Definition(
-                err @ (DefinitionError::Read { .. } | DefinitionError::Encoding { .. }),
+                err @ DefinitionError::Read { .. },
             ) => Self::internal(&err),
             ControlError::Definition(DefinitionError::Unknown { .. }) => {
                 Self::not_found("migration")
