@@ -46,7 +46,7 @@ fn name(text: &str) -> Vec<String> {
     let mut parts = tokens(text);
     parts.retain(|token| !token.is_trivia());
     let part = |token: &super::source::Token<'_>| match token.kind {
-        Kind::Quoted => token.text.trim_matches('"').to_owned(),
+        Kind::QuotedIdent { .. } => token.text.trim_matches('"').to_owned(),
         _ => token.text.to_lowercase(),
     };
     parts.iter().map(part).collect()

@@ -55,7 +55,10 @@ pub async fn count(
         definition.qualifier()
     );
     let texts: Vec<_> = keyset.columns();
-    let texts: Vec<_> = texts.iter().map(|c| format!("{c}::pg_catalog.text")).collect();
+    let texts: Vec<_> = texts
+        .iter()
+        .map(|c| format!("{c}::pg_catalog.text"))
+        .collect();
     let key = format!("pg_catalog.min(ARRAY[{}])", texts.join(", "));
     let sql = keyset.select(
         range.lower.is_none(),

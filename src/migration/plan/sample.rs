@@ -243,7 +243,9 @@ async fn one(
     // What was pending before is counted when all is as it was, so that the statement did not find
     // the rows read already.
     let mut tx = begin(conn, settings).await?;
-    let before = pending::count(&mut tx, definition, keyset, &range).await?.pending;
+    let before = pending::count(&mut tx, definition, keyset, &range)
+        .await?
+        .pending;
     tx.rollback().await?;
     Ok(Some(Sample {
         rows: range.seen,

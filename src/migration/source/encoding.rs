@@ -51,10 +51,16 @@ pub fn decode(bytes: &[u8]) -> Result<String, Unreadable> {
         })
     };
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        return refuse(at, "there is a NUL byte, which no text in UTF-8 has (UTF-16 has many)");
+        return refuse(
+            at,
+            "there is a NUL byte, which no text in UTF-8 has (UTF-16 has many)",
+        );
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).to_owned()),
+        Ok(text) => Ok(text
+            .strip_prefix(BYTE_ORDER_MARK)
+            .unwrap_or(text)
+            .to_owned()),
         Err(err) => {
             let at = err.valid_up_to();
             let byte = bytes.get(at).copied().unwrap_or_default();

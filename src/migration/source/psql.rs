@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Kind, Token, end_of_line, position, token_at, tokens, variables};
+use super::{Token, end_of_line, position, token_at, tokens, variables};
 
 /// What only psql understands of a script, in order; each name once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,9 @@ impl Psql {
     /// What is left out without any effect, in one sentence.
     pub fn left_out(&self) -> Option<String> {
         let (_, names) = self.names(true)?;
-        Some(format!("{names}: psql's own, left out; no other tool takes the file with it"))
+        Some(format!(
+            "{names}: psql's own, left out; no other tool takes the file with it"
+        ))
     }
 
     fn names(&self, harmless: bool) -> Option<(usize, String)> {
@@ -62,9 +64,9 @@ pub fn strip(text: &str) -> (String, Psql) {
     let mut statement = Vec::new();
     let mut at = 0;
     while let Some(token) = token_at(text, at) {
-        let ends = match token.kind {
+        let ends = match token.text {
             // `\;` is a semicolon.
-            Kind::Mark('\\') if !text[token.end()..].starts_with(';') => {
+            "\\" if !text[token.end()..].starts_with(';') => {
                 let line = text[at..].split(['\n', '\r']).next().unwrap_or_default();
                 let name = line.split_whitespace().next().unwrap_or_default();
                 found.note(text, name, at);
@@ -78,7 +80,7 @@ pub fn strip(text: &str) -> (String, Psql) {
             }
             _ => {
                 at = token.end();
-                token.kind == Kind::Mark(';')
+                token.text == ";"
             }
         };
         if !ends {

@@ -20,18 +20,17 @@ pub fn variables(tokens: &[Token<'_>]) -> Vec<Variable> {
     let (mut is_json, mut was_colon) = (false, false);
     for pair in tokens.windows(2) {
         let [token, next] = pair else { continue };
-        let is_colon = token.kind == Kind::Mark(':');
-        match token.kind {
-            Kind::Mark('[') => open.push(true),
-            Kind::Mark('(') => open.push(is_json),
-            Kind::Mark(']' | ')') => drop(open.pop()),
-            Kind::Mark(':') if !was_colon && open.last() != Some(&true) && is_name(next) => {
+        match token.text {
+            "[" => open.push(true),
+            "(" => open.push(is_json),
+            "]" | ")" => drop(open.pop()),
+            ":" if !was_colon && open.last() != Some(&true) && is_name(next) => {
                 let text = format!(":{}", next.text);
                 found.push(Variable { at: token.at, text });
             }
             _ => {}
         }
-        was_colon = is_colon;
+        was_colon = token.kind == Kind::Colon;
         if !token.is_trivia() {
             is_json = token.is_word("JSON_OBJECT") || token.is_word("JSON_OBJECTAGG");
         }
@@ -40,6 +39,5 @@ pub fn variables(tokens: &[Token<'_>]) -> Vec<Variable> {
 }
 
 fn is_name(next: &Token<'_>) -> bool {
-    matches!(next.kind, Kind::Word | Kind::Quoted)
-        || next.kind == Kind::Text && next.text.starts_with('\'')
+    matches!(next.kind, Kind::Ident | Kind::QuotedIdent { .. }) || next.text.starts_with('\'')
 }
