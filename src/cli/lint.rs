@@ -68,6 +68,9 @@ fn print(judged: &[Judged]) {
             (None, n) => format!("{n} things found"),
         };
         println!("{}: {}, {verdict}", one.file, one.judged_as.name());
+        if let Some(note) = &one.note {
+            println!("    {note}");
+        }
         for finding in &one.findings {
             println!("{finding}");
         }

@@ -82,9 +82,7 @@ impl FromRequestParts<App> for Operator {
 impl From<ControlError> for ApiError {
     fn from(err: ControlError) -> Self {
         match err {
-            ControlError::Definition(
-                err @ (DefinitionError::Read { .. } | DefinitionError::Encoding { .. }),
-            ) => Self::internal(&err),
+            ControlError::Definition(err @ DefinitionError::Read { .. }) => Self::internal(&err),
             ControlError::Definition(DefinitionError::Unknown { .. }) => {
                 Self::not_found("migration")
             }

@@ -159,9 +159,8 @@ pub(super) async fn apply(
     range: &Range,
     looks: bool,
 ) -> Result<Applied, sqlx::Error> {
-    let before = format!("SELECT {LOG_END}, pg_catalog.pg_current_snapshot()::text");
-    let before = sqlx::query_as(AssertSqlSafe(before));
-    let (log_end, snapshot): (i64, String) = before.fetch_one(&mut *tx).await?;
+    let log_end = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {LOG_END}")));
+    let log_end = log_end.fetch_one(&mut *tx).await?;
     let sql = keyset.statement(definition, range.lower.is_none());
     let done = sqlx::query(AssertSqlSafe(sql.clone()))
         .bind(&range.lower)
@@ -172,14 +171,14 @@ pub(super) async fn apply(
     let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
     let asked = Instant::now();
     let still = match looks && changed > 0 {
-        true => pending::still(tx, definition, keyset, range, changed, &snapshot).await?,
+        true => pending::still(tx, definition, keyset, range, changed).await?,
         false => None,
     };
     Ok(Applied {
         changed,
         log_end: Some(log_end),
         looked: asked.elapsed(),
-        still_pending: still.map(|still| still.explain(&definition.pending)),
+        still_pending: still.map(|still| still.why),
     })
 }
 

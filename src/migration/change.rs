@@ -23,11 +23,11 @@
 //! without steps is a backfill and nothing else; one without a backfill needs no table and no pending
 //! predicate.
 
-use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SourceFile, SyntaxNode};
 
 use super::source::{
-    Problem, check, lone_comments, only, place, position, tokens, tokens_in, variables,
+    Problem, Token, byte, check, lone_comments, only, place, position, tokens, tokens_in, variables,
 };
 use crate::db::placed;
 
@@ -63,12 +63,7 @@ impl Ddl {
             let Some(at) = at else {
                 return Some(format!("{file}, line {}", position(text, self.at).line));
             };
-            let byte = self
-                .sql
-                .char_indices()
-                .nth(at)
-                .map_or(self.sql.len(), |(byte, _)| byte);
-            Some(place(file, text, self.at + byte))
+            Some(place(file, text, self.at + byte(&self.sql, at)))
         })
     }
 }
@@ -110,39 +105,26 @@ pub fn split(text: &str, from: usize) -> Result<Sections, Problem> {
             contract: only(text, 0..0),
         });
     };
-    if let Some(sql) = body
-        .iter()
-        .find(|token| token.at < first.at && !token.is_trivia())
-    {
+    let before = |token: &&Token<'_>| token.at < first.at && !token.is_trivia();
+    if let Some(sql) = body.iter().find(before) {
         return Err(Problem::new(
             sql.at,
             "there is SQL before the first `-- step:`",
         ));
     }
     let mut texts = [(); 3].map(|()| only(text, 0..0));
-    let mut current = None;
+    let mut done = 0;
     let ends = marks.iter().skip(1).map(|(next, _)| next.at);
     for ((mark, name), end) in marks.iter().zip(ends.chain([text.len()])) {
-        let next = STEPS.iter().position(|known| known == name).ok_or_else(|| {
-            Problem::new(
-                mark.at,
-                format!(
-                    "`-- step: {name}` is not known; the steps are expand, backfill and contract"
-                ),
-            )
-        })?;
-        if current.is_some_and(|current| next <= current) {
-            return Err(Problem::new(
-                mark.at,
-                format!(
-                    "`-- step: {name}` comes too late; the order is expand, backfill, contract"
-                ),
-            ));
+        let refuse = |why: &str| Err(Problem::new(mark.at, format!("`-- step: {name}` {why}")));
+        let Some(next) = STEPS.iter().position(|known| known == name) else {
+            return refuse("is not known; the steps are expand, backfill and contract");
+        };
+        if next < done {
+            return refuse("comes too late; the order is expand, backfill, contract");
         }
-        current = Some(next);
-        if let Some(section) = texts.get_mut(next) {
-            *section = only(text, mark.end..end);
-        }
+        done = next + 1;
+        texts[next] = only(text, mark.end..end);
     }
     let [expand, backfill, contract] = texts;
     Ok(Sections {
@@ -170,18 +152,14 @@ pub fn statements(text: &str) -> Result<Vec<Ddl>, Problem> {
     let tokens = tokens(text);
     check::sql(&tokens)?;
     if let Some(variable) = variables(&tokens).first() {
-        return Err(Problem::new(
-            variable.at,
-            match variable.text.as_str() {
-                check::RANGE => "`:range` belongs to the statement under `-- step: backfill`; a \
-                                 schema statement runs once, as it is"
-                    .to_owned(),
-                name => format!(
-                    "`{name}` is a variable of psql, which does not run this file: write the value \
-                     itself"
-                ),
-            },
-        ));
+        return Err(match variable.text.as_str() {
+            check::RANGE => Problem::new(
+                variable.at,
+                "`:range` belongs to the statement under `-- step: backfill`; a schema statement \
+                 runs once, as it is",
+            ),
+            _ => check::unknown(variable),
+        });
     }
     let parse = SourceFile::parse(text);
     if let Some(error) = parse.errors().first() {
@@ -192,97 +170,81 @@ pub fn statements(text: &str) -> Result<Vec<Ddl>, Problem> {
     }
     let mut all: Vec<Ddl> = Vec::new();
     for statement in parse.tree().stmts() {
-        let (at, sql) = plain(&statement);
+        // A second semicolon is a statement without words.
+        let Some((at, sql)) = plain(text, &statement) else {
+            continue;
+        };
+        let refuse = |problem: &str| Problem::new(at, format!("`{sql}`{problem}"));
         if all.iter().any(|ddl| ddl.sql == sql) {
-            return Err(Problem::new(
-                at,
-                format!("`{sql}` appears twice, so that its progress could not be told"),
+            return Err(refuse(
+                " appears twice, so that its progress could not be told",
             ));
         }
-        let manner = manner(&statement, &sql).map_err(|problem| Problem::new(at, problem))?;
+        let manner = manner(&statement).map_err(refuse)?;
+        let sql = sql.to_owned();
         all.push(Ddl { sql, manner, at });
     }
     Ok(all)
 }
 
 /// The statement without comments around it and without its semicolon, and where it begins.
-fn plain(statement: &ast::Stmt) -> (usize, String) {
-    let whole = statement.syntax().text().to_string();
-    let begin = usize::from(statement.syntax().text_range().start());
-    let words: Vec<_> = tokens(&whole);
-    let words: Vec<_> = words.iter().filter(|token| !token.is_trivia()).collect();
-    let own = words.iter().rposition(|token| token.text != ";");
-    match (words.first(), own.and_then(|own| words.get(own))) {
-        (Some(first), Some(last)) => {
-            let sql = whole.get(first.at..last.end()).unwrap_or_default();
-            (begin + first.at, sql.to_owned())
-        }
-        _ => (begin, String::new()),
-    }
+fn plain<'a>(text: &'a str, statement: &ast::Stmt) -> Option<(usize, &'a str)> {
+    let range = statement.syntax().text_range();
+    let mut words = tokens_in(text, range.start().into()..range.end().into());
+    words.retain(|token| !token.is_trivia() && token.text != ";");
+    let (first, last) = (words.first()?, words.last()?);
+    Some((first.at, text.get(first.at..last.end())?))
 }
 
-fn manner(statement: &ast::Stmt, sql: &str) -> Result<Manner, String> {
-    let text = |node: Option<&squawk_syntax::SyntaxNode>| {
-        node.map(|n| n.text().to_string().trim().to_owned())
-    };
+/// How `statement` has to be run, or what is said behind it of why it cannot.
+fn manner(statement: &ast::Stmt) -> Result<Manner, &'static str> {
+    let text = |node: &SyntaxNode| node.text().to_string().trim().to_owned();
     match statement {
         ast::Stmt::CreateIndex(create) if create.concurrently_token().is_some() => {
-            let index = create
-                .index()
-                .and_then(|index| index.path())
-                .and_then(|path| path.segment());
-            let index = index
-                .ok_or_else(|| format!("`{sql}`: give the index a name"))?
-                .text();
+            let index = create.index().and_then(|index| index.path()?.segment());
             let table = create.table_relation_name();
-            let table = text(
-                table
-                    .as_ref()
-                    .and_then(|t| t.table_name_ref())
-                    .as_ref()
-                    .map(AstNode::syntax),
-            );
-            let table = table.ok_or_else(|| format!("`{sql}`: on which table?"))?;
-            Ok(Manner::BuildIndex { index, table })
+            let table = table.and_then(|table| table.table_name_ref());
+            Ok(Manner::BuildIndex {
+                index: index.ok_or(": give the index a name")?.text(),
+                table: text(table.ok_or(": on which table?")?.syntax()),
+            })
         }
         ast::Stmt::DropIndex(drop) if drop.concurrently_token().is_some() => {
-            let mut indexes = drop.index_refs();
-            match (
-                text(indexes.next().as_ref().map(AstNode::syntax)),
-                indexes.next(),
-            ) {
-                (Some(index), None) => Ok(Manner::DropIndex { index }),
-                _ => Err(format!("`{sql}`: CONCURRENTLY drops one index at a time")),
+            let indexes: Vec<_> = drop.index_refs().collect();
+            match indexes.as_slice() {
+                [index] => Ok(Manner::DropIndex {
+                    index: text(index.syntax()),
+                }),
+                _ => Err(": CONCURRENTLY drops one index at a time"),
             }
         }
         ast::Stmt::AlterTable(alter) => {
-            let is_scan = |action| matches!(action, ast::AlterTableAction::ValidateConstraint(_));
-            let concurrent = |action: &ast::AlterTableAction| {
-                matches!(action, ast::AlterTableAction::DetachPartition(_))
-                    && sql.to_ascii_uppercase().contains("CONCURRENTLY")
-            };
-            if alter.actions().any(|action| concurrent(&action)) {
-                return Err(format!(
-                    "`{sql}`: a change cannot detach a partition CONCURRENTLY"
-                ));
+            let actions: Vec<_> = alter.actions().collect();
+            let mut scans = 0;
+            for action in &actions {
+                match action {
+                    ast::AlterTableAction::ValidateConstraint(_) => scans += 1,
+                    ast::AlterTableAction::DetachPartition(detach)
+                        if text(detach.syntax())
+                            .to_uppercase()
+                            .contains("CONCURRENTLY") =>
+                    {
+                        return Err(": a change cannot detach a partition CONCURRENTLY");
+                    }
+                    _ => {}
+                }
             }
-            let scans = alter
-                .actions()
-                .filter(|action| is_scan(action.clone()))
-                .count();
-            match (scans, alter.actions().count()) {
-                (0, _) => Ok(Manner::Brief),
-                (scans, actions) if scans == actions => Ok(Manner::Scan),
-                _ => Err(format!(
-                    "`{sql}`: validate a constraint in a statement of its own"
-                )),
+            match scans {
+                0 => Ok(Manner::Brief),
+                scans if scans == actions.len() => Ok(Manner::Scan),
+                _ => Err(": validate a constraint in a statement of its own"),
             }
         }
-        ast::Stmt::Begin(_) | ast::Stmt::Commit(_) | ast::Stmt::Rollback(_) => Err(format!(
-            "`{sql}`: every statement of a change is a transaction of its own"
-        )),
+        ast::Stmt::Begin(_) | ast::Stmt::Commit(_) | ast::Stmt::Rollback(_) => {
+            Err(": every statement of a change is a transaction of its own")
+        }
         ast::Stmt::Reindex(_) | ast::Stmt::Vacuum(_) | ast::Stmt::Cluster(_) => {
-            Err(format!("`{sql}` is maintenance and not a change"))
+            Err(" is maintenance and not a change")
         }
         _ => Ok(Manner::Brief),
     }

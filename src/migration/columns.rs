@@ -1,108 +1,55 @@
-//! Which columns a simple UPDATE assigns, read from its text.
-//!
-//! Not a parser of SQL: whatever is not plainly `UPDATE the_table [AS alias] SET a = …, (b, c) = …` has
-//! no columns that are known, and its author names them in the header.
+//! Which columns a simple UPDATE assigns.
 
-use super::source::{Kind, Token, tokens};
+use squawk_syntax::SourceFile;
+use squawk_syntax::ast::{self, AstNode};
+
+use super::definition::RANGE;
+use super::source::{Kind, tokens};
 
 /// The columns that `statement` assigns when it is a plain UPDATE of `table`, as SQL spells them;
-/// empty when it is anything else.
+/// empty when it is anything else, or assigns parts of columns: its author names them in the header.
 pub fn assigned(statement: &str, table: &str) -> Vec<String> {
-    try_assigned(&words(statement), &words(table)).unwrap_or_default()
+    try_assigned(statement, table).unwrap_or_default()
 }
 
-/// The tokens of `text` that mean something.
-fn words(text: &str) -> Vec<Token<'_>> {
-    let mut words = tokens(text);
-    words.retain(|token| !token.is_trivia());
-    words
-}
-
-fn is(token: Option<&Token<'_>>, keyword: &str) -> bool {
-    token.is_some_and(|token| token.is_word(keyword))
-}
-
-fn has(token: Option<&Token<'_>>, mark: char) -> bool {
-    token.is_some_and(|token| token.kind == Kind::Mark(mark))
-}
-
-/// Whether two tokens of a name mean the same: without quotes, letters have no case.
-fn same(a: &Token<'_>, b: &Token<'_>) -> bool {
-    let name = |token: &Token<'_>| match token.text.strip_prefix('"') {
-        Some(quoted) => quoted.trim_end_matches('"').to_owned(),
-        None => token.text.to_lowercase(),
+fn try_assigned(statement: &str, table: &str) -> Option<Vec<String>> {
+    // The parser knows no variables.
+    let parse = SourceFile::parse(&statement.replace(RANGE, "true"));
+    let Some(ast::Stmt::Update(update)) = parse.tree().stmts().next() else {
+        return None;
     };
-    name(a) == name(b)
-}
-
-/// `None` when the tokens are not what they should be.
-fn try_assigned(tokens: &[Token<'_>], table: &[Token<'_>]) -> Option<Vec<String>> {
-    if !is(tokens.first(), "UPDATE") {
+    let named = update.relation_name()?.relation_name_ref()?;
+    let is_own = name(&named.syntax().text().to_string()) == name(table);
+    if !is_own || update.with_clause().is_some() || !parse.errors().is_empty() {
         return None;
-    }
-    let mut at = if is(tokens.get(1), "ONLY") { 2 } else { 1 };
-    let named = tokens.get(at..at + table.len())?;
-    let is_own = !table.is_empty() && named.iter().zip(table).all(|(a, b)| same(a, b));
-    at += table.len();
-    // A longer name is another table's.
-    if !is_own || has(tokens.get(at), '.') {
-        return None;
-    }
-    while !is(tokens.get(at), "SET") {
-        at += 1;
-        tokens.get(at)?;
     }
     let mut columns = Vec::new();
-    loop {
-        at += 1;
-        let token = tokens.get(at)?;
-        match token.kind {
-            Kind::Word | Kind::Quoted => {
-                columns.push(token.text.to_owned());
-                at += 1;
+    for assigned in update.set_clause()?.set_column_list()?.set_columns() {
+        let targets: Vec<_> = match &assigned {
+            ast::SetColumn::SetSingleColumn(one) => one.column_target().into_iter().collect(),
+            ast::SetColumn::SetMultipleColumns(list) => {
+                list.column_target_list()?.column_targets().collect()
             }
-            Kind::Mark('(') => {
-                at += 1;
-                while !has(Some(tokens.get(at)?), ')') {
-                    let column = tokens.get(at).filter(|token| token.kind != Kind::Mark(','));
-                    columns.extend(column.map(|column| column.text.to_owned()));
-                    at += 1;
-                }
-                at += 1;
+        };
+        for target in targets {
+            if target.accessors().next().is_some() {
+                return None;
             }
-            _ => return None,
-        }
-        if !has(tokens.get(at), '=') {
-            return None;
-        }
-        at = end_of_value(tokens, at);
-        if !has(tokens.get(at), ',') {
-            return Some(columns);
+            columns.push(target.syntax().text().to_string().trim().to_owned());
         }
     }
+    Some(columns)
 }
 
-/// Where the value that begins at `at` ends: at a comma or a clause outside parentheses.
-fn end_of_value(tokens: &[Token<'_>], mut at: usize) -> usize {
-    let mut depth = 0_usize;
-    while let Some(token) = tokens.get(at) {
-        match token.kind {
-            Kind::Mark('(' | '[') => depth += 1,
-            Kind::Mark(')' | ']') => depth = depth.saturating_sub(1),
-            Kind::Mark(',') if depth == 0 => return at,
-            Kind::Word if depth == 0 => {
-                // `x IS DISTINCT FROM y` is part of a value.
-                let distinct = at > 0 && is(tokens.get(at - 1), "DISTINCT");
-                let clause = ["FROM", "WHERE", "RETURNING"];
-                if clause.iter().any(|word| token.is_word(word)) && !distinct {
-                    return at;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    at
+/// The parts of a name; without quotes, letters have no case.
+fn name(text: &str) -> Vec<String> {
+    let mut parts = tokens(text);
+    parts.retain(|token| !token.is_trivia());
+    let part = |token: &super::source::Token<'_>| match token.kind {
+        Kind::QuotedIdent { .. } => token.text.trim_matches('"').to_owned(),
+        _ => token.text.to_lowercase(),
+    };
+    parts.iter().map(part).collect()
 }
 
 #[cfg(test)]

@@ -87,30 +87,16 @@ fn markers(text: &str) -> Vec<Comment<'_>> {
 
 /// Refuses a way back that is not a row statement's.
 pub(super) fn refuse_outside(sections: &Sections) -> Result<(), Problem> {
-    let outside = [&sections.expand, &sections.contract];
-    let marker = outside
-        .into_iter()
-        .find_map(|text| markers(text).first().copied());
-    match marker {
+    let mut outside = [&sections.expand, &sections.contract].into_iter();
+    match outside.find_map(|text| markers(text).first().map(|marker| marker.at)) {
         None => Ok(()),
-        Some(marker) => Err(Problem::new(
-            marker.at,
+        Some(at) => Err(Problem::new(
+            at,
             format!(
                 "`{MARKER}` belongs to the backfill: put it below that statement, before the next \
                  `-- step:`"
             ),
         )),
-    }
-}
-
-/// The texts of the two statements of a backfill, every byte where it is in `text`.
-pub(super) fn halves(text: &str) -> (String, Option<String>) {
-    match markers(text).first() {
-        None => (text.to_owned(), None),
-        Some(marker) => (
-            only(text, 0..marker.at),
-            Some(only(text, marker.end..text.len())),
-        ),
     }
 }
 
@@ -125,24 +111,25 @@ pub(super) struct Back {
 }
 
 /// The text of the statement below the header, and the way back; the statements are not checked yet.
+///
+/// # Errors
+/// A [`Problem`]: a second way back, or a key that it does not have.
 pub(super) fn split(text: &str) -> Result<(String, Option<Back>), Problem> {
-    let (up, down) = halves(text);
-    let markers = markers(text);
-    let (Some(down), [marker, further @ ..]) = (down, markers.as_slice()) else {
-        return Ok((up, None));
-    };
-    if let Some(second) = further.first() {
-        return Err(Problem::new(
+    match markers(text).as_slice() {
+        [] => Ok((text.to_owned(), None)),
+        [marker] => {
+            let back = Back {
+                pending: pending(text, marker)?,
+                text: only(text, marker.end..text.len()),
+                at: marker.at,
+            };
+            Ok((only(text, 0..marker.at), Some(back)))
+        }
+        [_, second, ..] => Err(Problem::new(
             second.at,
             format!("`{MARKER}` appears twice; there is one way back"),
-        ));
+        )),
     }
-    let back = Back {
-        pending: pending(text, marker)?,
-        text: down,
-        at: marker.at,
-    };
-    Ok((up, Some(back)))
 }
 
 /// The value of `-- pending: …` directly below `marker`, the one key that may stand there. An empty
@@ -151,7 +138,7 @@ fn pending(text: &str, marker: &Comment<'_>) -> Result<Option<Range<usize>>, Pro
     let mut pending = None;
     for token in tokens_in(text, marker.end..text.len()) {
         let line = match token.kind {
-            Kind::Space if breaks(token.text) < 2 => continue,
+            Kind::Whitespace if breaks(token.text) < 2 => continue,
             Kind::LineComment => token.text.trim_start_matches('-').trim(),
             _ => break,
         };

@@ -76,6 +76,21 @@ fn a_folder_means_every_sql_file_below_it_in_order() {
 }
 
 #[test]
+fn what_a_dump_has_for_psql_alone_is_told_once_and_is_no_finding() {
+    let folder = Folder::new();
+    folder.write(
+        "dump.sql",
+        "\\restrict aB3\nCREATE TABLE t (id bigint PRIMARY KEY);\nCOPY t (id) FROM stdin;\n1\n\\.\n\
+         COPY t (id) FROM stdin;\n2\n\\.\n\\unrestrict aB3\n",
+    );
+    let (code, stdout, _) = folder.lint(&["dump.sql", "schema/0001_a.sql"]);
+    assert_eq!(code, Some(0), "{stdout}");
+    let note = "\\restrict (line 1), the data of COPY (line 4), \\unrestrict (line 9): psql's own";
+    assert_eq!(stdout.matches(note).count(), 1, "{stdout}");
+    assert_eq!(stdout.matches("psql").count(), 1, "{stdout}");
+}
+
+#[test]
 fn people_are_told_which_rules_hold_for_which_file_and_why() {
     let folder = Folder::new();
     let (code, stdout, stderr) = folder.lint(&["schema", "background", "deep/er/c.sql"]);

@@ -24,26 +24,18 @@ pub type Named = (String, Result<Definition, DefinitionError>);
 pub fn load_each(dir: &Path) -> Result<Vec<Named>, DefinitionError> {
     let mut all = Vec::new();
     if dir.is_dir() {
-        let read_error = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| DefinitionError::Read { path, source }
-        };
-        for entry in std::fs::read_dir(dir).map_err(read_error(dir))? {
-            let path = entry.map_err(read_error(dir))?.path();
+        let refuse = |source: std::io::Error| refused(dir, source.into());
+        for entry in std::fs::read_dir(dir).map_err(refuse)? {
+            let path = entry.map_err(refuse)?.path();
             if path.extension().is_some_and(|e| e == "sql") {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                let definition = read(&path).and_then(|text| Definition::parse(&name, &text));
-                all.push((name.into_owned(), definition));
+                all.push((name.clone().into_owned(), read(&name, &path)));
             }
         }
     } else {
         for file in BuiltIn::iter() {
-            if let Some(content) = BuiltIn::get(&file) {
-                let name = file.trim_end_matches(".sql");
-                let text = built_in(&file, &content.data);
-                let definition = text.and_then(|text| Definition::parse(name, &text));
-                all.push((name.to_owned(), definition));
-            }
+            let name = file.trim_end_matches(".sql");
+            all.extend(built_in(name).map(|definition| (name.to_owned(), definition)));
         }
     }
     all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -75,28 +67,25 @@ pub fn load(dir: &Path, name: &str) -> Result<Definition, DefinitionError> {
     }
     let path = dir.join(format!("{name}.sql"));
     if path.is_file() {
-        return Definition::parse(name, &read(&path)?);
+        return read(name, &path);
     }
+    let built_in = (!dir.is_dir()).then(|| built_in(name)).flatten();
+    built_in.unwrap_or_else(|| Err(unknown()))
+}
+
+fn refused(path: &Path, source: Unreadable) -> DefinitionError {
+    let path = path.to_path_buf();
+    DefinitionError::Read { path, source }
+}
+
+fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
+    let text = encoding::read(path).map_err(|err| refused(path, err))?;
+    Definition::parse(name, &text)
+}
+
+fn built_in(name: &str) -> Option<Result<Definition, DefinitionError>> {
     let file = format!("{name}.sql");
-    let content = (!dir.is_dir())
-        .then(|| BuiltIn::get(&file))
-        .flatten()
-        .ok_or_else(unknown)?;
-    Definition::parse(name, &built_in(&file, &content.data)?)
-}
-
-fn read(path: &Path) -> Result<String, DefinitionError> {
-    let refused = |source| {
-        let path = path.to_path_buf();
-        match source {
-            Unreadable::Io(source) => DefinitionError::Read { path, source },
-            source @ Unreadable::Encoding { .. } => DefinitionError::Encoding { path, source },
-        }
-    };
-    encoding::read(path).map_err(refused)
-}
-
-fn built_in(file: &str, data: &[u8]) -> Result<String, DefinitionError> {
-    let path = file.into();
-    encoding::decode(data).map_err(|source| DefinitionError::Encoding { path, source })
+    let content = BuiltIn::get(&file)?;
+    let text = encoding::decode(&content.data).map_err(|err| refused(Path::new(&file), err));
+    Some(text.and_then(|text| Definition::parse(name, &text)))
 }

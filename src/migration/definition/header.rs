@@ -172,7 +172,7 @@ fn lines(text: &str) -> (Vec<(usize, &str)>, usize) {
                 end = token.end();
             }
             _ if lines.is_empty() && token.is_trivia() => end = token.end(),
-            Kind::Space if breaks(token.text) < 2 => {}
+            Kind::Whitespace if breaks(token.text) < 2 => {}
             _ => break,
         }
     }
@@ -189,14 +189,14 @@ fn columns(text: &str, range: Range<usize>) -> Vec<Range<usize>> {
     let mut parts = Vec::from_iter(std::iter::once(range.start..range.start));
     let mut depth = 0_usize;
     for token in tokens_in(text, range) {
-        match token.kind {
-            Kind::Mark('(') => depth += 1,
-            Kind::Mark(')') => depth = depth.saturating_sub(1),
-            Kind::Mark(',') if depth == 0 => {
+        match token.text {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            "," if depth == 0 => {
                 parts.push(token.end()..token.end());
                 continue;
             }
-            Kind::Space => continue,
+            _ if token.kind == Kind::Whitespace => continue,
             _ => {}
         }
         if let Some(part) = parts.last_mut() {

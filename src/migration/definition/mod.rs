@@ -121,14 +121,6 @@ pub enum DefinitionError {
         /// What was read.
         path: PathBuf,
         /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The file's bytes are no text in UTF-8.
-    #[error("cannot read {path}: {source}")]
-    Encoding {
-        /// The file.
-        path: PathBuf,
-        /// What was found and what to do.
         source: Unreadable,
     },
 }
@@ -138,7 +130,7 @@ impl DefinitionError {
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Invalid { line, .. } => Some(*line),
-            Self::Encoding {
+            Self::Read {
                 source: Unreadable::Encoding { line, .. },
                 ..
             } => Some(*line),

@@ -84,9 +84,9 @@ fn refuse_text(text: &str) -> Result<(), Problem> {
             "the file is empty; `evenkeel migrate new NAME` writes one to start from",
         ));
     }
-    let found = psql::strip(text).1.found;
-    if let Some(command) = found.iter().find(|found| !found.is_variable()) {
-        let problem = match command.name.as_str() {
+    let (_, psql) = psql::strip(text);
+    if let Some(found) = psql.0.iter().find(|found| !found.name.starts_with(':')) {
+        let problem = match found.name.as_str() {
             psql::DATA => "rows below COPY … FROM stdin are read by psql alone: write INSERT, or \
                            load them with psql before this runs"
                 .to_owned(),
@@ -94,7 +94,7 @@ fn refuse_text(text: &str) -> Result<(), Problem> {
                 format!("`{name}` is a command of psql, which does not run this file: take it out")
             }
         };
-        return Err(Problem::new(command.at, problem));
+        return Err(Problem::new(found.at, problem));
     }
     check::sql(&tokens(text))
 }

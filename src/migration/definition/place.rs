@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Definition;
 use crate::db::placed;
 use crate::migration::source::check::RANGE;
-use crate::migration::source::{place, position};
+use crate::migration::source::{byte, place, position};
 
 /// Where the parts of a definition stand in its file, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,9 +63,8 @@ impl Definition {
                 let whole = self.statement_in(sent);
                 return whole.map(|_| format!("{file}, the statement of line {line}"));
             };
-            let mut bytes = sent.char_indices();
-            let byte = bytes.nth(at).map_or(sent.len(), |(byte, _)| byte);
-            Some(place(&file, &self.text, self.origin(sent, byte)?))
+            let origin = self.origin(sent, byte(sent, at))?;
+            Some(place(&file, &self.text, origin))
         })
     }
 
@@ -122,15 +121,12 @@ impl Definition {
 /// Whether the `length` bytes of `text` from `begin` on are no part of a longer word.
 fn is_whole(text: &str, begin: usize, length: usize) -> bool {
     let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let before = text.get(..begin).unwrap_or_default().chars().next_back();
-    let rest = text.get(begin..).unwrap_or_default();
-    let behind = text
-        .get(begin + length..)
-        .unwrap_or_default()
-        .chars()
-        .next();
-    let last = rest.get(..length).unwrap_or_default().chars().next_back();
-    !(is_word(before) && is_word(rest.chars().next()) || is_word(behind) && is_word(last))
+    let (before, rest) = text.split_at(begin);
+    let (own, behind) = rest.split_at(length);
+    let joins = |before: &str, behind: &str| {
+        is_word(before.chars().next_back()) && is_word(behind.chars().next())
+    };
+    !joins(before, own) && !joins(own, behind)
 }
 
 #[cfg(test)]

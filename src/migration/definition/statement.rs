@@ -1,7 +1,7 @@
 //! The one statement of a backfill, or of its way back.
 
 use super::RANGE;
-use crate::migration::source::{Kind, Problem, Token, check, tokens, variables};
+use crate::migration::source::{Problem, Token, check, tokens, variables};
 
 /// How a statement may begin.
 const VERBS: [&str; 4] = ["UPDATE", "DELETE", "INSERT", "WITH"];
@@ -23,7 +23,7 @@ pub(super) fn read(text: &str, near: usize) -> Result<Statement, Problem> {
     let tokens = tokens(text);
     check::batched(&tokens)?;
     let words: Vec<_> = tokens.iter().filter(|token| !token.is_trivia()).collect();
-    let end = words.iter().position(|token| token.kind == Kind::Mark(';'));
+    let end = words.iter().position(|token| token.text == ";");
     let end = end.unwrap_or(words.len());
     let (own, rest) = words.split_at(end);
     let (Some(first), Some(last)) = (own.first(), own.last()) else {
@@ -32,7 +32,7 @@ pub(super) fn read(text: &str, near: usize) -> Result<Statement, Problem> {
             "there is no statement below; write one UPDATE, DELETE, INSERT or WITH",
         ));
     };
-    if let Some(second) = rest.iter().find(|token| token.kind != Kind::Mark(';')) {
+    if let Some(second) = rest.iter().find(|token| token.text != ";") {
         return Err(Problem::new(
             second.at,
             format!(
@@ -57,18 +57,12 @@ fn refuse_verb(first: &Token<'_>) -> Result<(), Problem> {
     if VERBS.iter().any(|verb| first.is_word(verb)) {
         return Ok(());
     }
-    let verb = match first.kind {
-        Kind::Word => first.text.to_ascii_uppercase(),
-        _ => first.text.to_owned(),
-    };
-    Err(Problem::new(
-        first.at,
-        format!(
-            "the statement begins with `{verb}`; a background migration is one UPDATE, DELETE, \
-             INSERT or WITH statement. Schema changes belong under `-- step: expand` or \
-             `-- step: contract`"
-        ),
-    ))
+    let text = format!(
+        "the statement begins with `{}`; a background migration is one UPDATE, DELETE, INSERT or \
+         WITH statement. Schema changes belong under `-- step: expand` or `-- step: contract`",
+        first.text
+    );
+    Err(Problem::new(first.at, text))
 }
 
 /// Where the one `:range` stands.

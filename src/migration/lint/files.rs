@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Finding, Kind, definition_in, rules, script};
 use crate::migration::definition::{Definition, is_definition};
-use crate::migration::source::encoding;
+use crate::migration::source::{encoding, psql};
 
 /// What a file is judged as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,6 +72,9 @@ pub struct Judged {
     /// Why it cannot be read; absent when it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What was left out of it without any effect, for people.
+    #[serde(skip)]
+    pub note: Option<String>,
     /// What is unsafe in it, in order of line.
     pub findings: Vec<Finding>,
 }
@@ -87,19 +90,25 @@ pub struct NotFound {
 /// What is unsafe in the file at `path`. A file that cannot be read has an error instead.
 pub fn judge(path: &Path) -> Judged {
     let file = path.display().to_string();
-    let (judged_as, findings, error) = match encoding::read(path) {
+    let (mut judged_as, mut found) = (JudgedAs::Unreadable, Vec::new());
+    let (mut error, mut note) = (None, None);
+    match encoding::read(path) {
         Ok(text) => {
-            let judged_as = recognise(path, &text);
-            (judged_as, findings(path, &file, &text, judged_as), None)
+            judged_as = recognise(path, &text);
+            found = findings(path, &file, &text, judged_as);
+            // A definition is refused for it.
+            let is_plain = judged_as != JudgedAs::BackgroundMigration;
+            note = is_plain.then(|| psql::strip(&text).1.left_out()).flatten();
         }
-        Err(error) => (JudgedAs::Unreadable, Vec::new(), Some(error.to_string())),
-    };
+        Err(unreadable) => error = Some(unreadable.to_string()),
+    }
     Judged {
         file,
         judged_as,
         rules: judged_as.rules(),
         error,
-        findings,
+        note,
+        findings: found,
     }
 }
 

@@ -148,10 +148,12 @@ pub fn definition(definition: &Definition) -> Vec<Finding> {
 fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
     let parts = definition.sections();
     let mut findings = script(file, &parts.expand, Kind::Expand);
-    let (there, back) = undo::halves(&parts.backfill);
-    findings.extend(background::check(file, &there, definition));
-    if let Some(back) = back {
-        findings.extend(background::check(file, &back, definition));
+    // A definition has been split before.
+    if let Ok((there, back)) = undo::split(&parts.backfill) {
+        findings.extend(background::check(file, &there, definition));
+        if let Some(back) = back {
+            findings.extend(background::check(file, &back.text, definition));
+        }
     }
     findings.extend(script(file, &parts.contract, Kind::Contract));
     findings.sort_by_key(|finding| (finding.line, finding.rule));

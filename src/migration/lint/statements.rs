@@ -100,7 +100,7 @@ impl Script {
     /// sets reaches nobody.
     pub fn is_for_psql(&self) -> bool {
         let dump = |comment: Comment| comment.text == "PostgreSQL database dump";
-        !self.psql.found.is_empty() || self.comments().into_iter().any(dump)
+        !self.psql.0.is_empty() || self.comments().into_iter().any(dump)
     }
 
     /// The line of the byte `at`, from 1.

@@ -7,7 +7,6 @@ mod obstacles;
 mod predict;
 mod sample;
 mod space;
-mod stays;
 
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
@@ -15,6 +14,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::definition::Definition;
 use super::keyset::{Keyset, KeysetError};
+use super::pending::Still;
 use crate::config::Engine;
 
 use estimate::Share;
@@ -24,7 +24,6 @@ pub use history::Hour;
 pub use predict::Quantiles;
 pub use sample::Sample;
 pub use space::Bloat;
-pub use stays::StaysPending;
 
 /// A prediction.
 #[derive(Debug, Serialize)]
@@ -41,9 +40,9 @@ pub struct Plan {
     /// these could be had: it guesses where it has no statistics, and those may be
     /// older than the column.
     pub pending: Estimate,
-    /// Rows that were changed and are pending all the same, so that a run could not end; `None` when
-    /// the samples found none.
-    pub stays_pending: Option<StaysPending>,
+    /// Rows of a sample that were changed and are pending all the same, so that a run could not end;
+    /// `None` when the samples found none.
+    pub stays_pending: Option<Still>,
     /// The batches that were tried and rolled back.
     pub samples: Vec<Sample>,
     /// Samples that failed, by their error.
@@ -123,7 +122,7 @@ pub async fn plan(
         index: keyset.index.clone(),
         rows: all,
         pending,
-        stays_pending: StaysPending::of(definition, &tried.samples),
+        stays_pending: tried.samples.iter().find_map(|s| s.stays_pending.clone()),
         at_recent_duty: full_speed.zip(history.duty).map(|(full, duty)| AtDuty {
             duty,
             takes: full.slowed(1.0 / duty),

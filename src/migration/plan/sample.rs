@@ -9,11 +9,11 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::estimate;
 use super::predict::Sizing;
-use super::stays;
 use crate::config::Engine;
 use crate::migration::batch::{begin, next_size};
 use crate::migration::definition::Definition;
 use crate::migration::keyset::{KeyValue, Keyset, reading};
+use crate::migration::pending::{self, Still};
 use crate::migration::retry::Failure;
 
 /// Samples at least, where the table is long enough and time permits.
@@ -47,7 +47,8 @@ pub struct Sample {
     /// Rows that it changed.
     pub changed: i64,
     /// Rows that it changed, or was to change, and that are pending all the same.
-    pub stays_pending: i64,
+    #[serde(skip)]
+    pub stays_pending: Option<Still>,
     /// How long it took, in milliseconds.
     pub ms: f64,
     /// Bytes of WAL that its statement wrote.
@@ -235,20 +236,22 @@ async fn one(
     let mut found = Found::default();
     found.read(&plan[0]["Plan"], &definition.table);
     scans.extend(found.scans);
-    let after = stays::count(&mut tx, keyset, definition, &range).await?;
+    let after = pending::count(&mut tx, definition, keyset, &range).await?;
     let ending = Instant::now();
     tx.rollback().await?;
     let took = worked + ending.elapsed();
     // What was pending before is counted when all is as it was, so that the statement did not find
     // the rows read already.
     let mut tx = begin(conn, settings).await?;
-    let before = stays::count(&mut tx, keyset, definition, &range).await?;
+    let before = pending::count(&mut tx, definition, keyset, &range)
+        .await?
+        .pending;
     tx.rollback().await?;
     Ok(Some(Sample {
         rows: range.seen,
-        pending: before.pending,
+        pending: before,
         changed: found.changed,
-        stays_pending: after.stays(before, found.changed),
+        stays_pending: after.still(definition, keyset, found.changed, before),
         ms: took.as_secs_f64() * 1e3,
         wal_bytes: found.wal_bytes,
         place: 0,

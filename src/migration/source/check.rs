@@ -1,7 +1,9 @@
 //! What an author's SQL must not hold, wherever in a file it stands: what PostgreSQL would take for
 //! something else than it looks like, what only psql understands, and what the engine needs itself.
 
-use super::{BYTE_ORDER_MARK, Kind, Problem, Token, variables};
+use squawk_lexer::LiteralKind;
+
+use super::{BYTE_ORDER_MARK, Kind, Problem, Token, Variable, variables};
 
 /// Where the engine puts the range.
 pub const RANGE: &str = ":range";
@@ -21,31 +23,31 @@ pub fn sql(tokens: &[Token<'_>]) -> Result<(), Problem> {
 /// The first [`Problem`].
 pub fn batched(tokens: &[Token<'_>]) -> Result<(), Problem> {
     sql(tokens)?;
-    if let Some(parameter) = tokens.iter().find(|token| token.kind == Kind::Parameter) {
-        return Err(Problem::new(
-            parameter.at,
-            format!(
-                "`{}` is a parameter, and nobody gives it a value: the engine has parameters of its \
-                 own; write the value itself",
-                parameter.text
-            ),
-        ));
+    let is_parameter = |token: &&Token<'_>| matches!(token.kind, Kind::PositionalParam { .. });
+    if let Some(Token { at, text, .. }) = tokens.iter().find(is_parameter) {
+        let text = format!(
+            "`{text}` is a parameter, and nobody gives it a value: the engine has parameters of its \
+             own; write the value itself"
+        );
+        return Err(Problem::new(*at, text));
     }
-    let variables = variables(tokens);
-    match variables.iter().find(|variable| variable.text != RANGE) {
+    let mut variables = variables(tokens).into_iter();
+    match variables.find(|variable| variable.text != RANGE) {
         None => Ok(()),
-        Some(variable) if variable.text.eq_ignore_ascii_case(RANGE) => Err(Problem::new(
-            variable.at,
-            format!("write `{RANGE}` in small letters, not `{}`", variable.text),
+        Some(Variable { at, text }) if text.eq_ignore_ascii_case(RANGE) => Err(Problem::new(
+            at,
+            format!("write `{RANGE}` in small letters, not `{text}`"),
         )),
-        Some(variable) => Err(Problem::new(
-            variable.at,
-            format!(
-                "`{}` is a variable of psql, which does not run this file: write the value itself",
-                variable.text
-            ),
-        )),
+        Some(variable) => Err(unknown(&variable)),
     }
+}
+
+/// What is wrong with a variable that psql would know.
+pub fn unknown(Variable { at, text }: &Variable) -> Problem {
+    let text = format!(
+        "`{text}` is a variable of psql, which does not run this file: write the value itself"
+    );
+    Problem::new(*at, text)
 }
 
 /// Refuses what is wrong in the value of a header's key, which the engine puts between its own SQL.
@@ -54,86 +56,95 @@ pub fn batched(tokens: &[Token<'_>]) -> Result<(), Problem> {
 /// The first [`Problem`].
 pub fn value(tokens: &[Token<'_>]) -> Result<(), Problem> {
     batched(tokens)?;
+    if let Some(at) = range(tokens) {
+        return Err(Problem::new(
+            at,
+            "`:range` belongs into the statement, and once is enough",
+        ));
+    }
     let mut open = Vec::new();
     for token in tokens {
-        let problem = match token.kind {
-            Kind::LineComment => {
-                "a comment within a header's value would hide the SQL that the \
-                                  engine puts behind it; put it below an empty comment line"
-            }
-            Kind::Mark(';') => "a header's value is a part of a statement and has no `;`",
-            Kind::Mark(mark @ ('(' | '[')) => {
-                open.push(mark);
+        let problem = match token.text {
+            "(" | "[" => {
+                open.push(token);
                 continue;
             }
-            Kind::Mark(mark @ (')' | ']')) if open.pop() != Some(opening(mark)) => {
-                "this closes what nothing has opened"
-            }
-            Kind::Mark(':') if token.is_range_of(tokens) => {
-                "`:range` belongs into the statement, and once is enough"
+            ")" if open.pop().is_none_or(|opening| opening.text != "(") => CLOSES_NOTHING,
+            "]" if open.pop().is_none_or(|opening| opening.text != "[") => CLOSES_NOTHING,
+            ";" => "a header's value is a part of a statement and has no `;`",
+            _ if token.kind == Kind::LineComment => {
+                "a comment within a header's value would hide the SQL that the engine puts behind \
+                 it; put it below an empty comment line"
             }
             _ => continue,
         };
         return Err(Problem::new(token.at, problem));
     }
-    match (open.pop(), tokens.last()) {
-        (Some(mark), Some(last)) => Err(Problem::new(last.at, format!("a `{mark}` is not closed"))),
-        _ => Ok(()),
-    }
+    open.pop().map_or(Ok(()), |opening| {
+        let text = format!("this `{}` is not closed", opening.text);
+        Err(Problem::new(opening.at, text))
+    })
 }
+
+const CLOSES_NOTHING: &str = "this closes what nothing has opened";
 
 /// Where the first `:range` stands that is no text.
 pub fn range(tokens: &[Token<'_>]) -> Option<usize> {
-    let variables = variables(tokens);
-    let range = variables.iter().find(|variable| variable.text == RANGE);
+    let mut variables = variables(tokens).into_iter();
+    let range = variables.find(|variable| variable.text == RANGE);
     range.map(|range| range.at)
 }
 
-fn opening(closing: char) -> char {
-    if closing == ')' { '(' } else { '[' }
-}
-
-impl Token<'_> {
-    fn is_range_of(&self, tokens: &[Token<'_>]) -> bool {
-        let variables = variables(tokens);
-        variables.iter().any(|variable| variable.at == self.at)
-    }
-}
-
 fn token(token: &Token<'_>) -> Result<(), Problem> {
+    if let Some((what, end)) = without_end(token.kind) {
+        let text = format!("the {what} that begins here has no end; close it with {end}");
+        return Err(Problem::new(token.at, text));
+    }
     match token.kind {
-        Kind::Unterminated => {
-            let (what, end) = match token.text {
-                text if text.starts_with("/*") => ("comment", "*/"),
-                text if text.starts_with('"') || text.ends_with('"') => ("quoted name", "\""),
-                text if text.starts_with('$') => ("dollar-quoted string", "its own tag"),
-                _ => ("string", "'"),
-            };
-            let text = format!("the {what} that begins here has no end; close it with {end}");
-            Err(Problem::new(token.at, text))
-        }
-        Kind::Mark('\\') => Err(Problem::new(
+        Kind::LineComment | Kind::BlockComment { .. } | Kind::QuotedIdent { .. } => Ok(()),
+        Kind::Literal {
+            kind: LiteralKind::Int { .. } | LiteralKind::Numeric { .. },
+        } => plain(token),
+        Kind::Literal { .. } => Ok(()),
+        _ if token.text == "\\" => Err(Problem::new(
             token.at,
             "a backslash begins a command of psql, which does not run this file: take it out",
         )),
-        Kind::Word | Kind::Number | Kind::Mark(_) | Kind::Parameter => {
-            let odd = token
-                .text
-                .char_indices()
-                .find_map(|(at, c)| Some((at, c, odd(c)?)));
-            match odd {
-                None => Ok(()),
-                Some((at, character, (what, instead))) => Err(Problem::new(
-                    token.at + at,
-                    format!(
-                        "{what} (U+{:04X}) stands outside a string; {instead}",
-                        u32::from(character)
-                    ),
-                )),
-            }
-        }
-        _ => Ok(()),
+        _ => plain(token),
     }
+}
+
+/// What a token is that the text ends in, and what would have ended it.
+fn without_end(kind: Kind) -> Option<(&'static str, &'static str)> {
+    Some(match kind {
+        Kind::BlockComment { terminated: false } => ("comment", "*/"),
+        Kind::QuotedIdent {
+            terminated: false, ..
+        } => ("quoted name", "\""),
+        Kind::Literal { kind } => match kind {
+            LiteralKind::DollarQuotedString { terminated: false } => {
+                ("dollar-quoted string", "its own tag")
+            }
+            LiteralKind::Str { terminated: false }
+            | LiteralKind::NationalStr { terminated: false }
+            | LiteralKind::ByteStr { terminated: false }
+            | LiteralKind::BitStr { terminated: false }
+            | LiteralKind::UnicodeEscStr { terminated: false }
+            | LiteralKind::EscStr { terminated: false } => ("string", "'"),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// Refuses characters that are none of SQL's.
+fn plain(token: &Token<'_>) -> Result<(), Problem> {
+    let mut characters = token.text.char_indices();
+    let found = characters.find_map(|(at, c)| Some((at, u32::from(c), odd(c)?)));
+    found.map_or(Ok(()), |(at, code, (what, instead))| {
+        let text = format!("{what} (U+{code:04X}) stands outside a string; {instead}");
+        Err(Problem::new(token.at + at, text))
+    })
 }
 
 /// What a character is that looks like a piece of SQL and is none, and what to do. PostgreSQL takes
@@ -242,7 +253,7 @@ mod tests {
             ("x IS NULL -- really", 10, "comment"),
             ("x IS NULL;", 9, "no `;`"),
             ("x) OR (true", 1, "closes what"),
-            ("f(x", 2, "is not closed"),
+            ("f(x", 1, "is not closed"),
             ("a[1)", 3, "closes what"),
             (":range", 0, "belongs into the statement"),
         ] {

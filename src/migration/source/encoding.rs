@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::position;
+use super::{BYTE_ORDER_MARK, position};
 
 /// Why a file's bytes are no text that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,48 +43,31 @@ pub fn read(path: &Path) -> Result<String, Unreadable> {
 /// # Errors
 /// [`Unreadable::Encoding`] when they are not UTF-8 or hold a NUL.
 pub fn decode(bytes: &[u8]) -> Result<String, Unreadable> {
-    let refuse = |at: usize, found: String| {
+    let refuse = |at: usize, found: &str| {
         let before = String::from_utf8_lossy(bytes.get(..at).unwrap_or_default());
         Err(Unreadable::Encoding {
             line: position(&before, before.len()).line,
-            found,
+            found: found.to_owned(),
         })
     };
-    let marks: [(&[u8], &str); 4] = [
-        (&[0xFF, 0xFE, 0, 0], "UTF-32"),
-        (&[0, 0, 0xFE, 0xFF], "UTF-32"),
-        (&[0xFF, 0xFE], "UTF-16"),
-        (&[0xFE, 0xFF], "UTF-16"),
-    ];
-    if let Some((_, name)) = marks.iter().find(|(mark, _)| bytes.starts_with(mark)) {
-        return refuse(0, format!("it begins with the byte-order mark of {name}"));
-    }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        let zeros = |first: usize| {
-            bytes
-                .iter()
-                .skip(first)
-                .step_by(2)
-                .filter(|b| **b == 0)
-                .count()
-        };
-        let is_most = |zeros: usize| zeros * 4 > bytes.len();
-        return if is_most(zeros(0)) != is_most(zeros(1)) {
-            refuse(0, "every other byte is zero, as in UTF-16".to_owned())
-        } else {
-            refuse(at, "there is a NUL byte, which no text has".to_owned())
-        };
+        return refuse(
+            at,
+            "there is a NUL byte, which no text in UTF-8 has (UTF-16 has many)",
+        );
     }
-    let body = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
-    match std::str::from_utf8(body) {
-        Ok(text) => Ok(text.to_owned()),
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text
+            .strip_prefix(BYTE_ORDER_MARK)
+            .unwrap_or(text)
+            .to_owned()),
         Err(err) => {
-            let at = bytes.len() - body.len() + err.valid_up_to();
+            let at = err.valid_up_to();
             let byte = bytes.get(at).copied().unwrap_or_default();
             let found = format!(
                 "the byte 0x{byte:02X} is not UTF-8; the file may be in Latin-1 or Windows-1252"
             );
-            refuse(at, found)
+            refuse(at, &found)
         }
     }
 }
@@ -119,7 +102,6 @@ mod tests {
                 "UTF-16",
             ),
             (utf16("-- title", &[], u16::to_le_bytes), 1, "UTF-16"),
-            (vec![0xFF, 0xFE, 0, 0, b'-', 0, 0, 0], 1, "UTF-32"),
             (b"a\nb\r\ncaf\xE9 = 1".to_vec(), 3, "0xE9"),
             (b"\xEF\xBB\xBFa\n\xA0".to_vec(), 2, "0xA0"),
             (b"a\n\xED\xA0\x80".to_vec(), 2, "0xED"),

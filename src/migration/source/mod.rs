@@ -15,43 +15,20 @@ mod place;
 pub mod psql;
 mod variable;
 
-pub use place::{Position, breaks, end_of_line, excerpt, offset, only, place, position};
+pub use place::{Position, breaks, byte, end_of_line, excerpt, offset, only, place, position};
 pub use variable::{Variable, variables};
 
 use std::ops::Range;
 
-use squawk_lexer::{LiteralKind, TokenKind, tokenize};
+use squawk_lexer::{LiteralKind, tokenize};
+
+pub use squawk_lexer::TokenKind as Kind;
 
 /// What some editors put at the beginning of a file in UTF-8.
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// White space.
-    Space,
-    /// `-- …`, without the end of its line.
-    LineComment,
-    /// `/* … */`, nested ones within it.
-    BlockComment,
-    /// A name or a keyword without quotes.
-    Word,
-    /// A name in double quotes.
-    Quoted,
-    /// A string of any kind.
-    Text,
-    /// A number.
-    Number,
-    /// `$1`
-    Parameter,
-    /// A string, quoted name or comment that the text ends in.
-    Unterminated,
-    /// Any other single character.
-    Mark(char),
-}
-
 /// A piece of SQL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Token<'a> {
     /// What it is.
     pub kind: Kind,
@@ -71,13 +48,13 @@ impl Token<'_> {
     pub fn is_trivia(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Space | Kind::LineComment | Kind::BlockComment
+            Kind::Whitespace | Kind::LineComment | Kind::BlockComment { .. }
         )
     }
 
     /// Whether it is the keyword `word`.
     pub fn is_word(&self, word: &str) -> bool {
-        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(word)
+        self.kind == Kind::Ident && self.text.eq_ignore_ascii_case(word)
     }
 }
 
@@ -119,104 +96,28 @@ pub fn tokens_in(text: &str, range: Range<usize>) -> Vec<Token<'_>> {
 
 /// The token that begins at the byte `at`; `None` at the end.
 fn token_at(text: &str, at: usize) -> Option<Token<'_>> {
-    let rest = text.get(at..)?;
+    let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
     let first = tokenize(rest).next()?;
-    let mut length = first.len as usize;
-    let mut kind = kind(first.kind, rest)?;
+    let (mut kind, mut length) = (first.kind, first.len as usize);
     // `E'…'` goes on behind a line break, and there, too, a backslash hides a quote.
-    let is_escaped = matches!(
-        first.kind,
-        TokenKind::Literal {
-            kind: LiteralKind::EscStr { terminated: true }
-        }
-    );
-    while is_escaped && let Some(gap) = rest.get(length..).and_then(continuation) {
-        length += gap;
-        match rest.get(length..).and_then(end_of_escaped) {
-            Some(end) => length += end,
-            None => {
-                kind = Kind::Unterminated;
-                length = rest.len();
-            }
-        }
+    while let Kind::Literal {
+        kind: LiteralKind::EscStr { terminated: true },
+    } = kind
+        && let Some(next) = rest.get(length..).and_then(continuation)
+    {
+        let part = tokenize(&format!("E{next}")).next()?;
+        kind = part.kind;
+        length = rest.len() - next.len() + part.len as usize - 1;
     }
-    Some(Token {
-        kind,
-        at,
-        text: rest.get(..length)?,
-    })
+    let text = rest.get(..length)?;
+    Some(Token { kind, at, text })
 }
 
-fn kind(kind: TokenKind, rest: &str) -> Option<Kind> {
-    Some(match kind {
-        TokenKind::Eof => return None,
-        // At the beginning of what it reads the lexer skips a byte-order mark; PostgreSQL never does.
-        TokenKind::Whitespace if rest.starts_with(BYTE_ORDER_MARK) => Kind::Mark(BYTE_ORDER_MARK),
-        TokenKind::Whitespace => Kind::Space,
-        TokenKind::LineComment => Kind::LineComment,
-        TokenKind::BlockComment { terminated: true } => Kind::BlockComment,
-        TokenKind::Ident => Kind::Word,
-        TokenKind::QuotedIdent {
-            terminated: true, ..
-        } => Kind::Quoted,
-        TokenKind::BlockComment { .. } | TokenKind::QuotedIdent { .. } => Kind::Unterminated,
-        TokenKind::PositionalParam { .. } => Kind::Parameter,
-        TokenKind::Literal { kind } => match kind {
-            LiteralKind::Int { .. } | LiteralKind::Numeric { .. } => Kind::Number,
-            LiteralKind::Str { terminated }
-            | LiteralKind::NationalStr { terminated }
-            | LiteralKind::ByteStr { terminated }
-            | LiteralKind::BitStr { terminated }
-            | LiteralKind::DollarQuotedString { terminated }
-            | LiteralKind::UnicodeEscStr { terminated }
-            | LiteralKind::EscStr { terminated } => match terminated {
-                true => Kind::Text,
-                false => Kind::Unterminated,
-            },
-        },
-        _ => Kind::Mark(rest.chars().next()?),
-    })
-}
-
-/// The length of what stands between two parts of one string: white space with a line break, and
-/// line comments.
-fn continuation(rest: &str) -> Option<usize> {
-    let mut length = 0;
-    let mut has_break = false;
-    for token in tokenize(rest) {
-        match token.kind {
-            TokenKind::Whitespace => {
-                let space = rest.get(length..length + token.len as usize)?;
-                has_break |= space.contains(['\n', '\r']);
-            }
-            TokenKind::LineComment => {}
-            TokenKind::Literal {
-                kind: LiteralKind::Str { .. },
-            } if has_break => return Some(length),
-            _ => return None,
-        }
-        length += token.len as usize;
-    }
-    None
-}
-
-/// The length of the string that begins with a quote and in which a backslash hides the next
-/// character; `None` when it has no end.
-fn end_of_escaped(rest: &str) -> Option<usize> {
-    let mut characters = rest.char_indices().skip(1).peekable();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '\\' => {
-                characters.next();
-            }
-            '\'' if characters.peek().is_some_and(|(_, next)| *next == '\'') => {
-                characters.next();
-            }
-            '\'' => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
+/// What stands behind white space with a line break, when that is a string.
+fn continuation(rest: &str) -> Option<&str> {
+    let next = rest.trim_ascii_start();
+    let gap = rest.get(..rest.len() - next.len())?;
+    (gap.contains(['\n', '\r']) && next.starts_with('\'')).then_some(next)
 }
 
 /// A line comment that stands alone in its line.
@@ -236,7 +137,7 @@ pub fn lone_comments<'a>(tokens: &[Token<'a>]) -> Vec<Comment<'a>> {
     let mut is_first = true;
     for token in tokens {
         match token.kind {
-            Kind::Space => is_first |= token.text.contains(['\n', '\r']),
+            Kind::Whitespace => is_first |= token.text.contains(['\n', '\r']),
             Kind::LineComment => {
                 if is_first {
                     comments.push(Comment {
@@ -258,78 +159,57 @@ mod tests {
     use super::*;
 
     /// The tokens of `text` without white space.
-    fn words(text: &str) -> Vec<(Kind, &str)> {
+    fn words(text: &str) -> Vec<&str> {
         let all = tokens(text);
         assert_eq!(all.iter().map(|t| t.text).collect::<String>(), text);
-        let words = all.into_iter().filter(|token| token.kind != Kind::Space);
-        words.map(|token| (token.kind, token.text)).collect()
+        let words = all
+            .into_iter()
+            .filter(|token| token.kind != Kind::Whitespace);
+        words.map(|token| token.text).collect()
     }
 
     #[test]
     fn strings_names_and_comments_are_single_tokens() {
-        for (text, kind) in [
-            ("'a;b''c\n:range'", Kind::Text),
-            ("'C:\\'", Kind::Text),
-            ("E'it\\'s; \\\\'", Kind::Text),
-            ("e'a'\n  -- between\n  'b\\'; c'", Kind::Text),
-            ("U&'\\0441;'", Kind::Text),
-            ("N'a;'", Kind::Text),
-            ("B'01'", Kind::Text),
-            ("x'1F'", Kind::Text),
-            ("$$a; 'b $x$ c$$", Kind::Text),
-            ("$tag$a; $ta$ $$ $tagg$ b$tag$", Kind::Text),
-            ("$größe$;$größe$", Kind::Text),
-            ("\"a;\"\"b -- c\"", Kind::Quoted),
-            ("U&\"d\\0061t;\"", Kind::Quoted),
-            ("/* a; /* b */ c; */", Kind::BlockComment),
-            ("-- it's; /* no", Kind::LineComment),
-            ("naïve$1", Kind::Word),
-            ("1.5e-3", Kind::Number),
-            ("$12", Kind::Parameter),
-            ("'no end", Kind::Unterminated),
-            ("E'a'\n'b\\'", Kind::Unterminated),
-            ("\"no end", Kind::Unterminated),
-            ("$a$ no end $b$", Kind::Unterminated),
-            ("/* /* no end */", Kind::Unterminated),
+        for text in [
+            "'a;b''c\n:range'",
+            "'C:\\'",
+            "E'it\\'s; \\\\'",
+            "e'a'\n  'b\\'; c'\r\n'd'",
+            "U&'\\0441;'",
+            "N'a;'",
+            "B'01'",
+            "x'1F'",
+            "$$a; 'b $x$ c$$",
+            "$tag$a; $ta$ $$ $tagg$ b$tag$",
+            "$größe$;$größe$",
+            "\"a;\"\"b -- c\"",
+            "U&\"d\\0061t;\"",
+            "/* a; /* b */ c; */",
+            "-- it's; /* no",
+            "naïve$1",
+            "1.5e-3",
+            "$12",
+            "'no end",
+            "E'a'\n'b\\'",
+            "\"no end",
+            "$a$ no end $b$",
+            "/* /* no end */",
         ] {
-            assert_eq!(words(text), [(kind, text)], "{text}");
+            assert_eq!(words(text), [text]);
         }
     }
 
     #[test]
     fn what_only_looks_like_a_string_is_none() {
-        let mark = Kind::Mark;
         for (text, wanted) in [
-            ("1;", vec![(Kind::Number, "1"), (mark(';'), ";")]),
-            (
-                "a::text",
-                vec![
-                    (Kind::Word, "a"),
-                    (mark(':'), ":"),
-                    (mark(':'), ":"),
-                    (Kind::Word, "text"),
-                ],
-            ),
-            (
-                "a ?& b",
-                vec![
-                    (Kind::Word, "a"),
-                    (mark('?'), "?"),
-                    (mark('&'), "&"),
-                    (Kind::Word, "b"),
-                ],
-            ),
-            ("a$b$c", vec![(Kind::Word, "a$b$c")]),
+            ("1;", vec!["1", ";"]),
+            ("a::text", vec!["a", ":", ":", "text"]),
+            ("a ?& b", vec!["a", "?", "&", "b"]),
+            ("a$b$c", vec!["a$b$c"]),
             // Parts of a plain string are strings of their own: no backslash hides a quote in them.
-            (
-                "'a'\n'b\\'",
-                vec![(Kind::Text, "'a'"), (Kind::Text, "'b\\'")],
-            ),
+            ("'a'\n'b\\'", vec!["'a'", "'b\\'"]),
             // Without a line break the second is no part of the first.
-            (
-                "E'a' 'b\\'",
-                vec![(Kind::Text, "E'a'"), (Kind::Text, "'b\\'")],
-            ),
+            ("E'a' 'b\\'", vec!["E'a'", "'b\\'"]),
         ] {
             assert_eq!(words(text), wanted, "{text}");
         }

@@ -35,17 +35,17 @@ pub fn breaks(text: &str) -> usize {
 /// The byte behind the line of the byte `at` and behind its line break.
 pub fn end_of_line(text: &str, at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
-    match rest.find(['\n', '\r']) {
-        None => text.len(),
-        Some(end) => {
-            at + end
-                + if rest.get(end..end + 2) == Some("\r\n") {
-                    2
-                } else {
-                    1
-                }
-        }
-    }
+    let Some(end) = rest.find(['\n', '\r']) else {
+        return text.len();
+    };
+    let is_pair = rest.get(end..).is_some_and(|end| end.starts_with("\r\n"));
+    at + end + if is_pair { 2 } else { 1 }
+}
+
+/// The byte at which the character `at` of `text`, from 0, begins.
+pub fn byte(text: &str, at: usize) -> usize {
+    let mut characters = text.char_indices();
+    characters.nth(at).map_or(text.len(), |(byte, _)| byte)
 }
 
 /// The byte `at` of `text`, which is `file`'s, for people.

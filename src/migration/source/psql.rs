@@ -1,16 +1,12 @@
-//! What only psql understands: its commands, its variables and the data of COPY.
+//! What only psql understands: its commands, its variables and the rows below COPY … FROM stdin.
 
 use std::ops::Range;
 
-use super::variable::{Colons, named};
-use super::{Kind, Token, end_of_line, position, token_at};
+use super::{Token, end_of_line, position, token_at, tokens, variables};
 
-/// What only psql understands of a script.
+/// What only psql understands of a script, in order; each name once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Psql {
-    /// What was found, in order; each name once.
-    pub found: Vec<Found>,
-}
+pub struct Psql(pub Vec<Found>);
 
 /// Something that only psql understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,275 +19,123 @@ pub struct Found {
     pub line: usize,
 }
 
-impl Found {
-    /// Whether it is a variable and not a command or data.
-    pub fn is_variable(&self) -> bool {
-        self.name.starts_with(':')
-    }
-
-    fn is_harmless(&self) -> bool {
-        HARMLESS.contains(&self.name.as_str())
-    }
-}
-
-/// Commands of psql that a dump begins and ends with, and that run nothing.
-const HARMLESS: [&str; 3] = ["\\restrict", "\\unrestrict", DATA];
 /// The name of the rows that follow COPY … FROM stdin.
 pub const DATA: &str = "the data of COPY";
+/// What a dump consists of and what runs nothing.
+const HARMLESS: [&str; 3] = ["\\restrict", "\\unrestrict", DATA];
 
 impl Psql {
-    /// One sentence about what was found and could run or stand for anything; `None` when there is
-    /// nothing of the kind. The line is that of the first.
+    /// What could run or stand for anything, in one sentence, and the line of the first; `None` when
+    /// there is nothing of the kind.
     pub fn unseen(&self) -> Option<(usize, String)> {
-        let line = self.found.iter().find(|found| !found.is_harmless())?.line;
-        let names = self.names(|found| !found.is_harmless());
-        let sentence = format!(
-            "{names} {} understood by psql alone: what they run, and what stands for them, is not \
-             looked at",
-            if names.contains(" and ") { "are" } else { "is" }
-        );
-        Some((line, sentence))
+        let (line, names) = self.names(false)?;
+        let what = "understood by psql alone: what runs, and what stands there, is not looked at";
+        Some((line, format!("{names}: {what}")))
     }
 
-    /// One sentence about what was found and is left out without any effect.
+    /// What is left out without any effect, in one sentence.
     pub fn left_out(&self) -> Option<String> {
-        let names = self.names(Found::is_harmless);
-        let is_plural = names.contains(" and ");
-        (!names.is_empty()).then(|| {
-            format!(
-                "{names} {} psql's own and run nothing, so {} not looked at; any other tool than \
-                 psql needs the file without",
-                if is_plural { "are" } else { "is" },
-                if is_plural { "they are" } else { "it is" },
-            )
-        })
+        let (_, names) = self.names(true)?;
+        Some(format!(
+            "{names}: psql's own, left out; no other tool takes the file with it"
+        ))
     }
 
-    fn names(&self, which: impl Fn(&Found) -> bool) -> String {
-        let named = self.found.iter().filter(|found| which(found));
+    fn names(&self, harmless: bool) -> Option<(usize, String)> {
+        let named = self.0.iter();
+        let named = named.filter(|found| HARMLESS.contains(&found.name.as_str()) == harmless);
+        let line = named.clone().next()?.line;
         let named = named.map(|found| format!("{} (line {})", found.name, found.line));
-        let mut named: Vec<_> = named.collect();
-        let last = named.pop().unwrap_or_default();
-        match named.is_empty() {
-            true => last,
-            false => format!("{} and {last}", named.join(", ")),
+        Some((line, named.collect::<Vec<_>>().join(", ")))
+    }
+
+    fn note(&mut self, text: &str, name: &str, at: usize) {
+        if !self.0.iter().any(|found| found.name == name) {
+            let (name, line) = (name.to_owned(), position(text, at).line);
+            self.0.push(Found { name, at, line });
         }
     }
 }
 
 /// `text` without what only psql understands, every byte of the rest where it was, and what that is.
 pub fn strip(text: &str) -> (String, Psql) {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        blanks: Vec::new(),
-        found: Vec::new(),
-    };
-    reader.read();
+    let mut found = Psql::default();
     let mut sql = text.as_bytes().to_vec();
-    for (range, instead) in reader.blanks {
-        for (place, byte) in sql.iter_mut().enumerate().take(range.end).skip(range.start) {
-            if !matches!(byte, b'\n' | b'\r') {
-                let kept = instead.as_bytes().get(place - range.start);
-                *byte = kept.copied().unwrap_or(b' ');
-            }
-        }
-    }
-    let sql = String::from_utf8(sql).unwrap_or_else(|_| text.to_owned());
-    let found = reader.found;
-    (sql, Psql { found })
-}
-
-/// Commands that send what was written before them, as a semicolon does.
-const SENDING: [&str; 8] = [
-    "\\g",
-    "\\gx",
-    "\\gexec",
-    "\\gset",
-    "\\gdesc",
-    "\\watch",
-    "\\crosstabview",
-    "\\parse",
-];
-/// Commands that take the rest of their line as it is.
-const WHOLE_LINE: [&str; 8] = [
-    "\\copy", "\\!", "\\h", "\\help", "\\ef", "\\ev", "\\sf", "\\sv",
-];
-
-struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    /// What is replaced, and by what; spaces make up the length.
-    blanks: Vec<(Range<usize>, &'static str)>,
-    found: Vec<Found>,
-}
-
-impl Reader<'_> {
-    fn read(&mut self) {
-        let mut colons = Colons::default();
-        // The words of the statement so far that tell COPY … FROM stdin from others.
-        let mut copy = Copying::default();
-        while let Some(token) = token_at(self.text, self.at) {
-            self.at = token.end();
-            let is_variable = colons.pass(&token);
-            let mut is_sent = token.kind == Kind::Mark(';');
-            match token.kind {
-                Kind::Mark('\\') => is_sent = self.command(token.at),
-                Kind::Mark(':') if is_variable => self.variable(token.at),
-                _ => copy.pass(&token),
-            }
-            if is_sent {
-                if copy.reads() {
-                    self.data(DATA);
+    let mut statement = Vec::new();
+    let mut at = 0;
+    while let Some(token) = token_at(text, at) {
+        let ends = match token.text {
+            // `\;` is a semicolon.
+            "\\" if !text[token.end()..].starts_with(';') => {
+                let line = text[at..].split(['\n', '\r']).next().unwrap_or_default();
+                let name = line.split_whitespace().next().unwrap_or_default();
+                found.note(text, name, at);
+                // What was written before it is sent, as by a semicolon.
+                blank(&mut sql, at..at + line.len(), b';');
+                at += line.len();
+                if name == "\\copy" {
+                    statement = tokens(&line[1..]);
                 }
-                copy = Copying::default();
+                true
             }
-        }
-    }
-
-    fn note(&mut self, name: &str, at: usize) {
-        if !self.found.iter().any(|found| found.name == name) {
-            self.found.push(Found {
-                name: name.to_owned(),
-                at,
-                line: position(self.text, at).line,
-            });
-        }
-    }
-
-    /// Blanks the command at the byte `at`; whether it sends the statement before it.
-    fn command(&mut self, at: usize) -> bool {
-        let rest = self.text.get(at..).unwrap_or_default();
-        let line = rest.split(['\n', '\r']).next().unwrap_or_default();
-        let behind = line.get(1..).unwrap_or_default();
-        let end = match behind.chars().next() {
-            // These stand for themselves.
-            Some(';' | ':') => {
-                self.blanks.push((at..at + 1, ""));
-                self.at = at + 2;
-                return false;
+            _ => {
+                at = token.end();
+                token.text == ";"
             }
-            Some('\\' | '!') => 2,
-            _ => behind
-                .find(|c: char| c.is_whitespace() || c == '\\')
-                .map_or(line.len(), |n| n + 1),
         };
-        let name = line.get(..end).unwrap_or(line).to_owned();
-        let length = match name.as_str() {
-            "\\\\" => end,
-            name if WHOLE_LINE.contains(&name) => line.len(),
-            _ => end + arguments(line.get(end..).unwrap_or_default()),
-        };
-        let is_sending = SENDING.contains(&name.as_str());
-        let instead = if is_sending { ";" } else { "" };
-        self.blanks.push((at..at + length, instead));
-        self.at = at + length;
-        if name != "\\\\" {
-            self.note(&name, at);
+        if !ends {
+            statement.push(token);
+            continue;
         }
-        if name == "\\copy" {
-            let words = super::tokens(line.get(end..).unwrap_or_default());
-            let words = words.iter().filter(|token| !token.is_trivia());
-            let words: Vec<_> = words.collect();
-            let reads = words
-                .windows(2)
-                .any(|w| w[0].is_word("FROM") && w[1].is_word("STDIN"));
-            if reads {
-                self.data("\\copy");
+        if reads_rows(&statement) {
+            let begin = end_of_line(text, at);
+            at = end_of_rows(text, begin);
+            if at > begin {
+                found.note(text, DATA, begin);
+                blank(&mut sql, begin..at, b' ');
             }
         }
-        is_sending
+        statement.clear();
     }
-
-    fn variable(&mut self, at: usize) {
-        let Some(next) = token_at(self.text, at + 1) else {
-            return;
-        };
-        if !named(&next) {
-            return;
-        }
-        if next.kind == Kind::Mark('{') {
-            let rest = self.text.get(at..).unwrap_or_default();
-            let length = rest.find('}').map_or(rest.len(), |end| end + 1);
-            self.note(rest.get(..length).unwrap_or(rest), at);
-            self.blanks.push((at..at + length, "true"));
-            self.at = at + length;
-            return;
-        }
-        self.note(&format!(":{}", next.text), at);
-        // A name, a string or a quoted name is left, so that the statement can be parsed.
-        let instead = if next.kind == Kind::Word { "_" } else { "" };
-        self.blanks.push((at..at + 1, instead));
-        self.at = next.end();
+    let rest = String::from_utf8_lossy(&sql).into_owned();
+    for variable in variables(&tokens(&rest)) {
+        found.note(text, &variable.text, variable.at);
+        // What follows is left, so that the statement can be parsed.
+        let is_word = variable.text[1..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        let instead = if is_word { b'_' } else { b' ' };
+        blank(&mut sql, variable.at..variable.at + 1, instead);
     }
+    found.0.sort_by_key(|found| found.at);
+    (String::from_utf8_lossy(&sql).into_owned(), found)
+}
 
-    /// Blanks the rows below the line in which the reader is, up to `\.`.
-    fn data(&mut self, name: &str) {
-        let text = self.text;
-        // What follows in this line is SQL to psql; hardly anybody writes any.
-        let begin = end_of_line(text, self.at);
-        let mut end = begin;
-        while end < text.len() {
-            let line = end;
-            end = end_of_line(text, line);
-            if text.get(line..end).unwrap_or_default().trim_end() == "\\." {
-                break;
-            }
-        }
-        if end > begin {
-            self.note(name, begin);
-            self.blanks.push((begin..end, ""));
-            self.at = end;
+/// Replaces `range` by spaces, and its first byte by `first`; line breaks stay.
+fn blank(sql: &mut [u8], range: Range<usize>, first: u8) {
+    for (place, byte) in sql[range].iter_mut().enumerate() {
+        if !matches!(byte, b'\n' | b'\r') {
+            *byte = if place == 0 { first } else { b' ' };
         }
     }
 }
 
-/// The length of a command's arguments: up to the next backslash outside quotes, or to the end.
-fn arguments(line: &str) -> usize {
-    let mut quote = None;
-    for (at, character) in line.char_indices() {
-        match (quote, character) {
-            (None, '\\') => return at,
-            (None, '\'' | '"' | '`') => quote = Some(character),
-            (Some(open), character) if open == character => quote = None,
-            _ => {}
-        }
-    }
-    line.len()
+/// Whether it is COPY … FROM stdin.
+fn reads_rows(statement: &[Token<'_>]) -> bool {
+    let mut words = statement.iter().filter(|token| !token.is_trivia());
+    words.next().is_some_and(|first| first.is_word("COPY"))
+        && words.any(|word| word.is_word("FROM"))
+        && words.next().is_some_and(|word| word.is_word("STDIN"))
 }
 
-/// Tells COPY … FROM stdin from other statements.
-#[derive(Default)]
-struct Copying {
-    is_other: bool,
-    is_copy: bool,
-    depth: usize,
-    is_from: bool,
-    reads: bool,
-}
-
-impl Copying {
-    fn pass(&mut self, token: &Token<'_>) {
-        if token.is_trivia() || self.is_other {
-            return;
+/// The byte behind the line `\.` that ends the rows which begin at the byte `at`, or the end.
+fn end_of_rows(text: &str, mut at: usize) -> usize {
+    while at < text.len() {
+        let line = at;
+        at = end_of_line(text, line);
+        if text[line..at].trim_end() == "\\." {
+            break;
         }
-        if !self.is_copy {
-            self.is_copy = token.is_word("COPY");
-            self.is_other = !self.is_copy;
-            return;
-        }
-        match token.kind {
-            Kind::Mark('(') => self.depth += 1,
-            Kind::Mark(')') => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-        self.reads |= self.is_from && token.is_word("STDIN");
-        self.is_from = self.depth == 0 && token.is_word("FROM");
     }
-
-    fn reads(&self) -> bool {
-        self.reads
-    }
+    at
 }
 
 #[cfg(test)]
@@ -299,11 +143,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_variables_and_data_are_blanked_in_place() {
+    fn commands_variables_and_rows_are_blanked_in_place() {
         for (text, sql, found) in [
             (
                 "\\restrict aB3\n\nSELECT 1;\n\\unrestrict aB3\n",
-                "\n\nSELECT 1;\n\n",
+                ";\n\nSELECT 1;\n;\n",
                 vec![("\\restrict", 1), ("\\unrestrict", 4)],
             ),
             (
@@ -311,14 +155,8 @@ mod tests {
                 "SELECT '\\set' ;\nSELECT 2",
                 vec![("\\gexec", 1)],
             ),
-            (
-                "\\set a 'x\\y' \\\\ SELECT 1;",
-                "SELECT 1;",
-                vec![("\\set", 1)],
-            ),
-            ("SELECT 1\\; SELECT 2;", "SELECT 1 ; SELECT 2;", vec![]),
-            ("\\i other.sql\n\\i third.sql", "\n", vec![("\\i", 1)]),
-            ("\\! rm 'x\nSELECT 1", "\nSELECT 1", vec![("\\!", 1)]),
+            ("SELECT 1\\; SELECT 2;", "SELECT 1\\; SELECT 2;", vec![]),
+            ("\\i other.sql\n\\i it's", ";\n;", vec![("\\i", 1)]),
             (
                 "COPY t (a, \"from\") FROM stdin WITH (DELIMITER ',');\nit's, 1\n\\N\t2\n\\.\nSELECT 1;",
                 "COPY t (a, \"from\") FROM stdin WITH (DELIMITER ',');\n\n\n\nSELECT 1;",
@@ -336,13 +174,13 @@ mod tests {
             ),
             (
                 "\\copy t from stdin csv\n1;'\n\\.\nSELECT 1",
-                "\n\n\nSELECT 1",
-                vec![("\\copy", 1)],
+                ";\n\n\nSELECT 1",
+                vec![("\\copy", 1), (DATA, 2)],
             ),
             (
-                "SELECT :x, :'y', :\"z\", a[:n], b::int, :{?w}, ':no' FROM t",
-                "SELECT _x,  'y',  \"z\", a[:n], b::int, true , ':no' FROM t",
-                vec![(":x", 1), (":'y'", 1), (":\"z\"", 1), (":{?w}", 1)],
+                "SELECT :x, :'y', :\"z\", a[:n], b::int, ':no' FROM t",
+                "SELECT _x,  'y',  \"z\", a[:n], b::int, ':no' FROM t",
+                vec![(":x", 1), (":'y'", 1), (":\"z\"", 1)],
             ),
             (
                 "-- \\a :b\n/* \\c */ $$ \\d :e $$",
@@ -356,32 +194,8 @@ mod tests {
             let shown: Vec<_> = left.split('\n').map(str::trim).collect();
             let wanted: Vec<_> = sql.split('\n').map(str::trim).collect();
             assert_eq!(shown, wanted, "{text}");
-            let names: Vec<_> = psql
-                .found
-                .iter()
-                .map(|f| (f.name.as_str(), f.line))
-                .collect();
-            assert_eq!(names, found, "{text}");
+            let names = psql.0.iter().map(|f| (f.name.as_str(), f.line));
+            assert_eq!(names.collect::<Vec<_>>(), found, "{text}");
         }
-    }
-
-    #[test]
-    fn what_was_found_is_named_once() {
-        let (_, script) =
-            strip("\\restrict a\n\\set b 1\n\\i c\n\\i d\nSELECT :b;\n\\unrestrict a\n");
-        let (line, sentence) = script.unseen().expect("commands");
-        assert_eq!(line, 2);
-        assert!(
-            sentence.starts_with("\\set (line 2), \\i (line 3) and :b (line 5) are"),
-            "{sentence}"
-        );
-        let note = script.left_out().expect("restrict");
-        assert!(
-            note.starts_with("\\restrict (line 1) and \\unrestrict (line 6) are"),
-            "{note}"
-        );
-        let (_, dump) = strip("\\restrict a\nSELECT 1;\n\\unrestrict a\n");
-        assert_eq!(dump.unseen(), None);
-        assert_eq!(strip("SELECT 1;").1.left_out(), None);
     }
 }
