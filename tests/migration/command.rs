@@ -286,7 +286,7 @@ async fn one_broken_file_does_not_hide_the_others() {
     assert_eq!(code, Some(1), "{said}");
     let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(line("fill").contains("never run"), "{said}");
-    assert!(line("broken").contains("BROKEN: broken.sql: "), "{said}");
+    assert!(line("broken").contains("BROKEN: broken.sql:"), "{said}");
     assert!(line("latin").contains("BROKEN: "), "{said}");
     assert!(line("folder").contains("BROKEN: "), "{said}");
     foreign.done(&["start", "fill"]).await;
