@@ -320,7 +320,7 @@ async fn the_command_line_plans_runs_and_shows_a_change() {
         "{plan}"
     );
     assert!(
-        plan.contains("not possible before the expand step"),
+        plan.contains("none before the expand step"),
         "{plan}"
     );
     said(&["migrate", "run", "day", "--standalone"]).await;
