@@ -237,11 +237,6 @@ mod tests {
                     "SELECT t",
                 ],
             ),
-            (
-                "MERGE INTO u USING t ON u.id = t.id AND :range WHEN MATCHED THEN UPDATE SET d = 1 \
-                 WHEN NOT MATCHED THEN INSERT VALUES (1)",
-                vec!["SELECT t", "INSERT u", "SELECT u", "UPDATE u"],
-            ),
         ] {
             assert_eq!(needs(statement), wanted, "{statement}");
         }
