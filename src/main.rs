@@ -49,7 +49,8 @@ async fn main() -> ExitCode {
     let default = match cli.command {
         // It draws on the terminal, and provokes every slow statement that would be logged.
         Some(Command::Demo(_)) => "error",
-        _ => "info,sqlx=warn",
+        // A session that is reset has no transaction to roll back, and the server warns of that.
+        _ => "info,sqlx=warn,sqlx::postgres::notice=error",
     };
     let filter =
         EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));

@@ -18,7 +18,7 @@ pub enum LintError {
     Unread(String),
 }
 
-/// Prints what is unsafe in `paths` (files, folders and patterns), and which rules hold for which file
+/// Prints what is unsafe in `paths` (files and folders), and which rules hold for which file
 /// and why, for people or as JSON.
 ///
 /// # Errors
@@ -30,7 +30,7 @@ pub fn run(paths: &[PathBuf], json: bool) -> Result<(), LintError> {
     for path in paths {
         match lint::find(path) {
             Ok(found) => files.extend(found.into_iter().filter(|file| seen.insert(file.clone()))),
-            Err(err) => unread.push(err.to_string()),
+            Err(why) => unread.push(why),
         }
     }
     let judged: Vec<_> = files.iter().map(|file| lint::judge(file)).collect();

@@ -18,10 +18,9 @@ use super::database::Database;
 use super::elsewhere::{Elsewhere, Flags};
 use super::standalone;
 use crate::config::Settings;
-use crate::migration::control::{self, ControlError};
+use crate::migration::control;
 use crate::migration::definition::{self, Definition};
-use crate::migration::ledger::{self, Run, State};
-use crate::migration::progress::Progress;
+use crate::migration::ledger::{self, State};
 
 use context::Context;
 
@@ -48,8 +47,8 @@ enum Command {
     /// Name what would lock, rewrite or scan a table that shoppers use. Ends with 1 if there is
     /// anything.
     Lint {
-        /// Schema files, background migrations, or any SQL; folders, whose .sql files are meant; and
-        /// patterns with `*`.
+        /// Schema files, background migrations, or any SQL; of a folder every .sql file in it and
+        /// below it.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Print the findings as JSON.
@@ -231,7 +230,7 @@ async fn run_command(args: Args, settings: Settings, flags: &Flags) -> Result<()
         .elsewhere
         .settings(settings, !args.command.reads_files())?;
     if let Command::New { name } = &args.command {
-        return create(&settings.migration.definitions, name);
+        return create(&settings.migration.definitions, name, flags);
     }
     if let Command::Lint { files, json } = &args.command {
         return Ok(super::lint::run(files, *json)?);
@@ -266,9 +265,9 @@ async fn dispatch(
         context.know(conn, name).await?;
     }
     match command {
-        Command::New { name } => create(&settings.migration.definitions, &name),
+        Command::New { name } => create(&settings.migration.definitions, &name, flags),
         Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
-        Command::List => list(settings, conn).await,
+        Command::List => status::list(settings, conn).await,
         Command::Plan { name, json } => {
             plan::show(settings, conn, &context.load(&name)?, json).await
         }
@@ -282,7 +281,7 @@ async fn dispatch(
             let run = if from_last {
                 control::start_from_last(conn, &definition, &actor()).await?
             } else {
-                start(conn, &definition, again).await?
+                control::start_or_again(conn, &definition, &actor(), again).await?
             };
             if let Some(by) = by {
                 ledger::set_deadline(conn, run.id, by, &actor()).await?;
@@ -306,12 +305,7 @@ async fn dispatch(
         }
         Command::Quarantine { name } => proof::quarantine(conn, &name, flags).await,
         Command::Certificate { name, json } => proof::certificate(conn, &name, json).await,
-        Command::Status { name: None, .. } => {
-            for run in ledger::recent(conn, 50).await? {
-                println!("{}", headline(&Progress::of(conn, run).await?));
-            }
-            Ok(())
-        }
+        Command::Status { name: None, .. } => status::show_all(conn).await,
         Command::Status {
             name: Some(name),
             watch,
@@ -337,20 +331,7 @@ async fn dispatch(
     }
 }
 
-/// Queues a run; also of what is complete, when it is to run `again`.
-pub(super) async fn start(
-    conn: &mut PgConnection,
-    definition: &Definition,
-    again: bool,
-) -> Result<Run, ControlError> {
-    if again {
-        control::start_again(conn, definition, &actor()).await
-    } else {
-        control::start(conn, definition, &actor()).await
-    }
-}
-
-fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
+fn create(dir: &Path, name: &str, flags: &Flags) -> Result<(), MigrateError> {
     // Refuses a name that the file could not be loaded by.
     Definition::parse(name, definition::TEMPLATE)?;
     let path = dir.join(format!("{name}.sql"));
@@ -359,11 +340,13 @@ fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
         let mut file = File::create_new(&path)?;
         file.write_all(definition::TEMPLATE.as_bytes())
     };
-    write().map_err(|source| MigrateError::Write {
-        path: path.clone(),
-        source,
-    })?;
-    println!("{} is there to be edited", path.display());
+    write().map_err(|err| MigrateError::Told(format!("cannot write {}: {err}", path.display())))?;
+    let told = format!(
+        "{} is written: say in it what to change, then `evenkeel migrate plan {name}` tries it and changes \
+         nothing",
+        path.display()
+    );
+    println!("{}", flags.complete(&told));
     Ok(())
 }
 
@@ -371,29 +354,6 @@ fn create(dir: &Path, name: &str) -> Result<(), MigrateError> {
 pub(super) fn actor() -> String {
     let user = User::from_uid(getuid()).ok().flatten();
     user.map_or_else(|| format!("uid {}", getuid()), |user| user.name)
-}
-
-async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
-    let mut broken = 0;
-    for migration in control::list(conn, &settings.migration.definitions).await? {
-        let state = migration
-            .run
-            .as_ref()
-            .map_or("never run".to_owned(), status::state);
-        let what = match migration.definition {
-            Some(Ok(definition)) => definition.title,
-            Some(Err(err)) => {
-                broken += 1;
-                format!("BROKEN: {err}")
-            }
-            None => "(its file is gone)".to_owned(),
-        };
-        println!("{:<28} {state:<10} {what}", migration.name);
-    }
-    match broken {
-        0 => Ok(()),
-        broken => Err(MigrateError::Broken(broken)),
-    }
 }
 
 async fn command_run(

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::Database;
 use super::duration::human;
-use super::migrate::{MigrateError, describe, headline, second, start};
+use super::migrate::{MigrateError, actor, describe, headline, second};
 use crate::app::App;
 use crate::config::Settings;
 use crate::migration::control;
@@ -68,8 +68,8 @@ pub(super) async fn run(
             println!("  took {}", human(began.elapsed()));
             Ok(())
         }
-        Some(_) => Err(MigrateError::Incomplete(describe(&progress))),
-        None => Err(MigrateError::Incomplete(format!(
+        Some(_) => Err(MigrateError::Told(describe(&progress))),
+        None => Err(MigrateError::Told(format!(
             "run {} of {} is not taken, because another process drives it or another run is under \
              way; `evenkeel migrate status` shows them",
             queued.id, queued.migration
@@ -107,7 +107,7 @@ pub(super) async fn queue(
         Err(err) => return Err(err.into()),
     }
     let definition = load()?;
-    Ok(start(conn, &definition, again).await?)
+    Ok(control::start_or_again(conn, &definition, &actor(), again).await?)
 }
 
 /// Drives what is due until run `id` has been driven; `None` when others keep it.

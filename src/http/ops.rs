@@ -194,11 +194,7 @@ async fn start(
         .pool
         .author()
         .run(async |conn| {
-            let run = if again {
-                control::start_again(conn, &definition, ACTOR).await?
-            } else {
-                control::start(conn, &definition, ACTOR).await?
-            };
+            let run = control::start_or_again(conn, &definition, ACTOR, again).await?;
             Ok::<_, ControlError>(Progress::of(conn, run).await?)
         })
         .await?;

@@ -141,21 +141,28 @@ pub async fn start(
     definition: &Definition,
     actor: &str,
 ) -> Result<Run, ControlError> {
-    refuse_complete(conn, definition, false).await?;
-    queue(conn, definition, actor).await
+    start_or_again(conn, definition, actor, false).await
 }
 
-/// As [`start`], also when the last run was completed: for rows that became pending since.
+/// As [`start`]; with `again` also when the last run was completed, for rows that became pending since.
 ///
 /// # Errors
 /// [`ControlError::Complete`] when it has schema statements, which cannot be made twice.
-pub async fn start_again(
+pub async fn start_or_again(
     conn: &mut PgConnection,
     definition: &Definition,
     actor: &str,
+    again: bool,
 ) -> Result<Run, ControlError> {
-    refuse_complete(conn, definition, true).await?;
-    queue(conn, definition, actor).await
+    refuse_complete(conn, definition, again).await?;
+    refuse_unsafe(definition)?;
+    refuse_powerless(conn, definition).await?;
+    // What the expand step creates cannot be looked up yet.
+    if definition.expand.is_empty() && definition.has_backfill() {
+        check(conn, definition).await?;
+    }
+    let start = Beginning::Start(Direction::Up);
+    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
 }
 
 /// Refuses what the newest run has completed, unless that was the way back, or the definition has
@@ -202,21 +209,6 @@ fn declares(run: &Run, definition: &Definition) -> bool {
     };
     let then = Definition::parse(&run.migration, &run.definition);
     then.is_ok_and(|then| plain(then) == plain(definition.clone()))
-}
-
-async fn queue(
-    conn: &mut PgConnection,
-    definition: &Definition,
-    actor: &str,
-) -> Result<Run, ControlError> {
-    refuse_unsafe(definition)?;
-    refuse_powerless(conn, definition).await?;
-    // What the expand step creates cannot be looked up yet.
-    if definition.expand.is_empty() && definition.has_backfill() {
-        check(conn, definition).await?;
-    }
-    let start = Beginning::Start(Direction::Up);
-    Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
 }
 
 /// Queues a run of `definition` that goes on where the last one was cancelled or failed, when that

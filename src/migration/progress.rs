@@ -1,7 +1,5 @@
 //! How far a run is, how fast it goes, and what limits it.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
@@ -67,23 +65,17 @@ impl Progress {
         };
         let set_aside = ledger::set_aside_named(&mut *conn, &run, 20).await?;
         let statements = ledger::statements(conn, run.id).await?;
-        let rate = (run.state == State::Running && rows > 0).then(|| {
+        let rate = (is_running && rows > 0).then(|| {
             let age = run.started_at.map(|at| chrono::Utc::now() - at);
-            let age = age.and_then(|age| age.to_std().ok());
-            rows as f64
-                / age
-                    .unwrap_or(Duration::MAX)
-                    .as_secs_f64()
-                    .clamp(0.1, RATE_WINDOW_S)
+            let age = age.map_or(RATE_WINDOW_S, |age| age.as_seconds_f64());
+            rows as f64 / age.clamp(0.1, RATE_WINDOW_S)
         });
+        let under_way = is_running && run.phase == Phase::Main;
         let left = estimate(&run).map(|rows| (rows - run.rows_seen).max(0));
         let eta = match left {
-            Some(left) if run.state == State::Running && run.phase == Phase::Main => {
-                eta::predict(left, &rates(conn, &run).await?)
-            }
+            Some(left) if under_way => eta::predict(left, &rates(conn, &run).await?),
             _ => None,
         };
-        let under_way = run.state == State::Running && run.phase == Phase::Main;
         let late = run.deadline.filter(|_| under_way && rate.is_some());
         let late = late.and_then(|deadline| {
             let left_s = eta.and_then(|eta: Eta| eta.p90_s);

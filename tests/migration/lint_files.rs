@@ -67,12 +67,9 @@ fn a_folder_means_every_sql_file_below_it_in_order() {
         found("./schema/0002_b.sql", "schema-file", 1),
     ];
     assert_eq!(folder.judged(&["."]), all);
-    let two = folder.judged(&["schema/*.sql", "schema/0001_a.sql"]);
+    let two = folder.judged(&["schema", "schema/0001_a.sql"]);
     let names: Vec<_> = two.iter().map(|one| one.0.as_str()).collect();
     assert_eq!(names, ["schema/0001_a.sql", "schema/0002_b.sql"]);
-    let deep = folder.judged(&["**/?.sql"]);
-    assert_eq!(deep[0].0, "deep/er/c.sql");
-    assert_eq!(deep.len(), 1);
 }
 
 #[test]
@@ -118,17 +115,16 @@ fn what_cannot_be_read_is_named_beside_the_others() {
         b"SELECT 1;\nSELECT '\xe9';\n",
     )
     .unwrap();
-    let (code, stdout, stderr) = folder.lint(&["deep", "nowhere.sql", "empty*"]);
+    let (code, stdout, stderr) = folder.lint(&["deep", "nowhere.sql"]);
     assert_eq!(code, Some(1));
     assert!(
         stdout.contains("deep/er/c.sql: plain script, 1 thing found"),
         "{stdout}"
     );
     for said in [
-        "deep/binary.sql: it is not text",
-        "deep/latin.sql: it is not UTF-8 text: line 2",
+        "deep/binary.sql: line 1: every other byte is zero",
+        "deep/latin.sql: line 2: the byte 0xE9 is not UTF-8",
         "nowhere.sql: there is no such file or folder",
-        "empty*: no file matches",
         "1 thing found in the other files",
     ] {
         assert!(stderr.contains(said), "{said}:\n{stderr}");

@@ -81,6 +81,7 @@ impl Elsewhere {
     async fn complete(&self) {
         let (went, said) = self.migrate(&["run", "m", "--standalone"]).await;
         assert!(went && said.contains("completed"), "{said}");
+        assert!(!said.contains("no transaction in progress"), "{said}");
     }
 }
 

@@ -47,27 +47,16 @@ impl Context<'_> {
         let DatabaseError::Schema(SchemaError::Denied { grants, .. }) = &refused else {
             return refused.into();
         };
-        let definition = match command {
-            Command::Plan { name, .. }
-            | Command::Start { name, .. }
-            | Command::Run { name, .. }
-            | Command::Undo { name } => self.load(name).ok(),
-            _ => None,
-        };
-        let Some(definition) = definition else {
+        let name = command.about().filter(|_| command.evaluates());
+        let Some(definition) = name.and_then(|name| self.load(name).ok()) else {
             return refused.into();
         };
-        match rights::lacking(conn, &definition).await {
-            Ok(mut lacking) => {
-                let new = grants
-                    .iter()
-                    .filter(|grant| !lacking.grants.contains(*grant));
-                let new: Vec<_> = new.cloned().collect();
-                lacking.grants.splice(0..0, new);
-                ControlError::from(lacking).into()
-            }
-            Err(_) => refused.into(),
-        }
+        let Ok(mut lacking) = rights::lacking(conn, &definition).await else {
+            return refused.into();
+        };
+        lacking.grants.retain(|grant| !grants.contains(grant));
+        lacking.grants.splice(0..0, grants.iter().cloned());
+        ControlError::from(lacking).into()
     }
 
     /// The definition in the file.

@@ -86,7 +86,10 @@ pub(super) async fn show(
 /// A run that could not end is no plan.
 fn refuse_endless(plan: Option<&Plan>) -> Result<(), MigrateError> {
     match plan.and_then(|plan| plan.stays_pending.as_ref()) {
-        Some(stays) => Err(MigrateError::StaysPending(stays.rows)),
+        Some(stays) => Err(MigrateError::Told(format!(
+            "{} rows of the samples stayed pending although they were changed, as the plan says above",
+            stays.rows
+        ))),
         None => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use super::{Database, MigrateError};
 use crate::app::App;
 use crate::cli::elsewhere::Flags;
 use crate::config::Settings;
+use crate::db::describe as describe_error;
 use crate::migration::batch::session_name;
 use crate::migration::certificate::{self, Certificate, Later};
 use crate::migration::definition;
@@ -53,7 +54,7 @@ pub(super) async fn certificate(
 ) -> Result<(), MigrateError> {
     let Some(certificate) = certificate::latest(conn, name).await? else {
         let run = ledger::latest(conn, name).await?;
-        return Err(MigrateError::Incomplete(format!(
+        return Err(MigrateError::Told(format!(
             "no run of {name} has been completed; run {} is {}",
             run.id,
             run.state.name()
@@ -196,7 +197,12 @@ pub(super) async fn verify(
     let options = match replica {
         Some(url) => {
             settings.database.direct_url = None;
-            url.parse().map_err(MigrateError::Replica)?
+            url.parse().map_err(|err| {
+                MigrateError::Told(format!(
+                    "--replica cannot be used: {}; it should look like postgres://user@host/database",
+                    describe_error(&err)
+                ))
+            })?
         }
         None => database.options.clone(),
     };
@@ -223,17 +229,20 @@ pub(super) async fn verify(
     if let Some(proof) = &proof {
         keep(conn, proof, &found).await?;
     }
+    let left = found.direction.left();
     match &found.by_key.first_range {
-        Some(key) if !found.by_key.is_complete() => Err(MigrateError::Pending(
+        Some(key) if !found.by_key.is_complete() => Err(MigrateError::Told(format!(
+            "{} rows {left}; the first of them stands at {} or before it",
             found.by_key.pending,
-            found.direction.left(),
-            keyset.names().key(key),
-        )),
-        _ if found.is_pending() => Err(MigrateError::Missed(
+            keyset.names().key(key)
+        ))),
+        _ if found.is_pending() => Err(MigrateError::Told(format!(
+            "{} rows {left} that the walk by key did not meet, for example {}: they came after it had \
+             passed, or the index does not lead to them; ask again, and if they are still there, check \
+             the index (amcheck's bt_index_check) or repair it (REINDEX INDEX CONCURRENTLY)",
             found.physical.pending,
-            found.direction.left(),
-            found.physical.examples(),
-        )),
+            found.physical.examples()
+        ))),
         _ => Ok(()),
     }
 }

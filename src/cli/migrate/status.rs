@@ -8,6 +8,8 @@ use sqlx::postgres::PgConnection;
 use super::MigrateError;
 use crate::cli::duration::human;
 use crate::cli::elsewhere::Flags;
+use crate::config::Settings;
+use crate::migration::control;
 use crate::migration::late::Late;
 use crate::migration::ledger::{self, Phase, Run, State, Step};
 use crate::migration::progress::Progress;
@@ -40,8 +42,43 @@ pub(super) async fn show(
     }
 }
 
+/// Prints the newest runs, a line each.
+pub(super) async fn show_all(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    let runs = ledger::recent(conn, 50).await?;
+    if runs.is_empty() {
+        println!("no migration has been started");
+    }
+    for run in runs {
+        println!("{}", headline(&Progress::of(conn, run).await?));
+    }
+    Ok(())
+}
+
+/// Prints what is declared and what has run.
+pub(super) async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut broken = 0;
+    for migration in control::list(conn, &settings.migration.definitions).await? {
+        let state = migration.run.as_ref().map_or("never run".to_owned(), state);
+        let what = match migration.definition {
+            Some(Ok(definition)) => definition.title,
+            Some(Err(err)) => {
+                broken += 1;
+                format!("BROKEN: {err}")
+            }
+            None => "(its file is gone)".to_owned(),
+        };
+        println!("{:<28} {state:<10} {what}", migration.name);
+    }
+    match broken {
+        0 => Ok(()),
+        broken => Err(MigrateError::Told(format!(
+            "{broken} of the files cannot be used; the list says why (BROKEN)"
+        ))),
+    }
+}
+
 /// A run's state in a word or two.
-pub(super) fn state(run: &Run) -> String {
+fn state(run: &Run) -> String {
     match (run.direction, run.state) {
         (Direction::Up, state) => state.name().to_owned(),
         (Direction::Down, State::Completed) => "taken back".to_owned(),
@@ -232,6 +269,7 @@ fn in_words(what: &str) -> String {
         spent::RESTING => "pausing between batches".to_owned(),
         spent::RETRYING => "failed tries and waiting to try again".to_owned(),
         spent::TURNS => "waiting while other migrations had their turn".to_owned(),
+        spent::PROVING => "reading for the second proof".to_owned(),
         "rest" => "pausing to measure shoppers without it".to_owned(),
         "trust" => "pausing as much as shoppers need".to_owned(),
         source => format!("waiting because of {source}"),

@@ -1,12 +1,11 @@
 //! Files and folders of SQL, and what each file is judged as.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{Finding, Kind, definition_in, rules, script};
-use crate::migration::definition::{Definition, is_definition};
+use crate::migration::definition::{Definition, DefinitionError, is_definition};
 use crate::migration::source::{encoding, psql};
 
 /// What a file is judged as.
@@ -79,14 +78,6 @@ pub struct Judged {
     pub findings: Vec<Finding>,
 }
 
-/// Nothing is there of this name.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {why}")]
-pub struct NotFound {
-    path: String,
-    why: String,
-}
-
 /// What is unsafe in the file at `path`. A file that cannot be read has an error instead.
 pub fn judge(path: &Path) -> Judged {
     let file = path.display().to_string();
@@ -136,7 +127,10 @@ fn findings(path: &Path, file: &str, text: &str, judged_as: JudgedAs) -> Vec<Fin
                     file: file.to_owned(),
                     line: err.line().unwrap_or(1),
                     rule: rules::NOT_A_DEFINITION,
-                    why: err.to_string(),
+                    why: match err {
+                        DefinitionError::Invalid { problem, .. } => problem,
+                        err => err.to_string(),
+                    },
                     instead: rules::instead(rules::NOT_A_DEFINITION).to_owned(),
                 }],
             };
@@ -145,115 +139,49 @@ fn findings(path: &Path, file: &str, text: &str, judged_as: JudgedAs) -> Vec<Fin
     script(file, text, kind)
 }
 
-/// The files that `path` means: itself; every `.sql` file in it and below it, in order, when it is a
-/// folder; those that match, when it is no file and has `*`, `?` or `**` in it.
+/// The files that `path` means: itself, or every `.sql` file in it and below it, in order, when it is a
+/// folder.
 ///
 /// # Errors
-/// [`NotFound`] when there is none.
-pub fn find(path: &Path) -> Result<Vec<PathBuf>, NotFound> {
-    let refuse = |why: String| NotFound {
-        path: path.display().to_string(),
-        why,
-    };
-    if path.is_dir() {
-        let mut files = BTreeSet::new();
-        collect(path, &mut files)
-            .map_err(|err| refuse(format!("cannot read the folder: {err}")))?;
-        if files.is_empty() {
-            return Err(refuse(
-                "the folder has no .sql file, nor has one below it".to_owned(),
-            ));
-        }
-        return Ok(files.into_iter().collect());
+/// Why there is none.
+pub fn find(path: &Path) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        // What is there and is no regular file (a pipe, say) is for whoever reads it.
+        return match path.symlink_metadata() {
+            Ok(_) => Ok(vec![path.to_owned()]),
+            Err(_) => Err(format!(
+                "{}: there is no such file or folder",
+                path.display()
+            )),
+        };
     }
-    // What is there and is no regular file (a pipe, say) is for whoever reads it.
-    if path.symlink_metadata().is_ok() {
-        return Ok(vec![path.to_owned()]);
-    }
-    if !path.display().to_string().contains(['*', '?']) {
-        return Err(refuse("there is no such file or folder".to_owned()));
-    }
-    let mut found = BTreeSet::new();
-    let parts: Vec<_> = path
-        .iter()
-        .map(|part| part.to_string_lossy().into_owned())
-        .collect();
-    expand(PathBuf::new(), &parts, &mut found);
-    let mut files = BTreeSet::new();
-    for path in found {
-        if path.is_dir() {
-            collect(&path, &mut files)
-                .map_err(|err| refuse(format!("{}: {err}", path.display())))?;
-        } else {
-            files.insert(path);
-        }
-    }
+    let mut files = Vec::new();
+    collect(path, &mut files)
+        .map_err(|err| format!("{}: cannot read the folder: {err}", path.display()))?;
     if files.is_empty() {
-        return Err(refuse("no file matches".to_owned()));
+        return Err(format!(
+            "{}: the folder has no .sql file, nor has one below it",
+            path.display()
+        ));
     }
-    Ok(files.into_iter().collect())
+    files.sort();
+    Ok(files)
 }
 
 /// Every `.sql` file in `folder` and below it. Links to folders are not followed: they may lead in
 /// circles.
-fn collect(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), std::io::Error> {
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), std::io::Error> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
+        let is_sql = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("sql"));
         if entry.file_type()?.is_dir() {
             collect(&path, files)?;
-        } else if !path.is_dir()
-            && path
-                .extension()
-                .is_some_and(|e| e.eq_ignore_ascii_case("sql"))
-        {
-            files.insert(path);
+        } else if is_sql && !path.is_dir() {
+            files.push(path);
         }
     }
     Ok(())
-}
-
-/// Adds what matches `parts` in `folder`. What cannot be read matches nothing.
-fn expand(folder: PathBuf, parts: &[String], found: &mut BTreeSet<PathBuf>) {
-    let Some((part, rest)) = parts.split_first() else {
-        found.insert(folder);
-        return;
-    };
-    if !part.contains(['*', '?']) {
-        let path = folder.join(part);
-        if path.symlink_metadata().is_ok() {
-            expand(path, rest, found);
-        }
-        return;
-    }
-    let here = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder.as_path()
-    };
-    if part == "**" {
-        expand(folder.clone(), rest, found);
-    }
-    for entry in std::fs::read_dir(here).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let path = folder.join(&name);
-        if part == "**" {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                expand(path, parts, found);
-            }
-        } else if matches(part.as_bytes(), name.to_string_lossy().as_bytes()) {
-            expand(path, rest, found);
-        }
-    }
-}
-
-/// Whether `name` is as `pattern` says, where `*` stands for anything and `?` for one byte.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|skipped| matches(rest, &name[skipped..])),
-        (Some((b'?', rest)), Some((_, name))) => matches(rest, name),
-        (Some((wanted, rest)), Some((there, name))) => wanted == there && matches(rest, name),
-        _ => false,
-    }
 }

@@ -39,7 +39,7 @@ use super::definition::Definition;
 use super::undo;
 use crate::db::schema::SchemaFile;
 
-pub use files::{Judged, JudgedAs, NotFound, find, judge};
+pub use files::{Judged, JudgedAs, find, judge};
 
 /// One thing that a file does which it had better not do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -12,10 +12,8 @@ use crate::migration::keyset::Keyset;
 
 /// The rows of a table of no more than so many are counted.
 const COUNTED: i64 = 20_000;
-/// Pages that are read to estimate the rows of a table whose statistics are old or missing.
+/// Pages of a longer table that are read.
 const PAGES: f64 = 400.0;
-/// Statistics are old once more than this share of the rows has changed since.
-const OLD: f64 = 0.2;
 /// Standard deviations within which nineteen of twenty estimates are right.
 const Z: f64 = 1.96;
 
@@ -45,15 +43,6 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    fn exact(rows: i64) -> Self {
-        Self {
-            likely: rows,
-            low: rows,
-            high: rows,
-            from: Source::Counted,
-        }
-    }
-
     /// `likely`, give or take `spread`.
     fn around(likely: f64, spread: f64, from: Source) -> Self {
         Self {
@@ -86,143 +75,180 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// Nothing could be looked at: all rows, or none.
+    pub(super) const UNKNOWN: Self = Self {
+        likely: 1.0,
+        low: 0.0,
+        high: 1.0,
+        from: Source::Planner,
+    };
+
     /// The share of the rows that `hits` counts in a sample; `None` without samples.
     ///
     /// Places are drawn evenly from the rows, so each counts alike, however many rows were passed from
-    /// there: a batch that finds nothing to do is fast and the next one larger. Rows beside each other
-    /// are often alike, so a place tells as much as one row does, unless the places agree among each
-    /// other better than single rows would. The interval is Wilson's, which is not empty when all
-    /// places say the same.
+    /// there: a batch that finds nothing to do is fast and the next one larger.
     pub(super) fn of(samples: &[Sample], hits: impl Fn(&Sample) -> i64) -> Option<Self> {
-        let mut places = Vec::new();
+        let mut sums = Sums::default();
         for place in samples.chunk_by(|a, b| a.place == b.place) {
             // The smaller sample lies within the larger.
             let largest = place.iter().max_by_key(|sample| sample.rows)?;
-            places.push((hits(largest) as f64 / largest.rows.max(1) as f64).clamp(0.0, 1.0));
+            let share = hits(largest) as f64 / largest.rows.max(1) as f64;
+            sums.add(1.0, share.clamp(0.0, 1.0));
         }
-        let n = places.len() as f64;
-        if places.is_empty() {
-            return None;
-        }
-        let mean = places.iter().sum::<f64>() / n;
-        let off = places.iter().map(|share| (share - mean).powi(2));
-        let variance = off.sum::<f64>() / (n - 1.0).max(1.0) / n;
-        let rows = samples.iter().map(|sample| sample.rows).sum::<i64>() as f64;
-        let single = mean * (1.0 - mean);
-        let worth = if places.len() > 1 && single > 0.0 {
-            (single / variance.max(1e-12)).clamp(n, rows.max(n))
-        } else {
-            n
-        };
-        Some(Self::wilson(mean, worth))
+        let rows = samples.iter().map(|sample| sample.rows).sum::<i64>();
+        (sums.places > 0.0).then(|| sums.share(0.0, rows as f64))
+    }
+}
+
+/// Sums over places: how much each weighs and how much of that is pending, and their squares and product.
+#[derive(Default, sqlx::FromRow)]
+struct Sums {
+    places: f64,
+    all: f64,
+    pending: f64,
+    all_squared: f64,
+    pending_squared: f64,
+    product: f64,
+}
+
+impl Sums {
+    fn add(&mut self, all: f64, pending: f64) {
+        self.places += 1.0;
+        self.all += all;
+        self.pending += pending;
+        self.all_squared += all * all;
+        self.pending_squared += pending * pending;
+        self.product += all * pending;
     }
 
-    /// The share of pages drawn at random, of which `part` is the part of all pages.
-    fn of_pages(pages: &Pages, part: f64) -> Option<Self> {
-        if pages.rows <= 0.0 {
-            return None;
-        }
-        let mean = pages.pending / pages.rows;
-        if part >= 1.0 {
-            return Some(Self {
-                likely: mean,
-                low: mean,
-                high: mean,
-                from: Source::Counted,
-            });
-        }
-        // Rows of a page are often alike: what pages differ in says how much they tell.
-        let off = pages.pending_squares - 2.0 * mean * pages.products + mean * mean * pages.squares;
-        let variance = off.max(0.0) * (1.0 - part) / (pages.rows * pages.rows);
+    /// The share that is pending, by `rows` at these places, which are the part `part` of all.
+    ///
+    /// Rows beside each other are often alike: how much they tell is seen by what the places differ in.
+    /// The interval is Wilson's, which is not empty when all places say the same.
+    fn share(&self, part: f64, rows: f64) -> Share {
+        let mean = self.pending / self.all.max(1.0);
         let single = mean * (1.0 - mean);
-        let worth = if single > 0.0 {
-            (single / variance.max(1e-12)).clamp(1.0, pages.rows)
-        } else {
-            pages.pages
+        let squares =
+            self.pending_squared - 2.0 * mean * self.product + mean * mean * self.all_squared;
+        let variance = squares.max(0.0) * (1.0 - part) / (self.all * self.all).max(1.0);
+        // As many rows drawn one by one would tell as much.
+        let worth = match single > 0.0 {
+            true => (single / variance.max(1e-12)).clamp(1.0, rows.max(1.0)),
+            false => self.places.max(1.0),
         };
-        Some(Self::wilson(mean, worth))
-    }
-
-    /// Wilson's interval around `mean`, when that was found in as many rows as `worth`.
-    fn wilson(mean: f64, worth: f64) -> Self {
-        let single = mean * (1.0 - mean);
         let bend = Z * Z / worth;
         let centre = (mean + bend / 2.0) / (1.0 + bend);
         let half = Z * (single / worth + bend / worth / 4.0).sqrt() / (1.0 + bend);
-        Self {
+        Share {
             likely: mean,
             low: (centre - half).clamp(0.0, mean),
             high: (centre + half).clamp(mean, 1.0),
             from: Source::Sampled,
         }
     }
-
-    /// What the planner believes of `condition`; where it knows nothing it guesses, so it may be
-    /// anything.
-    pub(super) async fn planned(
-        conn: &mut PgConnection,
-        definition: &Definition,
-    ) -> Result<Self, sqlx::Error> {
-        let (all, _) = planned(conn, definition, None).await?;
-        let (pending, _) = planned(conn, definition, Some(&definition.pending)).await?;
-        Ok(Self {
-            likely: (pending as f64 / all.max(1) as f64).min(1.0),
-            low: 0.0,
-            high: 1.0,
-            from: Source::Planner,
-        })
-    }
 }
 
-/// The table's rows, and how many of them are pending by all rows or by those of pages drawn at random;
-/// `None` where the condition takes too long to ask so.
+/// The table's rows, and the share of them that is pending by all rows or by those of pages drawn at
+/// random; `None` where the condition takes too long to ask so.
 pub(super) async fn rows(
     conn: &mut PgConnection,
     definition: &Definition,
     keyset: &Keyset,
     settings: &Engine,
-) -> Result<(Estimate, Option<Estimate>), sqlx::Error> {
+) -> Result<(Estimate, Option<Share>), sqlx::Error> {
     let known = keyset.estimate(conn).await?;
-    let guess = if known > 0 {
-        known
-    } else {
-        planned(conn, definition, None).await?.0
+    // Of a table that was never analysed the planner knows the pages.
+    let (guess, spread) = match known {
+        1.. => (known, changed_since_analyze(conn, &definition.table).await?),
+        _ => {
+            let (guess, _) = planned(conn, definition).await?;
+            (guess, guess)
+        }
     };
-    let mut tx = Bounded::begin(conn, settings).await?;
-    if guess <= COUNTED
-        && let Some((rows, pending)) = tx.count(definition, keyset).await?
-    {
-        return Ok((Estimate::exact(rows), Some(Estimate::exact(pending))));
+    let mut found = None;
+    if guess <= COUNTED {
+        found = look(conn, definition, keyset, settings, 1.0).await?;
     }
-    let changed = tx.changed_since_analyze(&definition.table).await?;
-    let is_old = known <= 0 || changed as f64 > known as f64 * OLD;
-    let sampled = tx.sample(definition, keyset).await?;
-    let (sampled, share) = sampled.map_or((None, None), |(rows, share)| (Some(rows), share));
-    // Nobody knows how many rows a table has that was never analysed.
-    let spread = if known > 0 { changed } else { guess };
+    if found.is_none() {
+        let pages = pages(conn, &definition.table).await?.max(1) as f64;
+        let part = (PAGES / pages).clamp(1e-6, 1.0);
+        found = look(conn, definition, keyset, settings, part).await?;
+    }
     let by_statistics = Estimate::around(guess as f64, spread as f64, Source::Planner);
-    let rows = match sampled.filter(|_| is_old) {
-        // Changes need not change the number; statistics that the sample bears out are more exact.
-        Some(sampled) if known > 0 && (sampled.low..=sampled.high).contains(&known) => Estimate {
-            low: by_statistics.low.max(sampled.low),
-            high: by_statistics.high.min(sampled.high),
-            ..by_statistics
-        },
-        Some(sampled) => sampled,
-        None => by_statistics,
+    let Some((seen, share)) = found else {
+        return Ok((by_statistics, None));
     };
-    Ok((rows, share.map(|share| rows.part(share))))
+    let open = seen.high - seen.low;
+    let rows = if seen.from == Source::Sampled && 2 * spread <= open {
+        by_statistics
+    } else if seen.likely.abs_diff(guess) <= open.unsigned_abs() {
+        // Changes need not change the number: what the sample does not contradict is more exact.
+        Estimate {
+            likely: guess,
+            low: seen.low.min(guess),
+            high: seen.high.max(guess),
+            ..seen
+        }
+    } else {
+        seen
+    };
+    Ok((rows, Some(share)))
 }
 
-/// Sums over pages: their rows, those of them that are pending, and the squares and products of the two.
-#[derive(sqlx::FromRow)]
-struct Pages {
-    pages: f64,
-    rows: f64,
-    pending: f64,
-    squares: f64,
-    products: f64,
-    pending_squares: f64,
+/// The rows, and the share of them that is pending, by the part `part` of the table's pages; `None` when
+/// that takes longer than a batch may.
+async fn look(
+    conn: &mut PgConnection,
+    definition: &Definition,
+    keyset: &Keyset,
+    settings: &Engine,
+    part: f64,
+) -> Result<Option<(Estimate, Share)>, sqlx::Error> {
+    let q = definition.qualifier();
+    let sql = format!(
+        "SELECT count(*)::float8 AS places, coalesce(sum(n), 0)::float8 AS \"all\",
+                coalesce(sum(p), 0)::float8 AS pending, coalesce(sum(n * n), 0)::float8 AS all_squared,
+                coalesce(sum(p * p), 0)::float8 AS pending_squared,
+                coalesce(sum(n * p), 0)::float8 AS product
+           FROM (SELECT count(*)::float8 AS n, (count(*) FILTER (WHERE ({}) IS TRUE))::float8 AS p
+                   FROM {} TABLESAMPLE SYSTEM ({}) WHERE ({})
+                  GROUP BY {q}.tableoid, ({q}.ctid::text::point)[0]) AS pages",
+        definition.pending,
+        keyset.from(),
+        part * 100.0,
+        definition.scope.as_deref().unwrap_or("true"),
+    );
+    let begin = format!(
+        "BEGIN READ ONLY; SET LOCAL statement_timeout = {}",
+        settings.statement_timeout.as_millis()
+    );
+    let mut tx = conn.begin_with(AssertSqlSafe(begin)).await?;
+    let sums: Result<Sums, _> = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *tx).await;
+    tx.rollback().await?;
+    let sums = match sums {
+        // Cancelled by the timeout.
+        Err(sqlx::Error::Database(err)) if err.code().as_deref() == Some("57014") => {
+            return Ok(None);
+        }
+        sums => sums?,
+    };
+    let share = sums.share(part, sums.all);
+    if part >= 1.0 {
+        let likely = share.likely;
+        return Ok(Some((
+            Estimate::around(sums.all, 0.0, Source::Counted),
+            Share {
+                low: likely,
+                high: likely,
+                likely,
+                from: Source::Counted,
+            },
+        )));
+    }
+    // Every page is in the sample with the same chance, by itself.
+    let spread = Z * (sums.all_squared * (1.0 - part)).sqrt() / part;
+    let rows = Estimate::around(sums.all / part, spread, Source::Sampled);
+    Ok(Some((rows, share)))
 }
 
 /// Pages of the table and its partitions.
@@ -237,101 +263,15 @@ pub(super) async fn pages(conn: &mut PgConnection, table: &str) -> Result<i64, s
     .await
 }
 
-/// Questions that may take no longer than a batch.
-struct Bounded<'a> {
-    conn: &'a mut PgConnection,
-    begin: String,
-}
-
-impl<'a> Bounded<'a> {
-    async fn begin(conn: &'a mut PgConnection, settings: &Engine) -> Result<Self, sqlx::Error> {
-        let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}",
-            settings.statement_timeout.as_millis()
-        );
-        Ok(Self { conn, begin })
-    }
-
-    /// The answer to `sql`; `None` when that takes too long.
-    async fn ask<T>(&mut self, sql: String) -> Result<Option<T>, sqlx::Error>
-    where
-        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
-    {
-        let begin = AssertSqlSafe(self.begin.clone());
-        let mut tx = self.conn.begin_with(begin).await?;
-        let answer = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *tx).await;
-        tx.rollback().await?;
-        match answer {
-            Ok(answer) => Ok(Some(answer)),
-            // Cancelled by the timeout.
-            Err(sqlx::Error::Database(err)) if err.code().as_deref() == Some("57014") => Ok(None),
-            Err(err) => Err(err),
-        }
-    }
-
-    /// Rows, and those that are pending. Few rows may lie in many pages.
-    async fn count(
-        &mut self,
-        definition: &Definition,
-        keyset: &Keyset,
-    ) -> Result<Option<(i64, i64)>, sqlx::Error> {
-        self.ask(format!(
-            "SELECT count(*), count(*) FILTER (WHERE ({}) IS TRUE) FROM {} WHERE ({})",
-            definition.pending,
-            keyset.from(),
-            definition.scope.as_deref().unwrap_or("true"),
-        ))
-        .await
-    }
-
-    /// Rows of some pages, as an estimate of all, and the share of them that is pending; `None` when that
-    /// takes too long.
-    async fn sample(
-        &mut self,
-        definition: &Definition,
-        keyset: &Keyset,
-    ) -> Result<Option<(Estimate, Option<Share>)>, sqlx::Error> {
-        let pages = pages(self.conn, &definition.table).await?;
-        let part = (PAGES / pages.max(1) as f64).clamp(1e-6, 1.0);
-        let q = definition.qualifier();
-        let found: Option<Pages> = self
-            .ask(format!(
-                "SELECT count(*)::float8 AS pages, coalesce(sum(n), 0)::float8 AS rows,
-                        coalesce(sum(p), 0)::float8 AS pending, coalesce(sum(n * n), 0)::float8 AS squares,
-                        coalesce(sum(n * p), 0)::float8 AS products,
-                        coalesce(sum(p * p), 0)::float8 AS pending_squares
-                   FROM (SELECT count(*)::float8 AS n, (count(*) FILTER (WHERE ({}) IS TRUE))::float8 AS p
-                           FROM {} TABLESAMPLE SYSTEM ({}) WHERE ({})
-                          GROUP BY {q}.tableoid, ({q}.ctid::text::point)[0]) AS pages",
-                definition.pending,
-                keyset.from(),
-                part * 100.0,
-                definition.scope.as_deref().unwrap_or("true"),
-            ))
-            .await?;
-        // Every page is in the sample with the same chance, by itself.
-        Ok(found.map(|found| {
-            let share = Share::of_pages(&found, part);
-            if part >= 1.0 {
-                return (Estimate::exact(found.rows as i64), share);
-            }
-            let spread = Z * (found.squares * (1.0 - part)).sqrt() / part;
-            let rows = Estimate::around(found.rows / part, spread, Source::Sampled);
-            (rows, share)
-        }))
-    }
-
-    /// Rows that came, went or changed since the table was last analysed.
-    async fn changed_since_analyze(&mut self, table: &str) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(
-            "SELECT coalesce(sum(pg_stat_get_mod_since_analyze(oid)), 0)::bigint FROM pg_class
-              WHERE oid = to_regclass($1)
-                 OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))",
-        )
-        .bind(table)
-        .fetch_one(&mut *self.conn)
-        .await
-    }
+/// Rows that came, went or changed since the table was last analysed.
+async fn changed_since_analyze(conn: &mut PgConnection, table: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT coalesce(sum(pg_stat_get_mod_since_analyze(oid)), 0)::bigint FROM pg_class
+          WHERE oid = to_regclass($1) OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))",
+    )
+    .bind(table)
+    .fetch_one(conn)
+    .await
 }
 
 #[cfg(test)]

@@ -36,9 +36,8 @@ pub struct Plan {
     /// by a sample of its pages.
     pub rows: Estimate,
     /// Rows still pending: counted when the table has few rows, else by pages drawn at random, or by
-    /// the batches that were tried where that takes too long. The planner is asked only when none of
-    /// these could be had: it guesses where it has no statistics, and those may be
-    /// older than the column.
+    /// the batches that were tried where that takes too long; none to all when neither could be had.
+    /// The planner is not asked: its statistics may be older than the column.
     pub pending: Estimate,
     /// Rows of a sample that were changed and are pending all the same, so that a run could not end;
     /// `None` when the samples found none.
@@ -96,11 +95,8 @@ pub async fn plan(
     let (all, looked_at) = estimate::rows(conn, definition, &keyset, settings).await?;
     let rows = all.likely;
     let tried = sample::take(conn, definition, &keyset, settings, rows).await?;
-    let pending = match (looked_at, Share::of(&tried.samples, |s| s.pending)) {
-        (Some(looked_at), _) => looked_at,
-        (None, Some(share)) => all.part(share),
-        (None, None) => all.part(Share::planned(conn, definition).await?),
-    };
+    let share = looked_at.or_else(|| Share::of(&tried.samples, |s| s.pending));
+    let pending = all.part(share.unwrap_or(Share::UNKNOWN));
     let mut obstacles = obstacles::find(conn, definition, settings).await?;
     obstacles.extend(tried.scans.iter().cloned());
     if let Some(failure) = tried.failures.first() {
@@ -140,22 +136,20 @@ pub async fn plan(
     })
 }
 
-/// How many rows the planner believes a condition selects, and their width in bytes. Unlike the
+/// How many rows the planner believes the table has, and their width in bytes. Unlike the
 /// table's statistics this is not blind for a table that was never analysed: it knows its pages.
 async fn planned(
     conn: &mut PgConnection,
     definition: &Definition,
-    condition: Option<&str>,
 ) -> Result<(i64, i64), sqlx::Error> {
     let alias = definition
         .alias
         .as_ref()
         .map_or(String::new(), |alias| format!(" AS {alias}"));
     let sql = format!(
-        "EXPLAIN (FORMAT JSON) SELECT * FROM {}{alias} WHERE ({}) AND ({})",
+        "EXPLAIN (FORMAT JSON) SELECT * FROM {}{alias} WHERE ({})",
         definition.table,
-        definition.scope.as_deref().unwrap_or("true"),
-        condition.unwrap_or("true")
+        definition.scope.as_deref().unwrap_or("true")
     );
     let row = conn.fetch_one(AssertSqlSafe(sql.clone())).await;
     let row = row.map_err(|err| definition.place(&sql, err))?;

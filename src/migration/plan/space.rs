@@ -39,7 +39,7 @@ pub(super) async fn bloat(
     if rows == 0 || first == "INSERT" {
         return Ok(None);
     }
-    let (_, width) = planned(conn, definition, None).await?;
+    let (_, width) = planned(conn, definition).await?;
     let (fillfactor, indexes): (i32, i64) = sqlx::query_as(
         "SELECT coalesce((SELECT option_value::int FROM pg_options_to_table(c.reloptions)
                            WHERE option_name = 'fillfactor'), 100),
