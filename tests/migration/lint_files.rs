@@ -125,8 +125,8 @@ fn what_cannot_be_read_is_named_beside_the_others() {
         "{stdout}"
     );
     for said in [
-        "deep/binary.sql: it is not text",
-        "deep/latin.sql: it is not UTF-8 text: line 2",
+        "deep/binary.sql: line 1: there is a NUL byte",
+        "deep/latin.sql: line 2: the byte 0xE9 is not UTF-8",
         "nowhere.sql: there is no such file or folder",
         "empty*: no file matches",
         "1 thing found in the other files",
