@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
         // It draws on the terminal, and provokes every slow statement that would be logged.
         Some(Command::Demo(_)) => "error",
         // A session that is reset has no transaction to roll back, and the server warns of that.
-        _ => "info,sqlx=warn,sqlx::postgres::notice=error",
+        _ => "info,sqlx=warn",
     };
     let filter =
         EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));

@@ -122,7 +122,7 @@ fn what_cannot_be_read_is_named_beside_the_others() {
         "{stdout}"
     );
     for said in [
-        "deep/binary.sql: line 1: every other byte is zero",
+        "deep/binary.sql: line 1: there is a NUL byte",
         "deep/latin.sql: line 2: the byte 0xE9 is not UTF-8",
         "nowhere.sql: there is no such file or folder",
         "1 thing found in the other files",

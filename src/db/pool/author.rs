@@ -32,8 +32,9 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// Takes back what a session can keep, in one round trip of about two tenths of a millisecond. What the
 /// client has said when it connected (date style, time zone, encoding) is what RESET goes back to. Our own
 /// prepared statements stay; the answer is whether SQL has made others. The function is asked, and not the
-/// view over it, which takes twice as long as all the rest.
-const RESET: &str = "ROLLBACK; RESET statement_timeout; CLOSE ALL; \
+/// view over it, which takes twice as long as all the rest. There is rarely a transaction to roll back, and
+/// the server is kept from warning of that.
+const RESET: &str = "SET client_min_messages = error; ROLLBACK; RESET statement_timeout; CLOSE ALL; \
     SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
     DISCARD TEMP; DISCARD SEQUENCES; \
     SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), \

@@ -54,46 +54,38 @@ impl<'a> Header<'a> {
     }
 
     fn line(&mut self, at: usize, line: &str) -> Result<(), Problem> {
-        let refuse = |text: String| Err(Problem::new(at, text));
+        let refuse = |why: &str| Err(Problem::new(at, format!("`-- {line}` {why}")));
         let Some((name, value)) = line.split_once(':') else {
-            return refuse(format!(
-                "`-- {line}` in the header is not `-- key: value`; put comments below an \
-                 empty comment line"
-            ));
+            return refuse(
+                "in the header is not `-- key: value`; put comments below an empty comment line",
+            );
         };
         let (name, value) = (name.trim(), value.trim());
         let Some(key) = KEYS.into_iter().find(|key| *key == name) else {
-            return refuse(format!(
-                "`-- {name}:` is not known; the keys are {} and checksum",
-                KEYS.split_last()
-                    .map(|(_, keys)| keys.join(", "))
-                    .unwrap_or_default()
-            ));
+            let keys = KEYS.join(", ");
+            let text = format!("`-- {name}:` is not known; the keys are {keys}");
+            return Err(Problem::new(at, text));
         };
         if value.is_empty() {
-            return refuse(format!("`-- {key}:` has no value"));
+            return refuse("has no value");
         }
         if self.range(key).is_some() {
-            return refuse(format!("`-- {key}:` appears twice"));
+            return refuse("has a key that appears twice");
+        }
+        if NUMBERS.contains(&key) && !value.parse::<u32>().is_ok_and(|n| n > 0) {
+            return refuse("must be a whole number above zero");
         }
         let begin = offset(self.text, value);
         let range = begin..begin + value.len();
-        if NUMBERS.contains(&key) && !value.parse::<u32>().is_ok_and(|n| n > 0) {
-            return refuse(format!(
-                "`-- {key}: {value}` must be a whole number above zero"
-            ));
-        }
         if !PROSE.contains(&key) {
             check::value(&tokens_in(self.text, range.clone()))?;
         }
         if LISTS.contains(&key)
             && columns(self.text, range.clone())
                 .iter()
-                .any(|part| part.start == part.end)
+                .any(Range::is_empty)
         {
-            return refuse(format!(
-                "`-- {key}: {value}` names an empty column: take a comma out"
-            ));
+            return refuse("names an empty column: take a comma out");
         }
         self.values.push((key, range));
         Ok(())

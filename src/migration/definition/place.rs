@@ -30,12 +30,6 @@ impl Places {
         places.values.extend(kept.cloned());
         places
     }
-
-    /// Where the value of `key` begins.
-    pub(super) fn value(&self, key: &str) -> Option<usize> {
-        let found = self.values.iter().find(|(known, _)| *known == key);
-        found.map(|(_, range)| range.start)
-    }
 }
 
 impl Definition {
@@ -70,7 +64,8 @@ impl Definition {
 
     /// The line of the header's `key`, or of the statement when there is none.
     pub fn line_of(&self, key: &str) -> usize {
-        let at = self.places.value(key).unwrap_or(self.places.statement);
+        let value = self.places.values.iter().find(|(known, _)| *known == key);
+        let at = value.map_or(self.places.statement, |(_, range)| range.start);
         position(&self.text, at).line
     }
 

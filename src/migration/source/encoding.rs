@@ -21,15 +21,6 @@ pub enum Unreadable {
     },
 }
 
-impl From<Unreadable> for std::io::Error {
-    fn from(err: Unreadable) -> Self {
-        match err {
-            Unreadable::Io(err) => err,
-            encoding @ Unreadable::Encoding { .. } => Self::other(encoding),
-        }
-    }
-}
-
 /// The text of the file at `path`, without a byte-order mark.
 ///
 /// # Errors
