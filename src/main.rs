@@ -49,7 +49,6 @@ async fn main() -> ExitCode {
     let default = match cli.command {
         // It draws on the terminal, and provokes every slow statement that would be logged.
         Some(Command::Demo(_)) => "error",
-        // A session that is reset has no transaction to roll back, and the server warns of that.
         _ => "info,sqlx=warn",
     };
     let filter =
