@@ -305,7 +305,7 @@ impl Drop for Loan {
             let mended = pool.inner.canceller.mend(backend).await;
             if let Err(err) = &mended {
                 let (pid, class) = (backend.pid, permit.class());
-                let why = crate::db::summarize(&err);
+                let why = crate::db::summarize(err);
                 debug!(why, pid, "replacing a connection that could not be mended");
                 if !is_fatal(err) {
                     warn!(why, %class, "a connection could not be rolled back");

@@ -122,7 +122,7 @@ impl Runner {
                     "tried {failures} times {}, the last time with: {}; mend that, or see the server's \
                      log for its cause, then `evenkeel migrate resume {}`",
                     describe(&run, &names),
-                    failure.to_string(),
+                    failure,
                     run.migration
                 );
                 return Some(self.fail(lease, &why, &pace, trouble).await);
