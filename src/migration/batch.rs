@@ -100,7 +100,7 @@ impl Batch<'_> {
         let mut applied = Applied::default();
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
-            let looks = sweeping || !self.proved;
+            let looks = (sweeping || !self.proved).then_some((settings, name.as_str()));
             applied = apply(&mut tx, self.definition, keyset, &range, looks).await?;
         }
         if let Some(why) = applied.still_pending {
@@ -148,7 +148,8 @@ pub(super) struct Applied {
     pub still_pending: Option<String>,
 }
 
-/// Runs the statement over `range`, and if it `looks`, whether it does what it is declared to do.
+/// Runs the statement over `range`, and if it `looks`, in the session's own settings and name, whether
+/// it does what it is declared to do.
 ///
 /// # Errors
 /// What the database says.
@@ -157,7 +158,7 @@ pub(super) async fn apply(
     definition: &Definition,
     keyset: &Keyset,
     range: &Range,
-    looks: bool,
+    looks: Option<(&Engine, &str)>,
 ) -> Result<Applied, sqlx::Error> {
     let log_end = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {LOG_END}")));
     let log_end = log_end.fetch_one(&mut *tx).await?;
@@ -170,9 +171,13 @@ pub(super) async fn apply(
         .map_err(|err| definition.place(&sql, err))?;
     let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
     let asked = Instant::now();
-    let still = match looks && changed > 0 {
-        true => pending::still(tx, definition, keyset, range, changed).await?,
-        false => None,
+    let still = match looks.filter(|_| changed > 0) {
+        Some((settings, name)) => {
+            // The statement may have set a search path in which the condition means something else.
+            regain(tx, settings, name).await?;
+            pending::still(tx, definition, keyset, range, changed).await?
+        }
+        None => None,
     };
     Ok(Applied {
         changed,

@@ -44,15 +44,15 @@ fn what_reaches_further_than_its_words_is_named() {
         ),
         (
             "CREATE DOMAIN sc AS text CHECK (length(VALUE) < 9); ALTER TABLE orders ADD COLUMN code sc",
-            rules::ADDING_FILLED_FIELD,
+            rules::ADDING_CHECKED_FIELD,
         ),
         (
             "CREATE DOMAIN sc AS text NOT NULL; ALTER TABLE orders ADD COLUMN code sc",
-            rules::ADDING_FILLED_FIELD,
+            rules::ADDING_CHECKED_FIELD,
         ),
         (
             "CREATE DOMAIN sc AS text; ALTER DOMAIN sc ADD CHECK (VALUE <> ''); ALTER TABLE orders ADD COLUMN c sc",
-            rules::ADDING_FILLED_FIELD,
+            rules::ADDING_CHECKED_FIELD,
         ),
         (
             "ALTER TABLE orders ADD COLUMN code sc",

@@ -162,6 +162,8 @@ impl Runner {
 
     /// Takes and drives runs until the process shuts down.
     pub async fn run(&self) {
+        // Asked before a lease is held, so that no run waits for it. A refusal ends the run that needs it.
+        let _ = self.pool.refuse_shared_sessions().await;
         while !self.stop.is_cancelled() {
             match self.take().await {
                 Ok(Some(run)) => self.govern(self.drive_all(run)).await,

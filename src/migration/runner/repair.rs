@@ -163,7 +163,14 @@ impl Drive<'_> {
                 seen: summed.rows,
                 todo: Some(summed.pending),
             };
-            let applied = apply(&mut tx, definition, keyset, &range, true).await?;
+            let applied = apply(
+                &mut tx,
+                definition,
+                keyset,
+                &range,
+                Some((engine, APPLICATION)),
+            )
+            .await?;
             if let Some(why) = applied.still_pending {
                 tx.rollback().await?;
                 return Ok(Repaired::StillPending(why));
