@@ -25,10 +25,10 @@ async fn every_statement_that_psql_has_help_for_is_in_the_table() {
         .args(["-d", database.get_database().unwrap(), "-c", "\\h *"])
         .output();
     let Ok(help) = help else {
-        let required = std::env::var_os("REQUIRE_MONITORING").is_some_and(|wanted| wanted == "1");
+        let required = std::env::var_os("REQUIRE_PSQL").is_some_and(|wanted| wanted == "1");
         assert!(
             !required,
-            "psql is not installed, and REQUIRE_MONITORING=1 wants it"
+            "psql is not installed, and REQUIRE_PSQL=1 wants it"
         );
         eprintln!("skipped: psql is not installed");
         return;
