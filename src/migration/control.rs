@@ -278,6 +278,7 @@ pub async fn refuse_powerless(
 /// Refuses what could not run, or could not be certified at the end.
 async fn check(conn: &mut PgConnection, definition: &Definition) -> Result<Keyset, ControlError> {
     let keyset = Keyset::resolve(conn, definition).await?;
+    keyset.read_statement(conn, definition).await?;
     let checksum = Checksum::new(definition, &keyset);
     if let Err(err) = checksum.check(conn, &keyset).await {
         return Err(match &err {

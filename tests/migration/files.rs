@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use evenkeel::migration::control;
 use evenkeel::migration::definition::{self, Definition};
 use evenkeel::migration::ledger::State;
 use evenkeel::migration::lint::{self, Kind, rules};
+use evenkeel::migration::plan::plan;
 use evenkeel::migration::runner::End;
 use proptest::prelude::*;
 
@@ -466,6 +468,33 @@ async fn a_row_that_breaks_a_rule_is_named_without_its_values_and_with_the_funct
     let wanted =
         "not this one (SQLSTATE P0001); two lines; hint: ask first; in PL/pgSQL function refuse()";
     assert!(told.starts_with(wanted), "{told}");
+}
+
+#[tokio::test]
+async fn a_condition_that_the_database_refuses_is_told_with_its_line_before_anything_is_queued() {
+    let mut fixture = Fixture::with_rows(20).await;
+    for (header, said) in [
+        (
+            "-- table: t\n-- pending: NOT finished",
+            "in m.sql, line 4, column 17",
+        ),
+        (
+            "-- table: t\n-- where: nothing > 0\n-- pending: NOT done",
+            "in m.sql, line 4, column 11",
+        ),
+    ] {
+        let definition = Definition::parse("m", &migration(header, UPDATE)).unwrap();
+        let engine = fixture.engine.clone();
+        let started = control::start(&mut fixture.sql, &definition, "tester").await;
+        let planned = plan(&mut fixture.sql, &definition, &engine).await;
+        for told in [
+            started.map(drop).unwrap_err().to_string(),
+            planned.map(drop).unwrap_err().to_string(),
+        ] {
+            assert!(told.contains(said), "{told}");
+        }
+    }
+    assert_eq!(fixture.count("SELECT count(*) FROM evenkeel.runs").await, 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod table;
 mod words;
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row, SqlSafeStr, Transaction};
 
 use super::definition::Definition;
 
@@ -106,6 +106,22 @@ impl Keyset {
         let range = format!("({})", pieces.join(") OR ("));
         let condition = format!("(({range}) AND ({}))", definition.pending);
         definition.over(&condition)
+    }
+
+    /// Has PostgreSQL read the statement of `definition` with its conditions, which changes nothing.
+    ///
+    /// # Errors
+    /// What the database says, with the place in the author's file.
+    pub async fn read_statement(
+        &self,
+        conn: &mut PgConnection,
+        definition: &Definition,
+    ) -> Result<(), sqlx::Error> {
+        let sql = self.statement(definition, false);
+        let read = conn
+            .prepare(AssertSqlSafe(sql.clone()).into_sql_str())
+            .await;
+        read.map(drop).map_err(|err| definition.place(&sql, err))
     }
 
     /// Selects `expressions` over the keys after `$1` (from the beginning, when `from_start`) up to

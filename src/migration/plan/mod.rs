@@ -92,6 +92,7 @@ pub async fn plan(
     settings: &Engine,
 ) -> Result<Plan, KeysetError> {
     let keyset = Keyset::resolve(conn, definition).await?;
+    keyset.read_statement(conn, definition).await?;
     let (all, looked_at) = estimate::rows(conn, definition, &keyset, settings).await?;
     let rows = all.likely;
     let tried = sample::take(conn, definition, &keyset, settings, rows).await?;

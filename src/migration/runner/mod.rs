@@ -273,6 +273,9 @@ impl Runner {
                 Err(KeysetError::Database(err)) => return Err(Failure::from(err)),
                 resolved => resolved,
             };
+            if let Ok(keyset) = &keyset {
+                keyset.read_statement(&mut tx, &definition).await?;
+            }
             tx.commit().await?;
             Ok(keyset)
         };
