@@ -1,4 +1,4 @@
-//! What the statements of a script do to which relations, by the [table](super::table).
+//! What the statements of a script do to which relations, by the table of `super::table`.
 
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SyntaxKind, SyntaxNode};
