@@ -100,8 +100,9 @@ impl Batch<'_> {
         let mut applied = Applied::default();
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
-            let looks = (sweeping || !self.proved).then_some((settings, name.as_str()));
-            applied = apply(&mut tx, self.definition, keyset, &range, looks).await?;
+            let looks = sweeping || !self.proved;
+            let ours = (settings, name.as_str());
+            applied = apply(&mut tx, self.definition, keyset, &range, looks, ours).await?;
         }
         if let Some(why) = applied.still_pending {
             tx.rollback().await?;
@@ -148,8 +149,8 @@ pub(super) struct Applied {
     pub still_pending: Option<String>,
 }
 
-/// Runs the statement over `range`, and if it `looks`, in the session's own settings and name, whether
-/// it does what it is declared to do.
+/// Runs the statement over `range`. If it `looks`, or more rows were changed than the range has, it is asked
+/// in the settings and under the name that are `ours` whether the statement does what it is declared to do.
 ///
 /// # Errors
 /// What the database says.
@@ -158,7 +159,8 @@ pub(super) async fn apply(
     definition: &Definition,
     keyset: &Keyset,
     range: &Range,
-    looks: Option<(&Engine, &str)>,
+    looks: bool,
+    ours: (&Engine, &str),
 ) -> Result<Applied, sqlx::Error> {
     let log_end = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {LOG_END}")));
     let log_end = log_end.fetch_one(&mut *tx).await?;
@@ -171,14 +173,12 @@ pub(super) async fn apply(
         .map_err(|err| definition.place(&sql, err))?;
     let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
     let asked = Instant::now();
-    let still = match looks.filter(|_| changed > 0) {
-        Some((settings, name)) => {
-            // The statement may have set a search path in which the condition means something else.
-            regain(tx, settings, name).await?;
-            pending::still(tx, definition, keyset, range, changed).await?
-        }
-        None => None,
-    };
+    let mut still = None;
+    if changed > 0 && (looks || changed > range.seen) {
+        // The statement may have set a search path in which the condition means something else.
+        regain(tx, ours.0, ours.1).await?;
+        still = pending::still(tx, definition, keyset, range, changed).await?;
+    }
     Ok(Applied {
         changed,
         log_end: Some(log_end),

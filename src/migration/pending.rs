@@ -10,6 +10,7 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
+use super::columns;
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, Range};
 
@@ -92,14 +93,31 @@ pub async fn still(
 ) -> Result<Option<Still>, sqlx::Error> {
     let counts = count(conn, definition, keyset, range).await?;
     let before = range.todo.unwrap_or(range.seen);
-    Ok(counts.still(definition, keyset, changed, before))
+    Ok(counts
+        .outside(definition, changed, range.seen)
+        .or_else(|| counts.still(definition, keyset, changed, before)))
 }
 
 impl Counts {
+    /// That an UPDATE `changed` rows outside its range of `seen` rows, and would with every batch.
+    pub fn outside(&self, definition: &Definition, changed: i64, seen: i64) -> Option<Still> {
+        let within = seen.max(self.written);
+        let is_update = || !columns::assigned(&definition.statement, &definition.table).is_empty();
+        (changed > within && is_update()).then(|| Still {
+            rows: changed - within,
+            of: changed,
+            why: format!(
+                "the statement is not limited to its range: it changed {changed} rows where the range has \
+                 {within}, and would change the others again with every batch. The batch was rolled back. \
+                 Join `:range` to the other conditions by AND"
+            ),
+        })
+    }
+
     /// The rows that would be changed again, when the statement `changed` something and `before` rows
     /// were pending before it.
     pub fn still(
-        self,
+        &self,
         definition: &Definition,
         keyset: &Keyset,
         changed: i64,
@@ -113,8 +131,8 @@ impl Counts {
         } else {
             return None;
         };
-        let example = self.example.map_or_else(String::new, |key| {
-            format!(", for example {}", keyset.names().key(&key))
+        let example = self.example.as_ref().map_or_else(String::new, |key| {
+            format!(", for example {}", keyset.names().key(key))
         });
         Some(Still {
             rows,

@@ -39,6 +39,10 @@ fn what_reaches_further_than_its_words_is_named() {
         ),
         ("ALTER DOMAIN postcode SET NOT NULL", rules::SCAN_UNDER_LOCK),
         (
+            "ALTER TABLE orders ADD COLUMN z int, VALIDATE CONSTRAINT d",
+            rules::SCAN_UNDER_LOCK,
+        ),
+        (
             "ALTER DOMAIN postcode VALIDATE CONSTRAINT f",
             rules::SCAN_UNDER_LOCK,
         ),
@@ -415,5 +419,19 @@ fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
             .map(|f| f.rule)
             .collect();
         assert_eq!(found, expected, "{statement}");
+    }
+}
+
+#[test]
+fn statements_that_share_a_line_have_findings_of_their_own() {
+    for sql in [
+        "CLUSTER orders; CLUSTER accounts;",
+        "CLUSTER orders;\nCLUSTER accounts;",
+    ] {
+        let findings = lint::script("f.sql", sql, Kind::Raw);
+        let rewriting = findings
+            .iter()
+            .filter(|finding| finding.rule == rules::REWRITING_TABLE);
+        assert_eq!(rewriting.count(), 2, "{sql}: {findings:#?}");
     }
 }

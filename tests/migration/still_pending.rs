@@ -1,6 +1,8 @@
 //! A statement that leaves the rows pending that it has changed is stopped before anything is kept.
 
+use evenkeel::migration::definition::Definition;
 use evenkeel::migration::ledger::State;
+use evenkeel::migration::lint::{self, rules};
 use evenkeel::migration::runner::End;
 
 use super::fixture::{Fixture, migration, of_t};
@@ -229,4 +231,29 @@ async fn a_row_that_goes_is_not_pending() {
         .await;
     assert_eq!((end, run.rows_changed), (End::Completed, 2020), "{run:?}");
     assert_eq!(fixture.count("SELECT count(*) FROM p").await, 0);
+}
+
+#[tokio::test]
+async fn a_statement_that_reaches_beyond_its_range_is_refused_or_stopped_before_a_row_is_changed_twice()
+ {
+    let mut fixture = Fixture::with_rows(100).await;
+    for condition in [":range OR t.id = 4", "(:range) IS NOT NULL"] {
+        let statement = format!("UPDATE t SET done = true, n = n + 1 WHERE {condition}");
+        let text = migration("-- table: t\n-- pending: NOT done", &statement);
+        let definition = Definition::parse("m", &text).unwrap();
+        let findings = lint::definition(&definition);
+        assert_eq!(findings[0].rule, rules::RANGE_LIMITS_NOTHING, "{condition}");
+        // As if it had been queued by a version that did not look.
+        let (end, run) = fixture.migrate(&text).await;
+        assert_eq!((end, run.state), (End::Failed, State::Failed), "{run:?}");
+        let error = run.error.unwrap();
+        assert!(error.contains("not limited to its range"), "{error}");
+        let twice = "SELECT count(*) FROM t WHERE n > 1";
+        assert_eq!(fixture.count(twice).await, 0, "{condition}");
+        fixture.run("UPDATE t SET done = false, n = 0").await;
+    }
+    let statement = "UPDATE t SET done = true WHERE ((:range) AND (t.n = 0))";
+    let text = migration("-- table: t\n-- pending: NOT done", statement);
+    let definition = Definition::parse("m", &text).unwrap();
+    assert_eq!(lint::definition(&definition), []);
 }

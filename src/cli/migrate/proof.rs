@@ -270,7 +270,10 @@ async fn keep(
     let actor = super::actor();
     let kept = certificate::store_later(conn, proof.run, &actor, by_key, &found.physical).await;
     if let Err(err) = kept {
-        println!("  not kept beside the certificate: {err}");
+        println!(
+            "  not kept beside the certificate: {}",
+            crate::db::describe(&err)
+        );
     }
     Ok(())
 }

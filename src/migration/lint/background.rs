@@ -44,6 +44,12 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
             rules::RANGE_LIMITS_NOTHING,
             "`:range` does not stand in a WHERE, so a batch would not be limited to its keys",
         );
+    } else if !is_required(&root, range) {
+        found.add(
+            script.line(range),
+            rules::RANGE_LIMITS_NOTHING,
+            "`:range` is a part of another condition (OR, NOT, CASE, …), so that a batch could change rows outside its keys, once for each batch",
+        );
     }
     for node in root.descendants() {
         if let Some((target, limited)) = changes(&node) {
@@ -78,6 +84,22 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
         }
     }
     found.settle(&script)
+}
+
+/// Whether what stands at the byte `at` is a condition that every row has to meet: from it up to its
+/// WHERE there are only parentheses and AND.
+fn is_required(root: &SyntaxNode, at: usize) -> bool {
+    let inner = root
+        .descendants()
+        .filter(|node| usize::from(node.text_range().start()) == at)
+        .last();
+    let mut outwards = inner.into_iter().flat_map(|node| node.ancestors());
+    let stop = outwards.find(|node| {
+        let joins = ast::BinExpr::cast(node.clone())
+            .is_some_and(|both| matches!(both.op(), Some(ast::BinOp::And(_))));
+        !(joins || ast::ParenExpr::can_cast(node.kind()) || ast::Literal::can_cast(node.kind()))
+    });
+    stop.is_some_and(|node| ast::WhereClause::can_cast(node.kind()))
 }
 
 /// The table that `node` changes rows of, and whether it has a condition or a join.

@@ -18,8 +18,12 @@ pub fn check(script: &Script, kind: Kind, found: &mut Found<'_>) {
     squawk(script, kind, found);
     let ends_with_psql = script.is_for_psql();
     for statement in &script.statements {
+        // One finding of a kind is enough for a statement, but not for all that share its line.
+        let shares = |other: &Statement| other.line == statement.line;
+        let shared = script.statements.iter().filter(|s| shares(s)).count() > 1;
+        let since = if shared { found.findings.len() } else { 0 };
         for effect in &statement.effects {
-            judge(script, statement, effect, found);
+            judge(script, statement, effect, since, found);
         }
         whole(statement, kind, found);
         if !statement.on_new_table {
@@ -85,7 +89,13 @@ fn squawk(script: &Script, kind: Kind, found: &mut Found<'_>) {
 }
 
 /// Adds what follows from the table of statements.
-fn judge(script: &Script, statement: &Statement, effect: &Effect, found: &mut Found<'_>) {
+fn judge(
+    script: &Script,
+    statement: &Statement,
+    effect: &Effect,
+    since: usize,
+    found: &mut Found<'_>,
+) {
     let line = line_of(script, &effect.node).unwrap_or(statement.line);
     let Some(row) = effect.row else {
         let why = format!(
@@ -95,7 +105,7 @@ fn judge(script: &Script, statement: &Statement, effect: &Effect, found: &mut Fo
         return found.add(line, rules::UNKNOWN, why);
     };
     let rule = broken(row, effect);
-    if let Some(rule) = rule.filter(|rule| !found.has(line, rule)) {
+    if let Some(rule) = rule.filter(|rule| !found.has_since(since, line, rule)) {
         found.add(line, rule, describe(row, effect));
     }
     let said = [Some(rules::REACHES_UNNAMED), Some(rules::OPAQUE)].contains(&rule);
@@ -186,6 +196,10 @@ fn whole(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
                 "a schema file is one transaction, in which PostgreSQL refuses CONCURRENTLY",
             );
         }
+        ast::Stmt::AlterTable(alter) if !statement.on_new_table && validates_beside(alter) => add(
+            rules::SCAN_UNDER_LOCK,
+            "all subcommands run under the strongest lock of any: VALIDATE CONSTRAINT reads the whole table while the others keep everybody out",
+        ),
         ast::Stmt::CreateIndex(create)
             if matches!(kind, Kind::Expand | Kind::Contract)
                 && concurrently
@@ -198,6 +212,18 @@ fn whole(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
         }
         _ => {}
     }
+}
+
+/// Whether it validates a constraint and does something else, too.
+fn validates_beside(alter: &ast::AlterTable) -> bool {
+    let validates = |action: ast::AlterTableAction| {
+        matches!(action, ast::AlterTableAction::ValidateConstraint(_))
+    };
+    let scans = alter
+        .actions()
+        .filter(|action| validates(action.clone()))
+        .count();
+    scans > 0 && scans < alter.actions().count()
 }
 
 /// Adds the functions that are called, and the programs that are run.
@@ -279,7 +305,7 @@ fn scans(statement: &Statement, script: &Script, found: &Found<'_>) -> bool {
             .row
             .is_some_and(|row| row.node == SyntaxKind::VALIDATE_CONSTRAINT)
             && touched.any(|t| t.live && t.touch.work == Work::Scans)
-            && !found.has(line, "constraint-missing-not-valid")
+            && !found.has_since(0, line, "constraint-missing-not-valid")
     };
     statement.effects.iter().any(scans)
 }

@@ -174,9 +174,9 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Whether `rule` has been found in `line`.
-    fn has(&self, line: usize, rule: &str) -> bool {
-        let mut findings = self.findings.iter();
+    /// Whether `rule` was found in `line` since there were `before` findings.
+    fn has_since(&self, before: usize, line: usize, rule: &str) -> bool {
+        let mut findings = self.findings.iter().skip(before);
         findings.any(|finding| finding.line == line && finding.rule == rule)
     }
 

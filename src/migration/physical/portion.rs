@@ -74,7 +74,8 @@ impl Source {
     fn within(&self, question: &Question<'_>) -> String {
         let scope = question.definition.scope.as_deref().unwrap_or("true");
         format!(
-            "FROM {} WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND ({scope}\n)",
+            "FROM {} WHERE ctid OPERATOR(pg_catalog.>=) $1::pg_catalog.text::pg_catalog.tid
+                   AND ctid OPERATOR(pg_catalog.<) $2::pg_catalog.text::pg_catalog.tid AND ({scope}\n)",
             self.from
         )
     }
@@ -91,7 +92,7 @@ impl Source {
         let definition = question.definition;
         let scope = definition.scope.as_deref().unwrap_or("true");
         let sql = format!(
-            "EXPLAIN SELECT count(*) FILTER (WHERE ({}\n)) FROM {} WHERE ({scope}\n)",
+            "EXPLAIN SELECT pg_catalog.count(*) FILTER (WHERE ({}\n)) FROM {} WHERE ({scope}\n)",
             definition.pending, self.from
         );
         conn.execute(AssertSqlSafe(sql)).await?;
@@ -116,13 +117,18 @@ impl Source {
         name: bool,
     ) -> Result<Counted, sqlx::Error> {
         let sql = format!(
-            "SELECT count(*) AS rows, count(*) FILTER (WHERE ({}\n)) AS pending,
-                    count(*) FILTER (WHERE tableoid <> ALL ($3)) > 0 OR EXISTS (
-                        SELECT FROM unnest($3, $4) AS was (oid, filenode)
-                         WHERE pg_relation_filenode(was.oid) IS DISTINCT FROM was.filenode
-                            OR to_regclass($5) IS DISTINCT FROM was.oid AND NOT EXISTS (
-                               SELECT FROM pg_partition_ancestors(was.oid) AS a (oid)
-                                WHERE a.oid = to_regclass($5))) AS swapped
+            "SELECT pg_catalog.count(*) AS rows,
+                    pg_catalog.count(*) FILTER (WHERE ({}\n)) AS pending,
+                    pg_catalog.count(*) FILTER (WHERE tableoid OPERATOR(pg_catalog.<>) ALL ($3::pg_catalog._oid))
+                        OPERATOR(pg_catalog.>) 0::bigint OR EXISTS (
+                        SELECT FROM ROWS FROM (pg_catalog.unnest($3::pg_catalog._oid),
+                                               pg_catalog.unnest($4::pg_catalog._oid)) AS was (oid, filenode)
+                         WHERE (pg_catalog.pg_relation_filenode(was.oid) OPERATOR(pg_catalog.=) was.filenode) IS NOT TRUE
+                            OR (pg_catalog.to_regclass($5)::pg_catalog.oid OPERATOR(pg_catalog.=) was.oid) IS NOT TRUE
+                               AND NOT EXISTS (
+                               SELECT FROM pg_catalog.pg_partition_ancestors(was.oid) AS a (oid)
+                                WHERE a.oid::pg_catalog.oid OPERATOR(pg_catalog.=)
+                                      pg_catalog.to_regclass($5)::pg_catalog.oid)) AS swapped
                {}",
             question.definition.pending,
             self.within(question),
@@ -144,7 +150,8 @@ impl Source {
         };
         if name && counted.pending > 0 && !question.key.is_empty() {
             let keys = question.key.iter();
-            let keys = keys.map(|column| format!("{column}::text COLLATE \"C\""));
+            let keys =
+                keys.map(|column| format!("{column}::pg_catalog.text COLLATE pg_catalog.\"C\""));
             let sql = format!(
                 "SELECT ARRAY[{}] {} AND ({}\n) LIMIT {NAMED}",
                 keys.collect::<Vec<_>>().join(", "),

@@ -163,7 +163,7 @@ impl<P: Polite> Attempt<'_, P> {
     async fn run(&mut self, conn: &mut PgConnection) -> Result<(), Miss<P::Stop>> {
         let table = &self.question.definition.table;
         let mut tx = conn.begin_with(AssertSqlSafe(self.begin())).await?;
-        let at: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()")
+        let at: DateTime<Utc> = sqlx::query_scalar("SELECT pg_catalog.clock_timestamp()")
             .fetch_one(&mut *tx)
             .await?;
         self.found.snapshot_at = Some(at);

@@ -206,11 +206,11 @@ async fn look(
 ) -> Result<Option<(Estimate, Share)>, sqlx::Error> {
     let q = definition.qualifier();
     let sql = format!(
-        "SELECT count(*)::float8 AS places, coalesce(sum(n), 0)::float8 AS \"all\",
-                coalesce(sum(p), 0)::float8 AS pending, coalesce(sum(n * n), 0)::float8 AS all_squared,
-                coalesce(sum(p * p), 0)::float8 AS pending_squared,
-                coalesce(sum(n * p), 0)::float8 AS product
-           FROM (SELECT count(*)::float8 AS n, (count(*) FILTER (WHERE ({}) IS TRUE))::float8 AS p
+        "SELECT pg_catalog.count(*)::float8 AS places, coalesce(pg_catalog.sum(n), 0)::float8 AS \"all\",
+                coalesce(pg_catalog.sum(p), 0)::float8 AS pending, coalesce(pg_catalog.sum(n * n), 0)::float8 AS all_squared,
+                coalesce(pg_catalog.sum(p * p), 0)::float8 AS pending_squared,
+                coalesce(pg_catalog.sum(n * p), 0)::float8 AS product
+           FROM (SELECT pg_catalog.count(*)::float8 AS n, (pg_catalog.count(*) FILTER (WHERE ({}) IS TRUE))::float8 AS p
                    FROM {} TABLESAMPLE SYSTEM ({}) WHERE ({})
                   GROUP BY {q}.tableoid, ({q}.ctid::text::point)[0]) AS pages",
         definition.pending,

@@ -251,7 +251,9 @@ async fn one(
         rows: range.seen,
         pending: before,
         changed: found.changed,
-        stays_pending: after.still(definition, keyset, found.changed, before),
+        stays_pending: after
+            .outside(definition, found.changed, range.seen)
+            .or_else(|| after.still(definition, keyset, found.changed, before)),
         ms: took.as_secs_f64() * 1e3,
         wal_bytes: found.wal_bytes,
         place: 0,

@@ -168,7 +168,8 @@ impl Drive<'_> {
                 definition,
                 keyset,
                 &range,
-                Some((engine, APPLICATION)),
+                true,
+                (engine, APPLICATION),
             )
             .await?;
             if let Some(why) = applied.still_pending {

@@ -175,6 +175,7 @@ impl Runner {
         pace: &Pace,
         trouble: &mut Trouble,
     ) -> Result<(Run, Place, KeyNames), End> {
+        let mut refused = 0;
         loop {
             if self.stop.is_cancelled() {
                 self.finish(lease, State::Queued, None).await;
@@ -200,7 +201,15 @@ impl Runner {
                 Err(Interrupt::Reread(failure)) => {
                     warn!(run = lease.run, error = %failure, "no ledger");
                 }
-                Err(Interrupt::Broken(why)) => warn!(run = lease.run, %why, "no ledger"),
+                // The ledger is gone or closed to this role: the end cannot be written there, and the
+                // lease runs out.
+                Err(Interrupt::Broken(why)) => {
+                    warn!(run = lease.run, %why, "no ledger");
+                    refused += 1;
+                    if refused == TRIES {
+                        return Err(End::LeaseLost);
+                    }
+                }
             }
             self.pause(trouble.pauses.pause()).await;
         }
