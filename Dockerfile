@@ -11,6 +11,8 @@ COPY --from=build /source/target/release/evenkeel /usr/local/bin/evenkeel
 USER evenkeel
 WORKDIR /
 ENV EVENKEEL_HTTP__LISTEN=0.0.0.0:8080
+ENV EVENKEEL_OPS__LISTEN=0.0.0.0:8081
 EXPOSE 8080
+EXPOSE 8081
 ENTRYPOINT ["evenkeel"]
 CMD ["serve"]

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::config::Settings;
 use crate::db::gate::{Admission, Gate};
 use crate::db::{Addresses, Pool, Probe};
+use crate::http::connections::Register;
 use crate::migration::runner::process_name;
 use crate::migration::sampler::Sampler;
 use crate::pressure::{Latencies, Surroundings};
@@ -21,6 +22,9 @@ use crate::watch::ticket::Tickets;
 
 /// How the shop's sessions call themselves in the database.
 pub const APPLICATION: &str = "evenkeel";
+
+/// Connections at once where neither the settings nor the limit of open files say less.
+pub const MOST_CONNECTIONS: usize = 10_000;
 
 /// Everything that handlers and tasks share. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ pub struct App {
     pub passwords: Passwords,
     /// What shoppers feel.
     pub latencies: Latencies,
+    /// Who is connected to the shop's port.
+    pub connections: Register,
     /// What the database and the other processes feel, once a [`Sampler`] runs.
     pub surroundings: Surroundings,
     /// The record of incidents, where this process keeps one.
@@ -64,6 +70,7 @@ impl App {
         };
         let probe = Probe::new(options.clone());
         let surroundings = Surroundings::new(&process_name(), settings.budgets.clone());
+        let connections = settings.http.max_connections.unwrap_or(MOST_CONNECTIONS);
         let passwords = Passwords::new(settings.accounts.hashing_concurrency);
         let pool = Pool::new(
             addresses,
@@ -79,6 +86,7 @@ impl App {
             probe,
             passwords,
             latencies: Latencies::new(Instant::now()),
+            connections: Register::new(connections),
             surroundings,
             incidents: None,
             tickets: None,

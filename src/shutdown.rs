@@ -12,14 +12,34 @@ use tokio_util::task::TaskTracker;
 /// Every long-lived task is spawned through this and ends when the token is cancelled.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    announced: CancellationToken,
     token: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Who asked for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signalled {
+    /// Somebody at the terminal.
+    Interrupt,
+    /// Whoever runs the service, such as systemd or Kubernetes.
+    Terminate,
 }
 
 impl Shutdown {
     /// A shutdown that nobody has asked for yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says that the end is near: readiness fails from now on, everything else goes on.
+    pub fn announce(&self) {
+        self.announced.cancel();
+    }
+
+    /// Whether the end has been announced or has begun.
+    pub fn is_announced(&self) -> bool {
+        self.announced.is_cancelled() || self.token.is_cancelled()
     }
 
     /// The token that tasks watch.
@@ -72,17 +92,17 @@ impl Shutdown {
         self.tasks.wait().await;
     }
 
-    /// Completes on Ctrl-C or SIGTERM.
-    pub async fn signalled() {
+    /// Completes on Ctrl-C or SIGTERM and says which it was.
+    pub async fn signalled() -> Signalled {
         use tokio::signal::unix::{SignalKind, signal};
         let Ok(mut terminate) = signal(SignalKind::terminate()) else {
             // Without a handler the default action of SIGTERM ends the process all the same.
             let _ = tokio::signal::ctrl_c().await;
-            return;
+            return Signalled::Interrupt;
         };
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => Signalled::Interrupt,
+            _ = terminate.recv() => Signalled::Terminate,
         }
     }
 }

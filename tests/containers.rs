@@ -130,15 +130,15 @@ fn the_shop_waits_for_a_healthy_postgresql_that_it_can_log_in_to() {
 }
 
 #[test]
-fn the_port_is_the_one_that_the_image_listens_on_and_only_this_machine_reaches_it() {
+fn the_ports_are_those_that_the_image_listens_on_and_only_this_machine_reaches_them() {
     let compose = compose();
     let ports = compose["services"]["shop"]["ports"].as_sequence().unwrap();
-    let [port] = ports.as_slice() else {
-        panic!("one port is expected: {ports:?}");
-    };
-    assert_eq!(text(port), "127.0.0.1:8080:8080");
-    assert_eq!(instructions("EXPOSE"), ["8080"]);
-    assert!(shop_environment()["EVENKEEL_HTTP__LISTEN"].ends_with(":8080"));
+    let ports: Vec<_> = ports.iter().map(text).collect();
+    assert_eq!(ports, ["127.0.0.1:8080:8080", "127.0.0.1:8081:8081"]);
+    assert_eq!(instructions("EXPOSE"), ["8080", "8081"]);
+    let environment = shop_environment();
+    assert!(environment["EVENKEEL_HTTP__LISTEN"].ends_with(":8080"));
+    assert!(environment["EVENKEEL_OPS__LISTEN"].ends_with(":8081"));
     assert!(
         compose["services"]["postgres"]["ports"].is_null(),
         "nobody else needs it"

@@ -92,8 +92,11 @@ pub async fn run(url: &str, address: SocketAddr) {
         .init();
     let options: PgConnectOptions = url.parse().unwrap();
     let app = App::new(Settings::default(), options.clone());
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    app.shutdown.spawn(http::serve(app.clone(), listener));
+    let listeners = http::Listeners {
+        shop: tokio::net::TcpListener::bind(address).await.unwrap(),
+        ops: tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    };
+    app.shutdown.spawn(http::serve(app.clone(), listeners));
     let sensors = Sensors {
         latencies: Some(app.latencies.clone()),
         pool: app.pool.clone(),

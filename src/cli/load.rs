@@ -87,7 +87,7 @@ async fn send(args: &Args, shop: &Arc<Shop>, profile: &Profile) -> Result<Record
     while load.began().elapsed() < args.duration {
         let left = args.duration.saturating_sub(load.began().elapsed());
         tokio::select! {
-            () = &mut interrupted => break,
+            _ = &mut interrupted => break,
             () = tokio::time::sleep(left) => break,
             _ = renewal.tick() => line.set_message(progress(&load)),
         }

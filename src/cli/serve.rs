@@ -13,18 +13,23 @@ use tokio::net::TcpListener;
 use tracing::warn;
 
 use super::database::{Database, DatabaseError};
-use crate::app::App;
+use crate::app::{App, MOST_CONNECTIONS};
 use crate::config::{ConfigError, Settings};
-use crate::http;
+use crate::http::{self, Listeners};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Signalled};
 use crate::store::sample::{self, SampleError, SampleSize};
 use crate::watch::alerts::{Rules, RulesError};
 use crate::watch::journal;
 use crate::watch::log::{Log, LogError};
 use crate::watch::notify::Escalator;
 use crate::watch::ticket::Tickets;
+
+/// Open files beside connections and the pool: logs, journal, probes, watch, the embedded server's pipes.
+const OTHER_FILES: usize = 64;
+/// Fewer connections than this are a small crowd even for a small shop.
+const FEW_CONNECTIONS: usize = 500;
 
 /// Run the shop (this is what happens without a command).
 #[derive(Debug, Default, clap::Args)]
@@ -35,6 +40,9 @@ pub struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Address for operators (`/ops`, `/metrics`); port 0 takes a free one.
+    #[arg(long)]
+    ops_listen: Option<SocketAddr>,
     /// Stop when the standard input ends: whoever started this process is gone then, however.
     #[arg(long, hide = true)]
     die_with_stdin: bool,
@@ -50,7 +58,9 @@ pub enum ServeError {
     #[error(transparent)]
     Sample(#[from] SampleError),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; choose another with --listen")]
+    #[error(
+        "cannot listen on {address}: {source}{}", another(.source)
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -69,8 +79,8 @@ pub enum ServeError {
     /// How the watch is to connect.
     #[error("watch.database_url: {}; give a postgres:// URL, or leave it out", crate::db::describe(.0))]
     WatchUrl(sqlx::Error),
-    /// The service ended by itself.
-    #[error("the service failed: {0}")]
+    /// The system refuses what every service needs.
+    #[error("the service cannot run: {0}")]
     Serve(#[from] std::io::Error),
 }
 
@@ -80,26 +90,27 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] says what to do.
 pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
-    raise_open_files();
+    let files = raise_open_files();
+    fit_connections(&mut settings, files);
     let interrupted = interruption(args.die_with_stdin);
     tokio::pin!(interrupted);
-    let address = args.listen.unwrap_or(settings.http.listen);
     // Before the database is started: a taken address is the commonest mistake.
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })?;
-    let address = listener.local_addr()?;
+    let listeners = Listeners {
+        shop: listen(args.listen.unwrap_or(settings.http.listen)).await?,
+        ops: listen(args.ops_listen.unwrap_or(settings.ops.listen)).await?,
+    };
+    let (shop, ops) = (listeners.shop.local_addr()?, listeners.ops.local_addr()?);
     let database = Database::own(&settings, args.fresh).await?;
     let prepared = tokio::select! {
         prepared = prepare(&database, &settings) => prepared.map(|()| true),
-        () = &mut interrupted => Ok(false),
+        _ = &mut interrupted => Ok(false),
     };
     let served = match prepared {
         Ok(true) => {
             let token = admin_token(&mut settings);
             let app = App::new(settings, database.options.clone());
-            announce(address, &token);
-            serve(app, listener, interrupted).await
+            announce(shop, ops, &token);
+            serve(app, listeners, interrupted).await
         }
         Ok(false) => Ok(()),
         Err(err) => Err(err),
@@ -108,10 +119,26 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     served
 }
 
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+/// What to do when the address is taken, most often by another shop.
+fn another(source: &std::io::Error) -> &'static str {
+    if source.kind() == std::io::ErrorKind::AddrInUse {
+        "; take free ports: evenkeel serve --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 (a second \
+         shop on this machine also needs data of its own: --data-dir DIR, or its own DATABASE_URL)"
+    } else {
+        ""
+    }
+}
+
 async fn serve(
     mut app: App,
-    listener: TcpListener,
-    interrupted: impl Future<Output = ()>,
+    listeners: Listeners,
+    interrupted: impl Future<Output = Signalled>,
 ) -> Result<(), ServeError> {
     let sampler = app.sampler(true);
     let stop = app.shutdown.token().clone();
@@ -133,20 +160,21 @@ async fn serve(
     if app.settings.watch.enabled {
         watch(&mut app).await?;
     }
-    let serving = app.shutdown.spawn(http::serve(app.clone(), listener));
-    tokio::pin!(serving);
-    let result = tokio::select! {
-        () = interrupted => None,
-        result = &mut serving => Some(result),
-    };
+    app.shutdown.spawn(http::serve(app.clone(), listeners));
+    let notice = app.settings.http.notice;
+    if interrupted.await == Signalled::Terminate && !notice.is_zero() {
+        eprintln!("stopping: readiness says so for {notice:?}, then the port closes");
+        app.shutdown.announce();
+        tokio::select! {
+            () = tokio::time::sleep(notice) => {}
+            // Whoever asks again has no time.
+            _ = Shutdown::signalled() => {}
+        }
+    }
     eprintln!("stopping: requests and the batch under way are finished first");
     app.shutdown.finish().await;
     app.pool.close().await;
-    match result {
-        Some(Ok(result)) => Ok(result?),
-        Some(Err(err)) => Err(std::io::Error::other(err).into()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Starts whoever watches, keeps the record and tells people: apart from the shop, whose requests would
@@ -179,7 +207,7 @@ async fn watch(app: &mut App) -> Result<(), ServeError> {
 }
 
 /// Completes on Ctrl-C or SIGTERM, and if wanted at the end of the standard input.
-async fn interruption(with_stdin: bool) {
+async fn interruption(with_stdin: bool) -> Signalled {
     if !with_stdin {
         return Shutdown::signalled().await;
     }
@@ -191,8 +219,8 @@ async fn interruption(with_stdin: bool) {
         let _ = ended.send(());
     });
     tokio::select! {
-        () = Shutdown::signalled() => {}
-        _ = end => {}
+        signalled = Shutdown::signalled() => signalled,
+        _ = end => Signalled::Interrupt,
     }
 }
 
@@ -225,14 +253,37 @@ async fn fill(conn: &mut PgConnection) -> Result<(), SampleError> {
     }
 }
 
-/// Every connection is an open file, and the usual soft limit of 1,024 is a small crowd.
-fn raise_open_files() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        warn!(%err, soft, "the limit of open files stays as it is");
+/// Every connection is an open file, and the usual soft limit of 1,024 is a small crowd. The limit that
+/// holds now, if it is known.
+fn raise_open_files() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard {
+        if let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            warn!(%err, soft, "the limit of open files stays as it is");
+            return Some(soft);
+        }
     }
+    Some(hard)
+}
+
+/// Caps the shop's connections so that the database, the journal and the operators always find an open
+/// file.
+fn fit_connections(settings: &mut Settings, files: Option<u64>) {
+    let wanted = settings.http.max_connections.unwrap_or(MOST_CONNECTIONS);
+    // The pool twice: a connection that is being replaced is open beside its successor.
+    let held_back = 2 * settings.pool.size + http::OPERATORS + OTHER_FILES;
+    let files = files.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    });
+    let room = files.saturating_sub(held_back).max(1);
+    if room < wanted && (settings.http.max_connections.is_some() || room < FEW_CONNECTIONS) {
+        warn!(
+            files,
+            held_back,
+            "the limit of open files leaves room for {room} connections: raise it (ulimit -n)"
+        );
+    }
+    settings.http.max_connections = Some(wanted.min(room));
 }
 
 /// The configured token, or a random one that lasts until the process ends.
@@ -250,13 +301,13 @@ enum Token {
     Made(String),
 }
 
-fn announce(address: SocketAddr, token: &Token) {
-    println!("shop            http://{address}/");
-    println!("API             http://{address}/api/products");
-    println!("documentation   http://{address}/api/docs");
-    println!("health          http://{address}/health/ready");
-    println!("metrics         http://{address}/metrics");
-    println!("operations      http://{address}/ops/migrations");
+fn announce(shop: SocketAddr, ops: SocketAddr, token: &Token) {
+    println!("shop            http://{shop}/");
+    println!("API             http://{shop}/api/products");
+    println!("documentation   http://{shop}/api/docs");
+    println!("health          http://{shop}/health/ready");
+    println!("operations      http://{ops}/ops/migrations");
+    println!("metrics         http://{ops}/metrics");
     match token {
         Token::Configured => println!("operations token: as configured"),
         Token::Made(token) => println!(

@@ -49,7 +49,7 @@ pub(super) async fn run(
     tokio::pin!(drive);
     let end = tokio::select! {
         end = &mut drive => end?,
-        () = Shutdown::signalled() => {
+        _ = Shutdown::signalled() => {
             stop.cancel();
             drive.await?
         }

@@ -58,11 +58,37 @@ pub struct Settings {
 pub struct Http {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// A request that takes longer is answered with 503.
+    /// A request that has waited for the shop for longer is answered with 503. The time in which the
+    /// client sends its body does not count.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// A request whose body takes longer to arrive is answered with 408.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// A client that hangs up after it has waited for so long was failed by the shop; one that does so
+    /// earlier left for reasons of its own, and is counted nowhere.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// Most connections at once; without one, as many as the limit of open files leaves room for, at
+    /// most 10,000. At the cap the connection that has been idle longest makes room for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// How long a client may take from connecting, or from the first byte of a request, to the end of
+    /// the request's head.
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    /// How long a connection stays open between two requests.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long an answer waits for a client that takes less than 16 KiB of it.
+    #[serde(with = "humantime_serde")]
+    pub unread_timeout: Duration,
     /// Largest request body, in bytes.
     pub body_limit: usize,
+    /// How long readiness says 503 before the port closes, after SIGTERM: long enough for a load
+    /// balancer to notice. Ctrl-C does not wait.
+    #[serde(with = "humantime_serde")]
+    pub notice: Duration,
     /// How long a shutdown waits for requests under way.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
@@ -73,7 +99,14 @@ impl Default for Http {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             request_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            patience: Duration::from_millis(250),
+            max_connections: None,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            unread_timeout: Duration::from_secs(30),
             body_limit: 64 * 1024,
+            notice: Duration::from_secs(2),
             drain: Duration::from_secs(10),
         }
     }
@@ -154,18 +187,32 @@ impl Default for Accounts {
 }
 
 /// Operations endpoints.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ops {
+    /// Address at which `/ops` and `/metrics` are served; port 0 takes a free one. Not for shoppers.
+    pub listen: SocketAddr,
     /// Bearer token for `/ops`; without one a random token is made at start and printed once.
     #[serde(skip_serializing)]
     pub admin_token: Option<String>,
 }
 
+impl Default for Ops {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            admin_token: None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Ops {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = self.admin_token.as_ref().map(|_| "(hidden)");
-        f.debug_struct("Ops").field("admin_token", &token).finish()
+        f.debug_struct("Ops")
+            .field("listen", &self.listen)
+            .field("admin_token", &token)
+            .finish()
     }
 }
 

@@ -36,9 +36,14 @@ pub struct Watch {
     pub alerts: Alerts,
     /// Jobs that are known, with their owners.
     pub jobs: Vec<Job>,
-    /// How people reach this service, such as `https://shop.example`; messages link to it.
+    /// How people reach `http.listen`, such as `https://shop.example`: messages link to what they may
+    /// do there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// How operators reach `ops.listen`, such as `https://operations.example`: messages link to the
+    /// record of an incident there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ops_url: Option<String>,
     /// Who is told of an incident.
     pub notify: Notify,
 }
@@ -56,6 +61,7 @@ impl Default for Watch {
             alerts: Alerts::default(),
             jobs: Vec::new(),
             public_url: None,
+            ops_url: None,
             notify: Notify::default(),
         }
     }

@@ -166,7 +166,7 @@ pub async fn play(options: &Options, database: &Database) -> Result<Vec<String>,
     tokio::pin!(interrupted);
     let stage = tokio::select! {
         stage = Stage::open(database, |text| screen.say(text)) => stage?,
-        () = &mut interrupted => return Err(DemoError::Interrupted),
+        _ = &mut interrupted => return Err(DemoError::Interrupted),
     };
     screen.say(&format!(
         "a PostgreSQL of its own runs in {}",
@@ -174,7 +174,7 @@ pub async fn play(options: &Options, database: &Database) -> Result<Vec<String>,
     ));
     let played = tokio::select! {
         played = acts(options, &stage, &screen) => played,
-        () = &mut interrupted => Err(DemoError::Interrupted),
+        _ = &mut interrupted => Err(DemoError::Interrupted),
     };
     let closed = stage.close().await;
     let broken = played?;

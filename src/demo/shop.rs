@@ -69,8 +69,8 @@ impl Shop {
         safeguards: Safeguards,
     ) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(DemoError::file("find", "this program"))?;
-        let address =
-            free_address().map_err(DemoError::file("find a free port of", "127.0.0.1"))?;
+        let free = || free_address().map_err(DemoError::file("find a free port of", "127.0.0.1"));
+        let (address, ops) = (free()?, free()?);
         let log = stage.log(&format!("{name}.log"));
         let create = || DemoError::file("create", &log);
         let output = File::create(&log).map_err(create())?;
@@ -89,15 +89,20 @@ impl Shop {
             command
                 .env("EVENKEEL_CONFIG", file)
                 .env("EVENKEEL_WATCH__JOURNAL", journal)
-                .env("EVENKEEL_WATCH__PUBLIC_URL", format!("http://{address}"));
+                .env("EVENKEEL_WATCH__PUBLIC_URL", format!("http://{address}"))
+                .env("EVENKEEL_WATCH__OPS_URL", format!("http://{ops}"));
         }
         let child = command
             .args(["serve", "--die-with-stdin", "--listen"])
             .arg(address.to_string())
+            .arg("--ops-listen")
+            .arg(ops.to_string())
             .current_dir(stage.directory())
             .env("DATABASE_URL", stage.url())
             .env("EVENKEEL_DATABASE__APPLY_SCHEMA", "false")
             .env("EVENKEEL_DATABASE__SAMPLE_SHOP", "false")
+            // No load balancer has to notice that it ends.
+            .env("EVENKEEL_HTTP__NOTICE", "0s")
             .env("EVENKEEL_POOL__SAFEGUARDS", on.to_string())
             .env("EVENKEEL_WATCH__ENABLED", on.to_string())
             .env("EVENKEEL_LOG", "info,evenkeel::http=off")
@@ -111,7 +116,7 @@ impl Shop {
             .map_err(DemoError::file("run", program))?;
         let pages = Pages {
             client: Client::builder(TokioExecutor::new()).build_http(),
-            address,
+            address: ops,
         };
         let mut shop = Self {
             child,

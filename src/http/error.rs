@@ -55,6 +55,8 @@ kinds! {
     NOT_FOUND = NOT_FOUND, "not-found", "Not found";
     /// The address exists, but not for this method.
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed";
+    /// The body did not arrive in time.
+    TOO_SLOW = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
     /// The state of things does not permit it.
     CONFLICT = CONFLICT, "conflict", "Conflict";
     /// Another account has this e-mail address.

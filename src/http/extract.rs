@@ -1,6 +1,8 @@
 //! What handlers take out of requests. Everything that cannot be taken becomes a problem document
 //! that names the field.
 
+use std::time::{Duration, Instant};
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -8,7 +10,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use super::clock::{Clock, SlowBody};
 use super::error::{ApiError, FieldError, Kind};
+use crate::app::App;
+use crate::class::Class;
+use crate::store::accounts;
 use crate::store::sessions::Token;
 
 /// Name of the cookie that holds a session's token.
@@ -122,6 +128,40 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionToken {
     }
 }
 
+/// A body that comes at once is read before anything is looked up: the statement that needs it knows
+/// whose the session is.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// A JSON body from somebody who is logged in. Nobody else can make the service wait for one.
+pub struct FromShopper<T>(pub Token, pub T);
+
+impl<T> FromRequest<App> for FromShopper<T>
+where
+    T: DeserializeOwned + garde::Validate<Context = ()> + Send,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let SessionToken(token) = SessionToken::from_request_parts(&mut parts, app).await?;
+        let clock = parts.extensions.get::<Clock>().cloned();
+        let class = parts.extensions.get().copied().unwrap_or(Class::Account);
+        let request = Request::from_parts(parts, body);
+        let body = Json::from_request(request, app);
+        tokio::pin!(body);
+        if let Ok(body) = tokio::time::timeout(AT_ONCE, &mut body).await {
+            return body.map(|Json(body)| Self(token, body));
+        }
+        if let Some(clock) = clock {
+            clock.resume(Instant::now());
+        }
+        app.pool
+            .run(class, async |conn| accounts::of_session(conn, &token).await)
+            .await?;
+        body.await.map(|Json(body)| Self(token, body))
+    }
+}
+
 /// The `Idempotency-Key` header: 1 to 255 visible ASCII characters.
 pub struct IdempotencyKey(pub String);
 
@@ -189,6 +229,12 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 fn unread(rejection: BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::new(Kind::TOO_LARGE, "Send less at once.");
+    }
+    if SlowBody::caused(&rejection) {
+        return ApiError::new(
+            Kind::TOO_SLOW,
+            "The body did not arrive in time: send it again, faster or shorter.",
+        );
     }
     ApiError::new(Kind::MALFORMED, "The body ended early.")
 }

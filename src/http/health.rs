@@ -89,7 +89,8 @@ async fn live() -> StatusCode {
     StatusCode::OK
 }
 
-/// Whether the shop is open: 200 as long as any class is served, 503 otherwise.
+/// Whether the shop is open: 200 as long as any class is served, 503 otherwise and once the process has
+/// been told to end.
 ///
 /// With `class`, 503 when that class is not served.
 #[utoipa::path(get, path = "/health/ready", tag = "health", params(ReadyQuery),
@@ -100,7 +101,10 @@ async fn ready(
 ) -> Result<(StatusCode, Json<Readiness>), ApiError> {
     let now = Instant::now();
     let readings = Class::SHOPPERS.map(|class| (class, app.latencies.read(class, SLOW, now)));
-    let health = assess(app.probe.reading(), &readings);
+    let mut health = assess(app.probe.reading(), &readings);
+    if app.shutdown.is_announced() {
+        health.status = Status::Unavailable;
+    }
     let asked = query
         .class
         .and_then(|class| health.classes.get(class.name()));

@@ -1,12 +1,14 @@
-//! Measures what the shoppers of a class feel: from arrival, body included, until the answer.
+//! Measures what the shoppers of a class feel, by each request's [`Clock`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::clock::Clock;
 use super::metrics::{ClassMetrics, Metrics};
 use crate::app::App;
 use crate::class::Class;
@@ -16,6 +18,7 @@ use crate::pressure::{Latencies, Outcome};
 struct Measured {
     class: Class,
     latencies: Latencies,
+    patience: Duration,
     metrics: ClassMetrics,
 }
 
@@ -29,24 +32,28 @@ pub fn measured(
     let measured = Measured {
         class,
         latencies: app.latencies.clone(),
+        patience: app.settings.http.patience,
         metrics: metrics.class(class),
     };
     routes.route_layer(from_fn_with_state(measured, measure))
 }
 
-async fn measure(State(measured): State<Measured>, request: Request, next: Next) -> Response {
-    let arrived = Instant::now();
-    // Dropped unfinished when the client hangs up, the request times out or the handler panics:
-    // all of them count as failed.
-    let in_flight = measured.latencies.arrive(measured.class, arrived);
+async fn measure(
+    State(measured): State<Measured>,
+    Extension(clock): Extension<Clock>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(measured.class);
+    let counted = clock.count(&measured.latencies, measured.class, measured.patience);
     let response = next.run(request).await;
-    let (status, now) = (response.status(), Instant::now());
+    let status = response.status();
     let outcome = if status.is_server_error() {
         Outcome::Failed
     } else {
         Outcome::Ok
     };
-    in_flight.finish(outcome, now);
-    measured.metrics.record(status, now - arrived);
+    let took = counted.finish(outcome, Instant::now());
+    measured.metrics.record(status, took);
     response
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::connections::Ended;
 use super::surroundings;
 use crate::app::App;
 use crate::class::Class;
@@ -27,6 +28,9 @@ const REQUESTS: &str = "evenkeel_http_requests_total";
 const DURATION: &str = "evenkeel_http_request_duration_seconds";
 const IN_FLIGHT: &str = "evenkeel_http_requests_in_flight";
 const FAILED: &str = "evenkeel_http_requests_failed_total";
+const ABANDONED: &str = "evenkeel_http_requests_abandoned_total";
+const CONNECTIONS: &str = "evenkeel_http_connections";
+const CONNECTIONS_ENDED: &str = "evenkeel_http_connections_ended_total";
 const POOL_IN_USE: &str = "evenkeel_pool_in_use";
 const POOL_WAITING: &str = "evenkeel_pool_waiting";
 const POOL_TIMEOUTS: &str = "evenkeel_pool_acquire_timeouts_total";
@@ -82,7 +86,22 @@ impl Metrics {
         let recorder = builder.build_recorder();
         for (name, unit, text) in [
             (REQUESTS, Unit::Count, "Requests that were answered"),
-            (FAILED, Unit::Count, "Requests that failed or were given up"),
+            (
+                FAILED,
+                Unit::Count,
+                "Requests that failed, or were given up by clients that had waited",
+            ),
+            (
+                ABANDONED,
+                Unit::Count,
+                "Requests given up by clients that had not waited",
+            ),
+            (
+                CONNECTIONS_ENDED,
+                Unit::Count,
+                "Connections that the service ended: idle, head (incomplete), unread (answer), room \
+                 (for another), refused (no room)",
+            ),
             (
                 POOL_TIMEOUTS,
                 Unit::Count,
@@ -98,6 +117,7 @@ impl Metrics {
         }
         for (name, text) in [
             (IN_FLIGHT, "Requests under way"),
+            (CONNECTIONS, "Open connections of clients"),
             (POOL_IN_USE, "Connections held"),
             (POOL_WAITING, "Requests that wait for a connection"),
             (POOL_OPEN, "Open connections"),
@@ -163,7 +183,14 @@ impl Metrics {
                 .read(class, crate::pressure::latency::FAST, now);
             gauge(by_class(IN_FLIGHT, class), reading.in_flight as f64);
             counter(by_class(FAILED, class), app.latencies.totals(class).failed);
+            counter(by_class(ABANDONED, class), app.latencies.abandoned(class));
         }
+        for why in Ended::ALL {
+            let labels = vec![Label::new("reason", why.name())];
+            let key = Key::from_parts(CONNECTIONS_ENDED, labels);
+            counter(key, app.connections.ended(why));
+        }
+        gauge(Key::from_name(CONNECTIONS), app.connections.open() as f64);
         gauge(Key::from_name(POOL_OPEN), app.pool.open() as f64);
         with_local_recorder(&*self.recorder, || app.board.publish());
         self.handle.render() + &surroundings::text(&app.surroundings.seen(), now)

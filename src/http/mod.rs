@@ -2,6 +2,8 @@
 
 mod accounts;
 mod changes;
+pub mod clock;
+pub mod connections;
 mod docs;
 pub mod error;
 pub mod extract;
@@ -20,11 +22,10 @@ mod tickets;
 use std::any::Any;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::HeaderName;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
@@ -38,26 +39,39 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::class::Class;
+use connections::{Port, Register};
 use error::{ApiError, Kind};
 use measure::measured;
 use metrics::Metrics;
 
+/// Connections of operators, which no crowd of shoppers can take.
+pub const OPERATORS: usize = 32;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// All addresses of `app`. Spawns what they need in the background on `app.shutdown`, and therefore
-/// has to be called within a runtime.
-pub fn router(app: App) -> Router {
-    let metrics = Metrics::new();
-    let stop = || app.shutdown.token().clone();
-    app.shutdown.spawn(app.probe.clone().watch(stop()));
-    app.shutdown.spawn(metrics.clone().upkeep(stop()));
+/// The addresses of the two ports.
+pub struct Routers {
+    /// For shoppers: the shop, its health, and what links in messages lead to.
+    pub shop: Router,
+    /// For operators: `/ops` and `/metrics`.
+    pub ops: Router,
+}
 
-    let class = |class, routes| measured(&app, &metrics, class, routes);
-    let (routes, api) = OpenApiRouter::with_openapi(docs::base())
+/// All addresses of `app`, counted in `metrics`.
+pub fn routers(app: &App, metrics: &Metrics) -> Routers {
+    let class = |class, routes| measured(app, metrics, class, routes);
+    let (shop, api) = OpenApiRouter::with_openapi(docs::base())
         .merge(class(Class::Browse, products::router()))
         .merge(class(Class::Account, accounts::router()))
         .merge(class(Class::Account, orders::reading()))
         .merge(class(Class::Checkout, orders::placing()))
+        .merge(health::router())
+        .split_for_parts();
+    let shop = shop
+        .merge(docs::pages(api))
+        .merge(pages::router())
+        .merge(tickets::router());
+    let (ops, api) = OpenApiRouter::with_openapi(docs::base())
         .merge(health::router())
         .merge(metrics::router())
         .merge(ops::router())
@@ -65,11 +79,19 @@ pub fn router(app: App) -> Router {
         .merge(incidents::router())
         .merge(changes::router())
         .split_for_parts();
-    let time_limit = from_fn_with_state(app.settings.http.request_timeout, time_limit);
-    routes
+    let ops = ops
         .merge(docs::pages(api))
-        .merge(pages::router())
-        .merge(tickets::router())
+        .layer(Extension(metrics.clone()));
+    Routers {
+        shop: around(app, shop),
+        ops: around(app, ops),
+    }
+}
+
+/// Puts around `routes` what every answer needs.
+fn around(app: &App, routes: Router<App>) -> Router {
+    let http = &app.settings.http;
+    routes
         .fallback(async || ApiError::not_found("address"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::METHOD_NOT_ALLOWED, ""))
         // One stack around everything; the first is the outermost.
@@ -85,39 +107,43 @@ pub fn router(app: App) -> Router {
                 )
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 .layer(CatchPanicLayer::custom(panicked))
-                .layer(time_limit)
-                .layer(DefaultBodyLimit::max(app.settings.http.body_limit))
-                .layer(Extension(metrics)),
+                .layer(from_fn_with_state(http.clone(), clock::timed))
+                .layer(DefaultBodyLimit::max(http.body_limit)),
         )
-        .with_state(app)
+        .with_state(app.clone())
 }
 
-/// Serves `app` on `listener` until its shutdown begins; requests under way then have
+/// Where the service listens.
+pub struct Listeners {
+    /// For shoppers.
+    pub shop: TcpListener,
+    /// For operators.
+    pub ops: TcpListener,
+}
+
+/// Serves `app` on `listeners` until its shutdown begins; requests under way then have
 /// `settings.http.drain` to end.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(app: App, listener: TcpListener) -> std::io::Result<()> {
-    let stop = app.shutdown.token().clone();
-    let drain = app.settings.http.drain;
-    let listener = listener.tap_io(|stream| {
-        if let Err(err) = stream.set_nodelay(true) {
-            debug!(%err, "TCP_NODELAY was refused");
-        }
-    });
-    let serving =
-        axum::serve(listener, router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(drain).await;
+pub async fn serve(app: App, listeners: Listeners) {
+    let metrics = Metrics::new();
+    let stop = app.shutdown.token();
+    app.shutdown.spawn(app.probe.clone().watch(stop.clone()));
+    app.shutdown.spawn(metrics.clone().upkeep(stop.clone()));
+    let Routers { shop, ops } = routers(&app, &metrics);
+    let shop = Port {
+        listener: listeners.shop,
+        router: shop,
+        register: app.connections.clone(),
     };
-    tokio::select! {
-        result = serving => result,
-        () = overdue => {
-            warn!(?drain, "requests were still under way at the end of the drain");
-            Ok(())
-        }
-    }
+    let ops = Port {
+        listener: listeners.ops,
+        router: ops,
+        register: Register::new(OPERATORS),
+    };
+    let limits = &app.settings.http;
+    tokio::join!(
+        shop.serve(limits.clone(), stop.clone()),
+        ops.serve(limits.clone(), stop.clone()),
+    );
 }
 
 /// The address is logged as its route, because what people search for is theirs alone.
@@ -135,18 +161,6 @@ fn log_response<B>(response: &axum::http::Response<B>, took: Duration, _: &Span)
         warn!(status, ?took, "failed");
     } else {
         debug!(status, ?took, "answered");
-    }
-}
-
-async fn time_limit(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::new(
-            Kind::UNAVAILABLE,
-            "The request took too long. Whether it took effect is unknown: repeat an order with \
-             the same Idempotency-Key.",
-        )
-        .into_response(),
     }
 }
 

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{ApiError, FieldError};
-use super::extract::{IdempotencyKey, Json, Path, Query, SessionToken, one_line};
+use super::extract::{FromShopper, IdempotencyKey, Path, Query, SessionToken, one_line};
 use super::products::default_limit;
 use crate::app::App;
 use crate::class::Class;
@@ -85,9 +85,10 @@ impl NewOrder {
     security(("bearer" = []), ("cookie" = [])), responses((status = CREATED, body = Order)))]
 async fn place(
     State(app): State<App>,
-    SessionToken(token): SessionToken,
+    // Whoever is not logged in is told that before anything else.
+    _: SessionToken,
     IdempotencyKey(key): IdempotencyKey,
-    Json(order): Json<NewOrder>,
+    FromShopper(token, order): FromShopper<NewOrder>,
 ) -> Result<Response, ApiError> {
     let lines = order.wanted()?;
     let placement = app

@@ -43,8 +43,10 @@ const BUCKETS: usize = 320;
 pub enum Outcome {
     /// Answered, if only with a refusal that is the client's fault.
     Ok,
-    /// Answered with a server error, or given up by the client before an answer.
+    /// Answered with a server error, or given up by a client that had waited for too long.
     Failed,
+    /// Given up by a client that had not waited: it says nothing about the shop.
+    Abandoned,
 }
 
 struct Slot {
@@ -58,6 +60,7 @@ struct ClassWindow {
     open: Box<[AtomicI64]>,
     completed: AtomicU64,
     failed: AtomicU64,
+    abandoned: AtomicU64,
 }
 
 /// Latencies of every class of this process. Cheap to clone.
@@ -67,12 +70,15 @@ pub struct Latencies {
     origin: Instant,
 }
 
-/// A request that has arrived and not ended. Dropped without [`InFlight::finish`], it counts as
-/// failed: the client gave up, or the handler was cancelled.
+/// A request that has arrived and not ended. Its age does not grow while it is paused. Dropped without
+/// [`InFlight::finish`], it counts as failed.
 pub struct InFlight {
     latencies: Latencies,
     class: Class,
+    /// When it arrived, later by as long as it was paused.
     arrived: Instant,
+    /// Since when it has been paused.
+    paused: Option<Instant>,
     finished: bool,
 }
 
@@ -211,6 +217,7 @@ impl ClassWindow {
             open: (0..COHORTS).map(|_| AtomicI64::new(0)).collect(),
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
         }
     }
 
@@ -302,14 +309,20 @@ impl Latencies {
         (at.saturating_duration_since(self.origin).as_micros() / TICK.as_micros()) as u64
     }
 
+    /// The count of the open requests of `class` that arrived in the tick of `arrived`.
+    fn open(&self, class: Class, arrived: Instant) -> &AtomicI64 {
+        let cohort = self.tick(arrived) as usize % COHORTS;
+        &self.classes[class.index()].open[cohort]
+    }
+
     /// Counts a request of `class` that arrives now.
     pub fn arrive(&self, class: Class, now: Instant) -> InFlight {
-        let cohort = self.tick(now) as usize % COHORTS;
-        self.classes[class.index()].open[cohort].fetch_add(1, Relaxed);
+        self.open(class, now).fetch_add(1, Relaxed);
         InFlight {
             latencies: self.clone(),
             class,
             arrived: now,
+            paused: None,
             finished: false,
         }
     }
@@ -324,6 +337,11 @@ impl Latencies {
     pub fn counts(&self, class: Class, window: Duration, now: Instant) -> Counts {
         let ticks = (window.as_micros() / TICK.as_micros()) as u64;
         self.classes[class.index()].ended(self.tick(now), ticks).0
+    }
+
+    /// Requests of `class` since the start that their clients gave up without having waited.
+    pub fn abandoned(&self, class: Class) -> u64 {
+        self.classes[class.index()].abandoned.load(Relaxed)
     }
 
     /// Requests of `class` since the start.
@@ -342,15 +360,47 @@ impl InFlight {
         self.end(outcome, now);
     }
 
+    /// Stops its age: from `now` on it waits for its client and not for the shop. It is not under way
+    /// meanwhile.
+    pub fn pause(&mut self, now: Instant) {
+        if self.paused.is_none() && !self.finished {
+            self.paused = Some(now);
+            self.open().fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Lets its age grow again.
+    pub fn resume(&mut self, now: Instant) {
+        if let Some(paused) = self.paused.take() {
+            self.arrived += now.saturating_duration_since(paused);
+            self.open().fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How long it has waited for the shop.
+    pub fn age(&self, now: Instant) -> Duration {
+        let until = self.paused.unwrap_or(now);
+        until.saturating_duration_since(self.arrived)
+    }
+
+    fn open(&self) -> &AtomicI64 {
+        self.latencies.open(self.class, self.arrived)
+    }
+
     fn end(&mut self, outcome: Outcome, now: Instant) {
-        if std::mem::replace(&mut self.finished, true) {
+        if self.finished {
             return;
         }
+        self.resume(now);
+        self.finished = true;
+        self.open().fetch_sub(1, Relaxed);
         let window = &self.latencies.classes[self.class.index()];
-        let cohort = self.latencies.tick(self.arrived) as usize % COHORTS;
-        window.open[cohort].fetch_sub(1, Relaxed);
-        let latency = now.saturating_duration_since(self.arrived);
-        window.record(self.latencies.tick(now), latency, outcome);
+        match outcome {
+            Outcome::Abandoned => {
+                window.abandoned.fetch_add(1, Relaxed);
+            }
+            _ => window.record(self.latencies.tick(now), self.age(now), outcome),
+        }
     }
 }
 
@@ -430,6 +480,40 @@ mod tests {
             .finish(Outcome::Ok, start + lap + ms(400));
         let again = latencies.read(CLASS, FAST, start + lap + ms(400));
         assert_eq!((again.completed, again.failed), (1, 0));
+    }
+
+    #[test]
+    fn a_request_does_not_age_and_is_not_under_way_while_it_is_paused() {
+        let start = Instant::now();
+        let latencies = Latencies::new(start);
+        let mut request = latencies.arrive(CLASS, start);
+        request.pause(start + ms(50));
+        let meanwhile = latencies.read(CLASS, SLOW, start + ms(900));
+        assert_eq!((meanwhile.in_flight, meanwhile.oldest_ms), (0, 0.0));
+        assert_eq!(request.age(start + ms(900)), ms(50));
+        request.resume(start + ms(1_000));
+        let later = latencies.read(CLASS, SLOW, start + ms(1_100));
+        assert_eq!(later.in_flight, 1);
+        assert!((100.0..=150.0).contains(&later.oldest_ms), "{later:?}");
+        request.finish(Outcome::Ok, start + ms(1_150));
+        let ended = latencies.read(CLASS, SLOW, start + ms(1_200));
+        assert_eq!((ended.in_flight, ended.completed), (0, 1));
+        let took = ended.p50_ms.expect("a sample");
+        assert!((190.0..=210.0).contains(&took), "{took}");
+    }
+
+    #[test]
+    fn a_request_that_its_client_abandons_counts_neither_as_served_nor_as_failed() {
+        let start = Instant::now();
+        let latencies = Latencies::new(start);
+        let mut request = latencies.arrive(CLASS, start);
+        request.pause(start);
+        request.finish(Outcome::Abandoned, start + ms(700));
+        let reading = latencies.read(CLASS, SLOW, start + ms(700));
+        let counted = (reading.completed, reading.failed, reading.in_flight);
+        assert_eq!(counted, (0, 0, 0));
+        assert_eq!(latencies.totals(CLASS), Totals::default());
+        assert_eq!(latencies.abandoned(CLASS), 1);
     }
 
     #[test]

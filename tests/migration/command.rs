@@ -157,7 +157,16 @@ async fn a_shop_that_takes_no_runs_does_not_count_and_one_that_does_is_relied_on
 #[tokio::test]
 async fn a_running_shop_is_there_to_take_runs() {
     let shop = server::empty_database().await;
-    let mut serve = evenkeel_on(&shop, &["serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = evenkeel_on(
+        &shop,
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+        ],
+    );
     let mut serving = serve.spawn().unwrap();
     let mut conn = shop.connect().await.unwrap();
     let there = async {

@@ -14,7 +14,13 @@ use super::kinds::{KINDS, Kind};
 use super::process::evenkeel_on;
 
 fn serve(database: &PgConnectOptions) -> Child {
-    let arguments = ["serve", "--listen", "127.0.0.1:0"];
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ];
     let mut command = evenkeel_on(database, &arguments);
     command.stderr(Stdio::null()).spawn().unwrap()
 }

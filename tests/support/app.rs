@@ -23,8 +23,10 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub struct TestApp {
     /// Its shared state.
     pub app: App,
-    /// Where it listens.
+    /// Where it listens for shoppers.
     pub address: SocketAddr,
+    /// Where it listens for operators.
+    pub ops: SocketAddr,
     /// A client without cookies.
     pub client: Client,
     database: PgConnectOptions,
@@ -82,12 +84,18 @@ impl Builder {
         let mut app = App::new(self.settings, reached);
         app.incidents = self.incidents;
         app.tickets = self.tickets;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        app.shutdown.spawn(http::serve(app.clone(), listener));
+        let listener = || TcpListener::bind("127.0.0.1:0");
+        let listeners = http::Listeners {
+            shop: listener().await.unwrap(),
+            ops: listener().await.unwrap(),
+        };
+        let address = listeners.shop.local_addr().unwrap();
+        let ops = listeners.ops.local_addr().unwrap();
+        app.shutdown.spawn(http::serve(app.clone(), listeners));
         TestApp {
             app,
             address,
+            ops,
             client: Client::new(),
             database,
         }
@@ -182,8 +190,15 @@ impl TestApp {
         self.database.connect().await.unwrap()
     }
 
+    /// At the port where `path` is served.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("http://{}{path}", self.address);
+        let for_operators = path.starts_with("/ops") || path == "/metrics";
+        let address = if for_operators {
+            self.ops
+        } else {
+            self.address
+        };
+        let url = format!("http://{address}{path}");
         self.client.request(method, url)
     }
 

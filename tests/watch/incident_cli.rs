@@ -234,7 +234,16 @@ async fn a_shop_process_keeps_the_record_and_takes_what_the_command_line_says() 
     let mut sql = terminal.database.connect().await.unwrap();
     let story = Story::open("an earlier process began this");
     written(&story, &terminal.journal()).await;
-    let mut shop = evenkeel_on(&terminal.database, &["serve", "--listen", "127.0.0.1:0"]);
+    let mut shop = evenkeel_on(
+        &terminal.database,
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+        ],
+    );
     let mut shop = shop
         .env("EVENKEEL_WATCH__JOURNAL", terminal.journal())
         .spawn()

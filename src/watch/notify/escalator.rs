@@ -90,13 +90,17 @@ impl Escalator {
             let channel = Channel::new(channel, notify)?;
             Ok((channel.name().to_owned(), channel))
         });
-        let public_url = settings.public_url.as_deref();
+        let without_slash = |url: &Option<String>| {
+            let url = url.as_deref();
+            url.map(|url| url.trim_end_matches('/').to_owned())
+        };
         Ok(Self {
             plan: Plan::from(notify),
             channels: channels.collect::<Result<_, ConfigError>>()?,
             poster: Poster::new(notify.timeout)?,
             links: Links {
-                public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
+                public_url: without_slash(&settings.public_url),
+                ops_url: without_slash(&settings.ops_url),
                 tickets,
             },
             log,

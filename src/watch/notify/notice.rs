@@ -95,18 +95,17 @@ pub struct Ask {
 /// What links in messages are made of.
 #[derive(Clone, Debug)]
 pub struct Links {
-    /// How people reach this service, without a slash at the end.
+    /// How people reach the shop's port, without a slash at the end.
     pub public_url: Option<String>,
+    /// How operators reach theirs.
+    pub ops_url: Option<String>,
     /// What makes a link a right.
     pub tickets: Tickets,
 }
 
 impl Links {
     fn incident(&self, id: Uuid) -> Option<String> {
-        Some(format!(
-            "{}/ops/incidents/{id}",
-            self.public_url.as_deref()?
-        ))
+        Some(format!("{}/ops/incidents/{id}", self.ops_url.as_deref()?))
     }
 
     fn ticket(&self, incident: Uuid, right: Right, now: DateTime<Utc>) -> Option<String> {

@@ -16,6 +16,7 @@ async fn process(url: &str, resend_every: &str, journal: &TempDir) -> Process {
     let settings = settings(&format!(
         r#"
         watch.public_url = "https://shop.example"
+        watch.ops_url = "https://operations.example"
         [[watch.notify.channels]]
         kind = "alertmanager"
         name = "alertmanager"
@@ -130,7 +131,7 @@ async fn a_real_alertmanager_takes_the_alert_and_its_end() {
         description.contains("Who: `nightly-reprice`"),
         "{description}"
     );
-    let link = format!("https://shop.example/ops/incidents/{incident}");
+    let link = format!("https://operations.example/ops/incidents/{incident}");
     assert_eq!(alert["generatorURL"], link);
 
     process.resolves(incident).await;

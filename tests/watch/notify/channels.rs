@@ -17,6 +17,7 @@ async fn webhook(receiver: &Receiver, more: &str) -> (Process, TempDir) {
         r#"
         [watch]
         public_url = "https://shop.example/"
+        ops_url = "https://operations.example/"
         {more}
         [[watch.notify.channels]]
         kind = "webhook"
@@ -58,7 +59,7 @@ async fn a_webhook_is_signed_and_says_all_that_is_known() {
         data["shoppers"],
         json!(["checkout: 40.0 requests/s, 38.5/s fail, p95 5000 ms"])
     );
-    let link = format!("https://shop.example/ops/incidents/{incident}");
+    let link = format!("https://operations.example/ops/incidents/{incident}");
     assert_eq!(data["link"], json!(link));
 
     process.resolves(incident).await;
@@ -113,6 +114,7 @@ async fn slack_shows_the_culprit_and_a_button_that_works_once() {
     let settings = settings(&format!(
         r#"
         watch.public_url = "https://shop.example"
+        watch.ops_url = "https://operations.example"
         [[watch.notify.channels]]
         kind = "slack"
         name = "chat"
