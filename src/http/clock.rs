@@ -19,6 +19,7 @@ use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
+use super::connections::Arrival;
 use super::error::{ApiError, Kind};
 use crate::class::Class;
 use crate::config::Http;
@@ -40,15 +41,18 @@ struct Running {
     waited: Duration,
     /// What is counted by it, once the request's class is known.
     counted: Option<InFlight>,
+    /// Who is told that the client is waited for.
+    arrival: Option<Arrival>,
 }
 
 impl Clock {
-    fn start(now: Instant) -> Self {
+    fn start(now: Instant, arrival: Option<Arrival>) -> Self {
         Self(Arc::new(Mutex::new(Running {
             started: now,
             paused: None,
             waited: Duration::ZERO,
             counted: None,
+            arrival,
         })))
     }
 
@@ -73,6 +77,9 @@ impl Clock {
             if let Some(counted) = &mut running.counted {
                 counted.pause(now);
             }
+            if let Some(arrival) = &running.arrival {
+                arrival.awaited();
+            }
         }
     }
 
@@ -85,6 +92,9 @@ impl Clock {
             running.waited += stood;
             if let Some(counted) = &mut running.counted {
                 counted.resume(now);
+            }
+            if let Some(arrival) = &running.arrival {
+                arrival.over();
             }
         }
     }
@@ -149,7 +159,8 @@ impl Drop for Counted {
 /// Starts the clock of a request and ends the request when it has waited for the shop, or its body for
 /// the client, for too long.
 pub async fn timed(State(limits): State<Http>, mut request: Request, next: Next) -> Response {
-    let clock = Clock::start(Instant::now());
+    let arrival = request.extensions_mut().remove();
+    let clock = Clock::start(Instant::now(), arrival);
     request.extensions_mut().insert(clock.clone());
     let request = request.map(|body| {
         if body.is_end_stream() {

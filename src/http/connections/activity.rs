@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::register::{Ended, Seat};
+use super::register::{Awaits, Ended, Seat};
 use crate::config::Http;
 
 /// What a client takes of an answer within `http.unread_timeout`, in bytes, if it reads at all.
@@ -28,6 +28,8 @@ pub(super) struct Activity {
 struct Now {
     /// Requests that have not been answered to their end.
     under_way: usize,
+    /// Those of them whose bodies are waited for.
+    awaited: usize,
     /// Since when there is none.
     idle: Instant,
     /// Whether the next request's head has begun to arrive, and when.
@@ -40,11 +42,12 @@ struct Now {
 
 impl Activity {
     pub(super) fn new(seat: Seat, now: Instant) -> Self {
-        seat.waits(true);
+        seat.waits(Awaits::FirstRequest);
         Self {
             seat,
             now: Mutex::new(Now {
                 under_way: 0,
+                awaited: 0,
                 idle: now,
                 head: None,
                 acquainted: false,
@@ -59,11 +62,24 @@ impl Activity {
         now.head = None;
         now.acquainted = true;
         now.under_way += 1;
-        if now.under_way == 1 {
-            now.idle = at;
+        now.idle = at;
+        self.seat.works();
+        UnderWay(Arc::clone(self))
+    }
+
+    /// The body of one of its requests is waited for (`true`), or is not any more.
+    fn awaits_body(&self, is_so: bool) {
+        let mut now = self.now.lock();
+        if is_so {
+            now.awaited += 1;
+        } else {
+            now.awaited = now.awaited.saturating_sub(1);
+        }
+        if is_so && now.awaited == now.under_way {
+            self.seat.waits(Awaits::Body);
+        } else if now.under_way > 0 {
             self.seat.works();
         }
-        UnderWay(Arc::clone(self))
     }
 
     /// When to look at it next.
@@ -131,6 +147,26 @@ impl Now {
     }
 }
 
+/// The body of one request, as far as it is waited for.
+#[derive(Clone)]
+pub struct Arrival(Arc<Activity>);
+
+impl Arrival {
+    pub(super) fn of(activity: &Arc<Activity>) -> Self {
+        Self(Arc::clone(activity))
+    }
+
+    /// It is waited for from now on: the connection may have to make room.
+    pub fn awaited(&self) {
+        self.0.awaits_body(true);
+    }
+
+    /// The service works on the request again.
+    pub fn over(&self) {
+        self.0.awaits_body(false);
+    }
+}
+
 /// A request of a connection, until its answer has been handed over.
 pub(super) struct UnderWay(Arc<Activity>);
 
@@ -140,7 +176,7 @@ impl Drop for UnderWay {
         now.under_way -= 1;
         if now.under_way == 0 {
             now.idle = Instant::now();
-            self.0.seat.waits(false);
+            self.0.seat.waits(Awaits::NextRequest);
         }
     }
 }

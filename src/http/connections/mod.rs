@@ -1,9 +1,8 @@
 //! Accepts connections and ends those that only take up room.
 //!
 //! A client may keep a connection open, send slowly or not read what it asked for. Each of these has a
-//! time limit ([`activity`]), and there is a cap ([`Register`]): when it is reached, the connection that
-//! has gone without a request for longest makes room for the new one, so that a crowd of silent clients
-//! keeps nobody out.
+//! time limit ([`activity`]), and there is a cap ([`Register`]): when it is reached, a connection that
+//! waits for its client makes room for the new one, so that a crowd of silent clients keeps nobody out.
 
 mod activity;
 mod register;
@@ -29,6 +28,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::config::Http;
+pub use activity::Arrival;
 use activity::{Activity, Answer, Watched};
 use register::Seat;
 pub use register::{Ended, Register};
@@ -192,7 +192,9 @@ async fn answer(
 ) -> Result<Response<Answer>, Infallible> {
     let under_way = activity.begin(Instant::now());
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
+    let extensions = request.extensions_mut();
+    extensions.insert(ConnectInfo(peer));
+    extensions.insert(Arrival::of(&activity));
     let response = router.oneshot(request).await?;
     Ok(response.map(|body| Answer::new(body, under_way)))
 }

@@ -22,7 +22,7 @@ pub enum Ended {
     Unread,
     /// Another one needed its place.
     Room,
-    /// Every place was taken by somebody with a request under way.
+    /// The service was at work for every other connection.
     Refused,
 }
 
@@ -59,14 +59,24 @@ struct Inner {
     ended: [AtomicU64; 5],
 }
 
-/// The connections without a request under way, longest first.
+/// What a connection waits for while the service has nothing to do for it. Whoever comes first here
+/// makes room first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// Its first request.
+    FirstRequest,
+    /// The rest of a request's body.
+    Body,
+    /// Another request.
+    NextRequest,
+}
+
+/// The connections that wait for their clients, by what they wait for and longest first.
 #[derive(Default)]
 struct Waiting {
     /// Counts up; smaller is longer ago.
     next: u64,
-    /// Those that have never sent a request make room before all others.
-    strangers: BTreeMap<u64, Arc<Notify>>,
-    regulars: BTreeMap<u64, Arc<Notify>>,
+    lists: [BTreeMap<u64, Arc<Notify>>; 3],
 }
 
 impl Register {
@@ -99,9 +109,8 @@ impl Register {
     /// Has the connection that has waited for longest close; whether there was one.
     pub(super) fn make_room(&self) -> bool {
         let longest = {
-            let waiting = &mut *self.0.waiting.lock();
-            let stranger = waiting.strangers.pop_first();
-            stranger.or_else(|| waiting.regulars.pop_first())
+            let mut waiting = self.0.waiting.lock();
+            waiting.lists.iter_mut().find_map(BTreeMap::pop_first)
         };
         let Some((_, close)) = longest else {
             return false;
@@ -146,26 +155,27 @@ pub(super) struct Seat(Arc<Held>);
 struct Held {
     register: Register,
     close: Arc<Notify>,
-    /// Where it stands among those that wait, and whether as a stranger.
-    key: Mutex<Option<(u64, bool)>>,
+    /// Where it stands among those that wait.
+    key: Mutex<Option<(u64, Awaits)>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Seat {
-    /// From now on it has no request under way.
-    pub(super) fn waits(&self, stranger: bool) {
+    /// From now on it waits for its client.
+    pub(super) fn waits(&self, what: Awaits) {
+        self.0.leave();
         let key = {
             let waiting = &mut *self.0.register.0.waiting.lock();
             let key = waiting.next;
             waiting.next += 1;
             let close = Arc::clone(&self.0.close);
-            waiting.list(stranger).insert(key, close);
+            waiting.lists[what as usize].insert(key, close);
             key
         };
-        *self.0.key.lock() = Some((key, stranger));
+        *self.0.key.lock() = Some((key, what));
     }
 
-    /// From now on it has one.
+    /// From now on the service works for it.
     pub(super) fn works(&self) {
         self.0.leave();
     }
@@ -184,9 +194,9 @@ impl Seat {
 impl Held {
     fn leave(&self) {
         let key = self.key.lock().take();
-        if let Some((key, stranger)) = key {
-            let waiting = &mut *self.register.0.waiting.lock();
-            waiting.list(stranger).remove(&key);
+        if let Some((key, what)) = key {
+            let mut waiting = self.register.0.waiting.lock();
+            waiting.lists[what as usize].remove(&key);
         }
     }
 }
@@ -194,15 +204,5 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-impl Waiting {
-    fn list(&mut self, stranger: bool) -> &mut BTreeMap<u64, Arc<Notify>> {
-        if stranger {
-            &mut self.strangers
-        } else {
-            &mut self.regulars
-        }
     }
 }
