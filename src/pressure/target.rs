@@ -131,7 +131,8 @@ impl Targets {
         if missing(fast) || missing(slow) {
             return (Verdict::Unknown, "the reading has no percentile".to_owned());
         }
-        if slow.completed == 0 && slow.in_flight == 0 {
+        // Whoever has just come may hang up at once, and is nobody then.
+        if slow.completed == 0 && slow.oldest_ms == 0.0 {
             return (Verdict::Idle, "no requests".to_owned());
         }
         let p95 = |reading: &LatencyReading| {
