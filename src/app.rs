@@ -6,9 +6,9 @@ use std::time::Instant;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Settings;
+use crate::connections::Register;
 use crate::db::gate::{Admission, Gate};
 use crate::db::{Addresses, Pool, Probe};
-use crate::http::connections::Register;
 use crate::migration::runner::process_name;
 use crate::migration::sampler::Sampler;
 use crate::pressure::{Latencies, Surroundings};

@@ -11,7 +11,7 @@
 //! watch                who overloads the database: named, stopped, told
 //! migration            the engine: definition, ledger, batch, pace, runner, sweep
 //! store      pressure  the shop's domain and SQL | what shoppers and the database feel
-//! db                   embedded PostgreSQL, the shared pool, the gate, the schema
+//! db     connections   embedded PostgreSQL, the shared pool, the gate, the schema | clients' connections
 //! config     shutdown  settings | an orderly end; class: the classes of work
 //! ```
 
@@ -19,6 +19,7 @@ pub mod app;
 pub mod class;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod db;
 pub mod demo;
 pub mod http;

@@ -13,7 +13,7 @@ use syn::visit::{self, Visit};
 /// From the bottom up. A module imports modules of lower layers.
 const LAYERS: [&[&str]; 9] = [
     &["class", "config", "shutdown"],
-    &["db"],
+    &["db", "connections"],
     &["store", "pressure"],
     &["migration"],
     &["watch"],

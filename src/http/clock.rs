@@ -19,10 +19,10 @@ use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use super::connections::Arrival;
 use super::error::{ApiError, Kind};
 use crate::class::Class;
 use crate::config::Http;
+use crate::connections::Arrival;
 use crate::pressure::{InFlight, Latencies, Outcome};
 
 /// How exact the time limit is for a request whose clock has stood still.

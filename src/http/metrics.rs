@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::connections::Ended;
 use super::surroundings;
 use crate::app::App;
 use crate::class::Class;
+use crate::connections::Ended;
 
 const REQUESTS: &str = "evenkeel_http_requests_total";
 const DURATION: &str = "evenkeel_http_request_duration_seconds";

@@ -3,7 +3,6 @@
 mod accounts;
 mod changes;
 pub mod clock;
-pub mod connections;
 mod docs;
 pub mod error;
 pub mod extract;
@@ -39,7 +38,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::class::Class;
-use connections::{Port, Register};
+use crate::connections::{Port, Register};
 use error::{ApiError, Kind};
 use measure::measured;
 use metrics::Metrics;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel::class::Class;
 use evenkeel::config::Settings;
-use evenkeel::http::connections::Ended;
+use evenkeel::connections::Ended;
 use evenkeel::pressure::Latencies;
 use sqlx::{Connection, Executor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
