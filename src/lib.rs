@@ -8,7 +8,7 @@
 //! main, cli            the command line
 //! http                 demo, rehearsal
 //! app                  what a running shop is made of: the state that handlers and tasks share
-//! watch                who overloads the database: named, stopped, told
+//! watch   retention    who overloads the database: named, stopped, told | how long rows are kept
 //! migration            the engine: definition, ledger, batch, pace, runner, sweep
 //! store      pressure  the shop's domain and SQL | what shoppers and the database feel
 //! db     connections   embedded PostgreSQL, the shared pool, the gate, the schema | clients' connections
@@ -26,6 +26,7 @@ pub mod http;
 pub mod migration;
 pub mod pressure;
 pub mod rehearsal;
+pub mod retention;
 pub mod shutdown;
 pub mod store;
 pub mod watch;

@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 9] = [
     &["db", "connections"],
     &["store", "pressure"],
     &["migration"],
-    &["watch"],
+    &["watch", "retention"],
     &["app"],
     &["http", "demo", "rehearsal"],
     &["cli"],

@@ -18,6 +18,7 @@ use crate::config::{ConfigError, Settings};
 use crate::http::{self, Listeners};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
+use crate::retention::Sweeper;
 use crate::shutdown::{Shutdown, Signalled};
 use crate::store::sample::{self, SampleError, SampleSize};
 use crate::watch::alerts::{Rules, RulesError};
@@ -157,6 +158,17 @@ async fn serve(
         );
         app.shutdown.spawn(async move { runner.run().await });
     }
+    if app.settings.retention.enabled {
+        let sensors = Sensors {
+            latencies: Some(app.latencies.clone()),
+            pool: app.pool.clone(),
+            surroundings: Some(app.surroundings.clone()),
+        };
+        let settings = &app.settings;
+        let sweeper = Sweeper::new(sensors, settings.retention.clone(), settings.pace.clone());
+        app.shutdown
+            .spawn(sweeper.run(app.shutdown.token().clone()));
+    }
     if app.settings.watch.enabled {
         watch(&mut app).await?;
     }
@@ -257,11 +269,11 @@ async fn fill(conn: &mut PgConnection) -> Result<(), SampleError> {
 /// holds now, if it is known.
 fn raise_open_files() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    if soft < hard {
-        if let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-            warn!(%err, soft, "the limit of open files stays as it is");
-            return Some(soft);
-        }
+    if soft < hard
+        && let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%err, soft, "the limit of open files stays as it is");
+        return Some(soft);
     }
     Some(hard)
 }

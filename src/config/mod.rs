@@ -9,6 +9,7 @@ mod budgets;
 mod engine;
 pub mod notify;
 mod pool;
+mod retention;
 mod watch;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
 pub use notify::Notify;
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
+pub use retention::Retention;
 pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub budgets: Budgets,
     /// Who overloads the database, and what may be done about it.
     pub watch: Watch,
+    /// How long rows are kept that would otherwise only become more.
+    pub retention: Retention,
 }
 
 /// The HTTP service.
@@ -303,6 +307,7 @@ impl Settings {
         self.migration.validate()?;
         self.pace.validate()?;
         self.budgets.validate()?;
+        self.retention.validate()?;
         self.watch.notify.validate()
     }
 }

@@ -11,5 +11,6 @@ mod orders;
 mod pages;
 mod products;
 mod restart;
+mod retention;
 mod statements;
 mod throttles;

@@ -1,0 +1,126 @@
+//! How long rows are kept that would otherwise only become more.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A client that repeats an order after a day must still be recognised.
+const LEAST_KEYS: Duration = DAY;
+/// The journal of incidents keeps what is over for a week, and would bring back what is younger.
+const LEAST_INCIDENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long rows are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Whether this process deletes what has been kept for long enough.
+    pub enabled: bool,
+    /// How often it looks.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+    /// Rows that are deleted in one transaction.
+    pub batch: u32,
+    /// Idempotency keys of orders, since they were used: a repetition within this time is recognised. At
+    /// least a day.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_keys: Duration,
+    /// Sessions, since they expired.
+    #[serde(with = "humantime_serde")]
+    pub sessions: Duration,
+    /// The list of batches of a migration, since its run ended and the migration was complete.
+    #[serde(with = "humantime_serde")]
+    pub batches: Duration,
+    /// Runs with their events, steps and quarantine, since they ended. The newest run of a migration is
+    /// kept for ever.
+    #[serde(with = "humantime_serde")]
+    pub runs: Duration,
+    /// Certificates and later proofs. The newest of a migration is kept for ever.
+    #[serde(with = "humantime_serde")]
+    pub certificates: Duration,
+    /// Throttles, since they ended.
+    #[serde(with = "humantime_serde")]
+    pub throttles: Duration,
+    /// Incidents that are over, since they began. At least 30 days.
+    #[serde(with = "humantime_serde")]
+    pub incidents: Duration,
+    /// Deploys, jobs and settings that were told from outside.
+    #[serde(with = "humantime_serde")]
+    pub changes: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every: Duration::from_secs(3600),
+            batch: 500,
+            idempotency_keys: 7 * DAY,
+            sessions: DAY,
+            batches: 90 * DAY,
+            runs: 730 * DAY,
+            certificates: 3650 * DAY,
+            throttles: 90 * DAY,
+            incidents: 730 * DAY,
+            changes: 365 * DAY,
+        }
+    }
+}
+
+impl Retention {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.every < Duration::from_secs(1) {
+            return Err("retention.every must be at least 1 s".to_owned());
+        }
+        if !(1..=10_000).contains(&self.batch) {
+            return Err(format!(
+                "retention.batch is {}, but it must be between 1 and 10000 rows",
+                self.batch
+            ));
+        }
+        if self.idempotency_keys < LEAST_KEYS {
+            return Err(
+                "retention.idempotency_keys must be at least 1 day, or an order that is repeated \
+                 later would be placed twice"
+                    .to_owned(),
+            );
+        }
+        if self.incidents < LEAST_INCIDENTS {
+            return Err(
+                "retention.incidents must be at least 30 days: the journal keeps a week, and would \
+                 bring back what is younger"
+                    .to_owned(),
+            );
+        }
+        if self.runs < self.batches {
+            return Err(
+                "retention.runs must be at least retention.batches: batches belong to runs"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_that_would_do_harm_are_refused_with_the_setting_to_change() {
+        let refusal = |change: fn(&mut Retention)| {
+            let mut retention = Retention::default();
+            change(&mut retention);
+            retention.validate().expect_err("does harm")
+        };
+        assert!(refusal(|r| r.idempotency_keys = DAY / 2).contains("idempotency_keys"));
+        assert!(refusal(|r| r.incidents = DAY).contains("incidents"));
+        assert!(refusal(|r| r.runs = r.batches / 2).contains("runs"));
+        assert!(refusal(|r| r.every = Duration::ZERO).contains("every"));
+        assert!(refusal(|r| r.batch = 0).contains("batch"));
+    }
+}

@@ -1,0 +1,139 @@
+//! Deletes what has been kept for long enough, so that no table only grows.
+//!
+//! Each kind of row has a life in the settings ([`Retention`](crate::config::Retention)) and one statement
+//! that deletes a few of those that have outlived it ([`rules`]). A pass goes through all kinds, a batch
+//! at a time, each in a transaction of its own and at the pace of a migration: it works when shoppers
+//! allow it and rests for as long as they need. Any number of processes may do so at once, because each
+//! skips the rows that another one has locked.
+//!
+//! Tables that bound themselves are not here: `watch_history` and `order_marks` keep 27 weeks, `readings`
+//! a row per process, `watch_lease` one row.
+
+mod rules;
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::class::Class;
+use crate::config::{Pace as PaceSettings, Retention};
+use crate::db::{Pool, PoolError};
+use crate::migration::governor::{Governor, Sensors};
+use crate::migration::pace::Pace;
+use crate::migration::physical::{Paced, Polite};
+use rules::{RULES, Rule};
+
+/// How long a batch should take at full duty.
+const BATCH: Duration = Duration::from_millis(50);
+
+/// Why a batch was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// No connection, or the time limit passed.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The database refused.
+    #[error("{}", crate::db::describe(.0))]
+    Database(#[from] sqlx::Error),
+}
+
+/// Deletes old rows of one shop, at the pace that its shoppers allow.
+pub struct Sweeper {
+    sensors: Sensors,
+    settings: Retention,
+    pace: PaceSettings,
+}
+
+impl Sweeper {
+    /// A sweeper that feels what `sensors` feel and works on their pool.
+    pub fn new(sensors: Sensors, settings: Retention, pace: PaceSettings) -> Self {
+        Self {
+            sensors,
+            settings,
+            pace,
+        }
+    }
+
+    /// Makes a pass every `retention.every` until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut passes = tokio::time::interval(self.settings.every);
+        passes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = passes.tick() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.pass(Utc::now()) => {}
+            }
+        }
+    }
+
+    /// Deletes everything that has been kept for long enough at `now`, at the pace of a migration. What
+    /// fails is told and left to the next pass.
+    pub async fn pass(&self, now: DateTime<Utc>) {
+        let began = Instant::now();
+        let (publish, pace) = watch::channel(Pace::initial(&self.pace, began));
+        let mut governor = Governor::new(self.pace.clone(), rand::random(), began);
+        let paced = Paced {
+            pace,
+            target: BATCH,
+        };
+        tokio::select! {
+            () = sweep(&self.sensors.pool, &self.settings, now, paced) => {}
+            never = governor.run(&self.sensors, &publish) => match never {},
+        }
+    }
+}
+
+/// Deletes everything that has been kept for long enough at `now`, whenever `polite` permits a batch.
+pub async fn sweep(pool: &Pool, settings: &Retention, now: DateTime<Utc>, mut polite: impl Polite) {
+    for rule in &RULES {
+        let before = now - TimeDelta::from_std((rule.life)(settings)).unwrap_or(TimeDelta::MAX);
+        let mut deleted = 0;
+        loop {
+            if polite.permission().await.is_err() {
+                return;
+            }
+            let began = Instant::now();
+            let batch = match batch(pool, rule, before, settings.batch).await {
+                Ok(batch) => batch,
+                Err(err) => {
+                    warn!(what = rule.what, %err, "old rows are not deleted; the next pass tries again");
+                    break;
+                }
+            };
+            deleted += batch;
+            if polite.rest(began.elapsed()).await.is_err() {
+                return;
+            }
+            if batch < u64::from(settings.batch) {
+                break;
+            }
+        }
+        if deleted > 0 {
+            info!(deleted, what = rule.what, %before, "old rows deleted");
+        }
+    }
+}
+
+async fn batch(
+    pool: &Pool,
+    rule: &Rule,
+    before: DateTime<Utc>,
+    rows: u32,
+) -> Result<u64, RetentionError> {
+    pool.run(Class::Background, async |conn| {
+        let deleted = sqlx::query(rule.delete)
+            .bind(before)
+            .bind(i64::from(rows))
+            .execute(conn)
+            .await?;
+        Ok(deleted.rows_affected())
+    })
+    .await
+}
