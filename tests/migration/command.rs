@@ -413,3 +413,26 @@ async fn the_list_says_how_the_rows_stand_whatever_the_newest_run_is_about_to_do
     foreign.done(&["run", "fill", "--standalone"]).await;
     lists(" completed ").await;
 }
+
+#[tokio::test]
+async fn a_plan_whose_batches_all_fail_says_so_first_and_ends_with_one() {
+    for (prepare, why) in [
+        (
+            "ALTER TABLE t REPLICA IDENTITY NOTHING; CREATE PUBLICATION p FOR TABLE t",
+            "replica identity",
+        ),
+        (
+            "ALTER TABLE t ADD CHECK (n IS NULL)",
+            "violates check constraint",
+        ),
+    ] {
+        let foreign = Foreign::new().await;
+        foreign.run(prepare).await;
+        let (code, said) = foreign.says(&["plan", "fill"]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.starts_with("DO NOT START fill: "), "{said}");
+        assert!(said.contains(why), "{said}");
+        let (code, said) = foreign.says(&["plan", "fill", "--json"]).await;
+        assert!(code == Some(1) && said.contains("\"hopeless\""), "{said}");
+    }
+}
