@@ -7,6 +7,7 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::config::{self, Settings};
+use crate::db::catalog::{self, Hidden};
 use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
 use crate::db::schema::{self, Part, SchemaError};
 use crate::db::{PoolError, sessions};
@@ -46,6 +47,9 @@ pub enum DatabaseError {
     /// Nothing answers at `DATABASE_URL`.
     #[error("cannot connect to the database: {}", crate::db::describe(.0))]
     Connect(#[source] sqlx::Error),
+    /// The search path hides PostgreSQL's own operators, functions or types.
+    #[error(transparent)]
+    Hidden(#[from] Box<Hidden>),
     /// The schema could not be applied.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -159,12 +163,17 @@ impl Database {
     /// A connection, whatever the schema is.
     ///
     /// # Errors
-    /// [`DatabaseError::Connect`].
+    /// [`DatabaseError::Connect`]; [`DatabaseError::Hidden`] where statements would not mean what they say.
     pub async fn open(&self) -> Result<PgConnection, DatabaseError> {
         let options = self.sessions().clone();
         let options = options.application_name("evenkeel command");
-        let conn = PgConnection::connect_with(&options).await;
-        conn.map_err(DatabaseError::Connect)
+        let connected = PgConnection::connect_with(&options).await;
+        let mut conn = connected.map_err(DatabaseError::Connect)?;
+        let hidden = catalog::hidden(&mut conn).await;
+        match hidden.map_err(DatabaseError::Connect)? {
+            Some(hidden) => Err(Box::new(hidden).into()),
+            None => Ok(conn),
+        }
     }
 
     /// Brings the schema up to date, unless the settings leave that to others.

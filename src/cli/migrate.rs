@@ -127,6 +127,9 @@ enum Command {
     Undo {
         /// Name of the migration.
         name: String,
+        /// Also when it is taken back already: for rows that got the change since.
+        #[arg(long)]
+        again: bool,
     },
     /// List the ranges that the newest run has set aside, with their errors.
     Quarantine {
@@ -173,7 +176,7 @@ impl Command {
             | Self::Cancel { name }
             | Self::Verify { name, .. }
             | Self::Certificate { name, .. }
-            | Self::Undo { name }
+            | Self::Undo { name, .. }
             | Self::Quarantine { name }
             | Self::Retry { name }
             | Self::Run { name, .. } => Some(name),
@@ -293,9 +296,9 @@ async fn dispatch(
             println!("{}", flags.complete(&granted));
             Ok(())
         }
-        Command::Undo { name } => {
+        Command::Undo { name, again } => {
             let definition = context.load_or_recall(conn, &name).await?;
-            let run = control::undo(conn, &definition, &actor()).await?;
+            let run = control::undo(conn, &definition, &actor(), again).await?;
             context.announce(conn, &run).await
         }
         Command::Retry { name } => {

@@ -97,6 +97,7 @@ impl From<ControlError> for ApiError {
             }
             ControlError::Ledger(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Complete(err) => Self::new(Kind::CONFLICT, err.to_string()),
+            ControlError::TakenBack { .. } => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Rights(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Unknown(_) => Self::not_found("migration"),
             ControlError::Pool(err @ PoolError::NoSessions(_)) => {

@@ -36,6 +36,21 @@ pub enum ControlError {
     /// There is nothing to start.
     #[error(transparent)]
     Complete(#[from] Complete),
+    /// There is nothing to take back.
+    #[error(
+        "`{name}` is taken back: run {run} did that{}, and the change has not been made since. `evenkeel \
+         migrate start {name}` makes it again; `evenkeel migrate undo {name} --again` looks for rows that \
+         got it since",
+        .at.map(|at| at.format(" at %F %T UTC").to_string()).unwrap_or_default()
+    )]
+    TakenBack {
+        /// The migration.
+        name: String,
+        /// The run that took it back.
+        run: i64,
+        /// When.
+        at: Option<DateTime<Utc>>,
+    },
     /// The role may not do what it would have to.
     #[error(transparent)]
     Rights(#[from] Lacking),
@@ -238,22 +253,32 @@ pub async fn start_from_last(
     Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, beginning).await?)
 }
 
-/// Queues a run of the statement for the way back.
+/// Queues a run of the statement for the way back. What is taken back already is refused, unless
+/// `again` says that rows may have got the change since.
 ///
 /// # Errors
 /// [`ControlError::Definition`] when none is declared; [`ControlError::Ledger`] when the migration
-/// has never run.
+/// has never run; [`ControlError::TakenBack`].
 pub async fn undo(
     conn: &mut PgConnection,
     definition: &Definition,
     actor: &str,
+    again: bool,
 ) -> Result<Run, ControlError> {
     refuse_unsafe(definition)?;
     let back = definition.clone().towards(Direction::Down);
     let back = back.ok_or_else(|| DefinitionError::NoWayBack(definition.name.clone()))?;
     refuse_powerless(conn, &back).await?;
     check(conn, &back).await?;
-    ledger::latest(conn, &definition.name).await?;
+    let last = ledger::latest(conn, &definition.name).await?;
+    let is_back = last.state == State::Completed && last.direction == Direction::Down;
+    if is_back && !again {
+        return Err(ControlError::TakenBack {
+            name: last.migration,
+            run: last.id,
+            at: last.finished_at,
+        });
+    }
     let start = Beginning::Start(Direction::Down);
     Ok(ledger::enqueue_as(conn, &definition.name, &definition.text, actor, start).await?)
 }
@@ -315,6 +340,9 @@ pub struct Listed {
     pub definition: Option<Result<Definition, DefinitionError>>,
     /// Its newest run.
     pub run: Option<Run>,
+    /// Which way its newest completed run went: how the rows are, whatever the newest run is about to do
+    /// or has left undone.
+    pub stands: Option<Direction>,
 }
 
 /// The declared migrations, each with its newest run, and those that have run and whose file is gone,
@@ -326,18 +354,27 @@ pub async fn list(conn: &mut PgConnection, dir: &Path) -> Result<Vec<Listed>, Co
     let runs: Vec<Run> = sqlx::query_as(
         "SELECT DISTINCT ON (migration) * FROM evenkeel.runs ORDER BY migration, id DESC",
     )
+    .fetch_all(&mut *conn)
+    .await?;
+    let completed: Vec<(String, Direction)> = sqlx::query_as(
+        "SELECT DISTINCT ON (migration) migration, direction
+           FROM evenkeel.runs WHERE state = 'completed' ORDER BY migration, id DESC",
+    )
     .fetch_all(conn)
     .await?;
+    let stands: BTreeMap<_, _> = completed.into_iter().collect();
     let mut runs: BTreeMap<_, _> = runs.into_iter().map(|r| (r.migration.clone(), r)).collect();
     let declared = super::definition::load_each(dir)?.into_iter();
     let mut list: Vec<_> = declared
         .map(|(name, definition)| Listed {
             run: runs.remove(&name),
+            stands: stands.get(&name).copied(),
             name,
             definition: Some(definition),
         })
         .collect();
     list.extend(runs.into_iter().map(|(name, run)| Listed {
+        stands: stands.get(&name).copied(),
         name,
         definition: None,
         run: Some(run),

@@ -486,7 +486,7 @@ async fn the_rows_of_a_change_can_be_taken_back() {
     let run = control::start(&mut fixture.sql, &definition, "tester").await;
     assert_eq!(fixture.drive().await, End::Completed);
     assert_eq!(fixture.find(&run.unwrap()).await.rows_changed, 30);
-    let back = control::undo(&mut fixture.sql, &definition, "tester").await;
+    let back = control::undo(&mut fixture.sql, &definition, "tester", false).await;
     assert_eq!(fixture.drive().await, End::Completed);
     assert_eq!(fixture.find(&back.unwrap()).await.rows_changed, 30);
     let left = "SELECT count(*) FROM t WHERE day IS NOT NULL";

@@ -391,3 +391,57 @@ async fn only_a_run_whose_lease_ran_out_is_silent() {
         "{said}"
     );
 }
+
+/// What `list` says of the rows stays true whatever is queued, cancelled or done on top of it.
+#[tokio::test]
+async fn the_list_says_how_the_rows_stand_whatever_the_newest_run_is_about_to_do() {
+    let foreign = Foreign::new().await;
+    let lists = async |wanted: &str| {
+        let list = foreign.done(&["list"]).await;
+        assert!(list.contains(wanted), "{wanted}: {list}");
+    };
+    lists("never run").await;
+    foreign.done(&["run", "fill", "--standalone"]).await;
+    lists(" completed ").await;
+    foreign.done(&["undo", "fill"]).await;
+    lists("undo queued (before: completed)").await;
+    foreign.done(&["cancel", "fill"]).await;
+    lists("undo cancelled (before: completed)").await;
+    foreign.done(&["undo", "fill"]).await;
+    foreign.done(&["run", "fill", "--standalone"]).await;
+    lists(" taken back ").await;
+    let (code, said) = foreign.says(&["undo", "fill"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("`fill` is taken back: run 3 did that"),
+        "{said}"
+    );
+    foreign.done(&["undo", "fill", "--again"]).await;
+    lists("undo queued (before: taken back)").await;
+    foreign.done(&["run", "fill", "--standalone"]).await;
+    foreign.done(&["run", "fill", "--standalone"]).await;
+    lists(" completed ").await;
+}
+
+#[tokio::test]
+async fn a_plan_whose_batches_all_fail_says_so_first_and_ends_with_one() {
+    for (prepare, why) in [
+        (
+            "ALTER TABLE t REPLICA IDENTITY NOTHING; CREATE PUBLICATION p FOR TABLE t",
+            "replica identity",
+        ),
+        (
+            "ALTER TABLE t ADD CHECK (n IS NULL)",
+            "violates check constraint",
+        ),
+    ] {
+        let foreign = Foreign::new().await;
+        foreign.run(prepare).await;
+        let (code, said) = foreign.says(&["plan", "fill"]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.starts_with("DO NOT START fill: "), "{said}");
+        assert!(said.contains(why), "{said}");
+        let (code, said) = foreign.says(&["plan", "fill", "--json"]).await;
+        assert!(code == Some(1) && said.contains("\"hopeless\""), "{said}");
+    }
+}

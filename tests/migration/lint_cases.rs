@@ -339,6 +339,53 @@ fn not_null_is_proven_by_a_constraint_that_is_still_there() {
 }
 
 #[test]
+fn a_primary_key_of_an_index_reads_the_table_unless_its_columns_are_known_to_be_filled() {
+    let key = "ALTER TABLE t ADD CONSTRAINT c PRIMARY KEY USING INDEX i";
+    for sql in [key.to_owned(), key.replace("CONSTRAINT c ", "")] {
+        assert_eq!(
+            rules_of(Kind::Contract, &sql),
+            ["adding-not-nullable-field"],
+            "{sql}"
+        );
+    }
+    let dropped =
+        format!("ALTER TABLE t VALIDATE CONSTRAINT n; ALTER TABLE t DROP CONSTRAINT n; {key}");
+    assert_eq!(
+        rules_of(Kind::Contract, &dropped),
+        ["adding-not-nullable-field"]
+    );
+}
+
+#[test]
+fn what_is_renamed_or_moved_is_gone_for_processes_of_the_version_before() {
+    for (sql, rule) in [
+        ("ALTER TABLE t SET SCHEMA archive", "renaming-table"),
+        ("ALTER VIEW v RENAME TO w", "renaming-table"),
+        ("ALTER VIEW v SET SCHEMA archive", "renaming-table"),
+        ("ALTER VIEW v RENAME COLUMN a TO b", "renaming-column"),
+        ("ALTER MATERIALIZED VIEW v RENAME TO w", "renaming-table"),
+    ] {
+        assert_eq!(rules_of(Kind::Expand, sql), [rule], "{sql}");
+    }
+}
+
+#[test]
+fn a_limit_that_the_session_forgets_is_no_limit() {
+    for forgets in [
+        "RESET ALL",
+        "DISCARD ALL",
+        "RESET lock_timeout",
+        "SET lock_timeout TO DEFAULT",
+        "SET lock_timeout = 0",
+        "SELECT set_config('lock_timeout', '0', false)",
+    ] {
+        let sql = format!("SET lock_timeout = '1s'; {forgets}; ALTER TABLE t ADD COLUMN a int");
+        let found = rules_of(Kind::Raw, &sql);
+        assert!(found.contains(&"require-lock-timeout"), "{sql}: {found:?}");
+    }
+}
+
+#[test]
 fn what_the_lint_advises_has_no_finding() {
     for sql in [
         "CREATE INDEX CONCURRENTLY i ON t (a)",
@@ -346,7 +393,7 @@ fn what_the_lint_advises_has_no_finding() {
         "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT c",
         "ALTER TABLE t ADD CONSTRAINT c FOREIGN KEY (a) REFERENCES u (id) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT c",
         "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a); ALTER TABLE t ADD CONSTRAINT c UNIQUE USING INDEX i",
-        "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a); ALTER TABLE t ADD CONSTRAINT c PRIMARY KEY USING INDEX i",
+        "ALTER TABLE t ADD CONSTRAINT n CHECK (a IS NOT NULL) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT n; ALTER TABLE t ALTER COLUMN a SET NOT NULL; CREATE UNIQUE INDEX CONCURRENTLY i ON t (a); ALTER TABLE t ADD CONSTRAINT c PRIMARY KEY USING INDEX i",
         "ALTER TABLE t ADD COLUMN a int; ALTER TABLE t ALTER COLUMN a SET DEFAULT 7",
         "ALTER TABLE t ADD COLUMN a timestamptz NOT NULL DEFAULT now()",
         "ALTER TABLE t ADD COLUMN a citext",
@@ -411,6 +458,17 @@ fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
             &[rules::LOCKS_OTHER_TABLE],
         ),
         ("UPDATE t SET a = clean(a) WHERE :range", &[]),
+        (
+            "WITH more AS (UPDATE t SET a = a + 1 WHERE a > 9 RETURNING 1)
+             UPDATE t SET a = 1 WHERE :range",
+            &[rules::RANGE_LIMITS_NOTHING],
+        ),
+        (
+            "WITH chosen AS (SELECT id FROM t WHERE :range),
+                  done AS (UPDATE t SET a = 1 FROM chosen WHERE t.id = chosen.id RETURNING t.id)
+             SELECT count(*) FROM done",
+            &[],
+        ),
     ] {
         let text = migration("-- table: shop.t\n-- pending: a IS NULL", statement);
         let definition = Definition::parse("m", &text).unwrap();

@@ -18,6 +18,7 @@ mod flat;
 mod fleet;
 mod foreign;
 mod freeze;
+mod hidden;
 mod hostile;
 mod interruptions;
 mod keys;

@@ -40,7 +40,7 @@ async fn undo_returns_the_table_to_what_it_was() {
          UPDATE t SET old = new / 2, new = NULL WHERE :range",
     );
     let definition = Definition::parse("m", &text).unwrap();
-    let never = undo(&mut fixture.sql, &definition, "tester").await;
+    let never = undo(&mut fixture.sql, &definition, "tester", false).await;
     assert!(
         never
             .unwrap_err()
@@ -51,7 +51,9 @@ async fn undo_returns_the_table_to_what_it_was() {
     let done = "SELECT count(*) FROM t WHERE old IS NULL AND new = id % 17 * 2";
     assert_eq!(fixture.count(done).await, 500);
 
-    let back = undo(&mut fixture.sql, &definition, "tester").await.unwrap();
+    let back = undo(&mut fixture.sql, &definition, "tester", false)
+        .await
+        .unwrap();
     assert_eq!(back.direction, Direction::Down);
     assert_eq!(fixture.drive().await, End::Completed);
     assert_eq!(fixture.count(before).await, fingerprint);
@@ -68,7 +70,7 @@ async fn without_a_way_back_undo_is_refused() {
     let mut fixture = Fixture::with_rows(1).await;
     fixture.migrate(&of_t()).await;
     let definition = Definition::parse("m", &of_t()).unwrap();
-    let refused = undo(&mut fixture.sql, &definition, "tester").await;
+    let refused = undo(&mut fixture.sql, &definition, "tester", false).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("`-- down`"), "{refused}");
 }

@@ -65,10 +65,10 @@ pub(super) async fn show(
             None => document = json!({ "statements": statements, "no_sample": lacking }),
         }
         println!("{document:#}");
-        return refuse_endless(plan.as_ref());
+        return refuse_vain(plan.as_ref());
     }
-    if let Some(stays) = plan.as_ref().and_then(|plan| plan.stays_pending.as_ref()) {
-        println!("DO NOT START {}: {}", definition.name, stays.why);
+    if let Some(why) = plan.as_ref().and_then(vain) {
+        println!("DO NOT START {}: {why}", definition.name);
     }
     println!("{}: {}", definition.name, definition.title);
     for (step, sql) in statements {
@@ -80,18 +80,41 @@ pub(super) async fn show(
     if let Some(plan) = &plan {
         println!("{}", describe(definition, plan));
     }
-    refuse_endless(plan.as_ref())
+    refuse_vain(plan.as_ref())
 }
 
-/// A run that could not end is no plan.
-fn refuse_endless(plan: Option<&Plan>) -> Result<(), MigrateError> {
-    match plan.and_then(|plan| plan.stays_pending.as_ref()) {
-        Some(stays) => Err(MigrateError::Told(format!(
-            "{} rows of the samples stayed pending although they were changed, as the plan says above",
-            stays.rows
-        ))),
-        None => Ok(()),
-    }
+/// Why a run would be in vain.
+fn vain(plan: &Plan) -> Option<String> {
+    let stays = plan.stays_pending.as_ref().map(|stays| stays.why.clone());
+    let fails = || {
+        let why = plan.hopeless.as_ref()?;
+        let tried = plan.failures.len() + plan.samples.len();
+        let failed = plan.failures.len();
+        Some(format!(
+            "of {tried} batches that were tried {failed} failed, and a run would fail as they did: {why}"
+        ))
+    };
+    stays.or_else(fails)
+}
+
+/// A run that could not end, or not succeed, is no plan.
+fn refuse_vain(plan: Option<&Plan>) -> Result<(), MigrateError> {
+    let Some(plan) = plan else {
+        return Ok(());
+    };
+    let Some(stays) = &plan.stays_pending else {
+        return match vain(plan) {
+            Some(_) => Err(MigrateError::Told(
+                "batches fail for a reason that a run would meet, too, as the plan says above"
+                    .to_owned(),
+            )),
+            None => Ok(()),
+        };
+    };
+    Err(MigrateError::Told(format!(
+        "{} rows of the samples stayed pending although they were changed, as the plan says above",
+        stays.rows
+    )))
 }
 
 fn takes(quantiles: Quantiles) -> String {

@@ -58,7 +58,10 @@ pub(super) async fn show_all(conn: &mut PgConnection) -> Result<(), MigrateError
 pub(super) async fn list(settings: &Settings, conn: &mut PgConnection) -> Result<(), MigrateError> {
     let mut broken = 0;
     for migration in control::list(conn, &settings.migration.definitions).await? {
-        let state = migration.run.as_ref().map_or("never run".to_owned(), state);
+        let state = match &migration.run {
+            Some(run) => state(run, migration.stands),
+            None => "never run".to_owned(),
+        };
         let what = match migration.definition {
             Some(Ok(definition)) => definition.title,
             Some(Err(err)) => {
@@ -77,12 +80,22 @@ pub(super) async fn list(settings: &Settings, conn: &mut PgConnection) -> Result
     }
 }
 
-/// A run's state in a word or two.
-fn state(run: &Run) -> String {
-    match (run.direction, run.state) {
-        (Direction::Up, state) => state.name().to_owned(),
-        (Direction::Down, State::Completed) => "taken back".to_owned(),
-        (Direction::Down, state) => format!("undo {}", state.name()),
+/// A run's state in a word or two, and how the rows `stands` as long as it is not complete.
+fn state(run: &Run, stands: Option<Direction>) -> String {
+    let complete = |direction| match direction {
+        Direction::Up => "completed",
+        Direction::Down => "taken back",
+    };
+    if run.state == State::Completed {
+        return complete(run.direction).to_owned();
+    }
+    let now = match run.direction {
+        Direction::Up => run.state.name().to_owned(),
+        Direction::Down => format!("undo {}", run.state.name()),
+    };
+    match stands {
+        Some(before) => format!("{now} (before: {})", complete(before)),
+        None => now,
     }
 }
 

@@ -65,6 +65,12 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
                     rules::UNBATCHED_WRITE,
                     "it has no condition, so every batch changes the whole table",
                 );
+            } else if is_same(&target, &own_table) && !has_range(&node) && !reads_a_query(&node) {
+                found.add(
+                    line_of(&node),
+                    rules::RANGE_LIMITS_NOTHING,
+                    "this part of the statement changes rows of the table without `:range`, so every batch changes them again",
+                );
             }
         }
         if ast::LockingClause::can_cast(node.kind())
@@ -116,6 +122,18 @@ fn changes(node: &SyntaxNode) -> Option<(Vec<String>, bool)> {
     Some((parts(merge.table_relation_name()?.syntax()), true))
 }
 
+/// Whether `node`, a part of WITH, reads another part, which may have chosen its rows by the range.
+fn reads_a_query(node: &SyntaxNode) -> bool {
+    let with = node.ancestors().find_map(ast::WithClause::cast);
+    let queries = with.into_iter().flat_map(|with| with.with_tables());
+    let names: Vec<_> = queries
+        .filter_map(|query| query.syntax().children().next())
+        .map(|name| as_relation(&name.text().to_string()))
+        .collect();
+    let read = relations(node);
+    names.iter().any(|name| read.contains(name))
+}
+
 /// Every relation that `node` names as such.
 fn relations(node: &SyntaxNode) -> Vec<Vec<String>> {
     let is_relation = |node: &SyntaxNode| {
@@ -130,9 +148,14 @@ fn relations(node: &SyntaxNode) -> Vec<Vec<String>> {
 
 /// The definition's table as the syntax tree spells names.
 fn own_table(definition: &Definition) -> Vec<String> {
-    let script = Script::parse(&format!("TABLE {}", definition.table));
-    let own = relations(&script.parse.syntax_node()).into_iter().next();
-    own.unwrap_or_else(|| vec![definition.table.clone()])
+    as_relation(&definition.table)
+}
+
+/// The name `text` as the syntax tree spells those of relations.
+fn as_relation(text: &str) -> Vec<String> {
+    let script = Script::parse(&format!("TABLE {text}"));
+    let first = relations(&script.parse.syntax_node()).into_iter().next();
+    first.unwrap_or_else(|| vec![text.to_owned()])
 }
 
 /// Whether two names can mean one table: a schema that only one of them has may be the other's, too.

@@ -91,6 +91,12 @@ impl Facts {
     }
 
     fn is_proven(&self, node: &SyntaxNode, whole: &SyntaxNode) -> bool {
+        if node.kind() == SyntaxKind::ADD_CONSTRAINT {
+            let tables = references(whole, node, &self.names, On::Named);
+            return tables.into_iter().any(|table| {
+                self.trusted.contains(&table) || self.proven.iter().any(|(of, _)| *of == table)
+            });
+        }
         let column = node.parent().and_then(ast::AlterColumn::cast);
         let Some(column) = column.and_then(|c| Some(c.column_name_ref()?.text())) else {
             return false;
@@ -131,6 +137,13 @@ impl Facts {
                         None => {
                             self.trusted.insert(table.clone());
                         }
+                    }
+                }
+                ast::AlterTableAction::AlterColumn(column)
+                    if has(column.syntax(), SyntaxKind::SET_NOT_NULL) =>
+                {
+                    if let Some(column) = column.column_name_ref() {
+                        self.proven.insert((table.clone(), column.text()));
                     }
                 }
                 ast::AlterTableAction::DropConstraint(_) => {

@@ -148,6 +148,9 @@ fn describe(row: &Row, effect: &Effect) -> String {
     let each = effect.touched.iter().filter(strong).map(|t| {
         let work = match t.touch.work {
             Work::Nothing | Work::Looks => "",
+            Work::MayScan if row.node == SyntaxKind::ADD_CONSTRAINT => {
+                ", and reads all of it unless the key's columns are NOT NULL already"
+            }
             Work::MayScan => ", and reads all of it unless it is partitioned",
             Work::Scans => ", and reads all of it",
             Work::MayRewrite => {

@@ -215,7 +215,7 @@ pub const SQUAWK: [(Rule, &str, &str); 20] = [
     (
         Rule::AddingSerialPrimaryKeyField,
         "adding-serial-primary-key-field",
-        "CREATE UNIQUE INDEX CONCURRENTLY on a column that is filled, then ADD CONSTRAINT … PRIMARY KEY USING INDEX",
+        "CREATE UNIQUE INDEX CONCURRENTLY on columns that are NOT NULL (a validated CHECK, then SET NOT NULL), then ADD CONSTRAINT … PRIMARY KEY USING INDEX",
     ),
     (
         Rule::AddingFieldWithDefault,

@@ -136,6 +136,14 @@ pub fn search_path(statement: &ast::Stmt) -> Option<(Option<Vec<String>>, bool)>
 /// Whether the statements after `statement` wait for locks within a limit, when it decides that; and
 /// whether only until the transaction ends.
 pub fn limits_waiting(statement: &ast::Stmt) -> Option<(bool, bool)> {
+    let forgets = match statement {
+        ast::Stmt::Discard(_) => true,
+        ast::Stmt::Reset(reset) => has(reset.syntax(), SyntaxKind::ALL),
+        _ => false,
+    };
+    if forgets {
+        return Some((false, false));
+    }
     let settings = settings(statement);
     let last = settings.into_iter().rfind(|s| s.name == "lock_timeout")?;
     Some((last.limits(), last.local))

@@ -42,6 +42,9 @@ pub struct Plan {
     /// Rows of a sample that were changed and are pending all the same, so that a run could not end;
     /// `None` when the samples found none.
     pub stays_pending: Option<Still>,
+    /// Why a run would fail as the samples did: an error that neither time nor other rows help, or one of
+    /// the rows wherever it was tried; `None` when there is hope.
+    pub hopeless: Option<String>,
     /// The batches that were tried and rolled back.
     pub samples: Vec<Sample>,
     /// Samples that failed, by their error.
@@ -120,6 +123,7 @@ pub async fn plan(
         rows: all,
         pending,
         stays_pending: tried.samples.iter().find_map(|s| s.stays_pending.clone()),
+        hopeless: tried.hopeless,
         at_recent_duty: full_speed.zip(history.duty).map(|(full, duty)| AtDuty {
             duty,
             takes: full.slowed(1.0 / duty),

@@ -12,6 +12,7 @@ use super::predict::Sizing;
 use crate::config::Engine;
 use crate::migration::batch::{begin, next_size};
 use crate::migration::definition::Definition;
+use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Keyset, reading};
 use crate::migration::pending::{self, Still};
 use crate::migration::retry::Failure;
@@ -64,6 +65,9 @@ pub(super) struct Tried {
     pub samples: Vec<Sample>,
     /// The errors of those that failed.
     pub failures: Vec<String>,
+    /// Why a run would fail, too: an error that neither time nor other rows help, or one of the rows
+    /// wherever it was tried.
+    pub hopeless: Option<String>,
     /// Tables that every batch reads as a whole.
     pub scans: BTreeSet<String>,
 }
@@ -78,6 +82,7 @@ pub(super) async fn take(
     rows: i64,
 ) -> Result<Tried, sqlx::Error> {
     let mut tried = Tried::default();
+    let mut rows_fail = true;
     let mut tx = reading(conn).await?;
     let last = keyset.last(&mut tx).await?;
     tx.commit().await?;
@@ -147,6 +152,11 @@ pub(super) async fn take(
                     return Err(err);
                 }
                 size = (size / 2).max(1);
+                let fault = failure.fault();
+                rows_fail &= fault == Fault::Row;
+                if matches!(fault, Fault::Permanent | Fault::Unreadable) {
+                    tried.hopeless.get_or_insert_with(|| failure.to_string());
+                }
                 tried.failures.push(failure.to_string());
                 if tried.failures.len() >= AT_LEAST {
                     break;
@@ -155,6 +165,9 @@ pub(super) async fn take(
         }
         // The shop gets at least as much of the time.
         tokio::time::sleep(started.elapsed().min(Duration::from_millis(100))).await;
+    }
+    if rows_fail && tried.samples.is_empty() && tried.hopeless.is_none() {
+        tried.hopeless = tried.failures.first().cloned();
     }
     Ok(tried)
 }

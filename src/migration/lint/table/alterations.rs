@@ -8,7 +8,7 @@ use super::Given::{
 };
 use super::Lock::*;
 use super::On::*;
-use super::Work::MayRewrite;
+use super::Work::{MayRewrite, MayScan};
 use super::{Row, looks, rewrites, rows, scans, takes, touch};
 
 /// The statements whose effect does not depend on the subcommand have one row.
@@ -28,6 +28,8 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         ADD_COLUMN (takes(Family, AccessExclusive), takes(Referenced, ShareRowExclusive));
         ADD_CONSTRAINT [Has(FOREIGN_KEY_CONSTRAINT), Has(NOT_VALID)] (takes(Named, ShareRowExclusive), takes(Referenced, ShareRowExclusive));
         ADD_CONSTRAINT [Has(FOREIGN_KEY_CONSTRAINT)] (scans(Family, ShareRowExclusive), looks(Referenced, ShareRowExclusive)) "adding-foreign-key-constraint";
+        ADD_CONSTRAINT [Has(USING_INDEX_NAME), Has(PRIMARY_KEY_CONSTRAINT), ProvenNotNull] (takes(Named, AccessExclusive));
+        ADD_CONSTRAINT [Has(USING_INDEX_NAME), Has(PRIMARY_KEY_CONSTRAINT)] (touch(Named, AccessExclusive, MayScan)) "adding-not-nullable-field";
         ADD_CONSTRAINT [Has(USING_INDEX_NAME)] (takes(Named, AccessExclusive));
         ADD_CONSTRAINT [Has(UNIQUE_CONSTRAINT)] (scans(Family, AccessExclusive)) "disallowed-unique-constraint";
         ADD_CONSTRAINT [Has(PRIMARY_KEY_CONSTRAINT)] (scans(Family, AccessExclusive)) "adding-serial-primary-key-field";
@@ -85,7 +87,7 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         SET_OPTIONS [ReadingOption] (takes(Family, AccessExclusive));
         SET_OPTIONS (takes(Family, ShareUpdateExclusive));
         SET_OPTIONS_LIST (takes(Family, AccessExclusive));
-        SET_SCHEMA (takes(Named, AccessExclusive), takes(Sequences, AccessExclusive));
+        SET_SCHEMA (takes(Named, AccessExclusive), takes(Sequences, AccessExclusive)) "renaming-table";
         SET_SEQUENCE_OPTION (takes(Named, AccessExclusive), takes(Sequences, ShareRowExclusive));
         SET_STATISTICS (takes(Family, ShareUpdateExclusive));
         SET_STORAGE (takes(Family, AccessExclusive));
@@ -132,12 +134,12 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
     "ALTER VIEW" "sql-alterview" ALTER_VIEW {
         DROP_DEFAULT (takes(Named, AccessExclusive));
         OWNER_TO (takes(Named, AccessExclusive));
-        RENAME_COLUMN (takes(Named, AccessExclusive));
+        RENAME_COLUMN (takes(Named, AccessExclusive)) "renaming-column";
         RESET_OPTIONS (takes(Named, AccessExclusive));
         SET_DEFAULT (takes(Named, AccessExclusive));
         SET_OPTIONS (takes(Named, AccessExclusive));
-        SET_SCHEMA (takes(Named, AccessExclusive));
-        VIEW_RENAME_TO (takes(Named, AccessExclusive));
+        SET_SCHEMA (takes(Named, AccessExclusive)) "renaming-table";
+        VIEW_RENAME_TO (takes(Named, AccessExclusive)) "renaming-table";
     }
     "ALTER MATERIALIZED VIEW" "sql-altermaterializedview" ALTER_MATERIALIZED_VIEW {
         ALL_IN_TABLESPACE (rewrites(Everything, AccessExclusive)) "reaches-unnamed-objects";
@@ -145,17 +147,17 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         DEPENDS_ON_EXTENSION (takes(Named, AccessExclusive));
         NO_DEPENDS_ON_EXTENSION (takes(Named, AccessExclusive));
         OWNER_TO (takes(Named, AccessExclusive));
-        RENAME_COLUMN (takes(Named, AccessExclusive));
+        RENAME_COLUMN (takes(Named, AccessExclusive)) "renaming-column";
         RESET_OPTIONS (takes(Named, ShareUpdateExclusive));
         SET_ACCESS_METHOD (rewrites(Named, AccessExclusive));
         SET_COMPRESSION (takes(Named, AccessExclusive));
         SET_OPTIONS (takes(Named, ShareUpdateExclusive));
-        SET_SCHEMA (takes(Named, AccessExclusive));
+        SET_SCHEMA (takes(Named, AccessExclusive)) "renaming-table";
         SET_STATISTICS (takes(Named, ShareUpdateExclusive));
         SET_STORAGE (takes(Named, AccessExclusive));
         SET_TABLESPACE (rewrites(Named, AccessExclusive));
         SET_WITHOUT_CLUSTER (takes(Named, ShareUpdateExclusive));
-        VIEW_RENAME_TO (takes(Named, AccessExclusive));
+        VIEW_RENAME_TO (takes(Named, AccessExclusive)) "renaming-table";
     }
     "ALTER DOMAIN" "sql-alterdomain" ALTER_DOMAIN {
         ADD_CONSTRAINT [Has(NOT_VALID)] ();

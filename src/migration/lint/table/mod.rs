@@ -88,7 +88,8 @@ pub enum Work {
     Nothing,
     /// Rows are looked up, by an index or not.
     Looks,
-    /// Every row is read, unless the table is partitioned, which the file does not say.
+    /// Every row is read unless the table is partitioned, or unless its key is NOT NULL already, which the
+    /// file does not say.
     MayScan,
     /// Every row is read.
     Scans,
@@ -124,7 +125,8 @@ pub enum Given {
     UnknownType,
     /// No default.
     NoDefault,
-    /// A validated CHECK of the same file says that the column has no NULL.
+    /// The same file says that the column has no NULL by a validated CHECK; or that some column of a table
+    /// has none, where the key is an index of which the file does not say the columns.
     ProvenNotNull,
     /// The options change how the table is read.
     ReadingOption,
