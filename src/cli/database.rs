@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tracing::warn;
 
 use crate::config::{self, Settings};
 use crate::db::catalog::{self, Hidden};
@@ -190,6 +191,15 @@ impl Database {
             Part::Engine => schema::apply_engine(conn).await?,
         };
         Ok(())
+    }
+
+    /// Starts the server again whenever it ends although nobody stopped it, where this process started
+    /// it. Returns when it cannot be started any more. May be dropped at any time.
+    pub async fn keep(&mut self) -> DatabaseError {
+        match &mut self.cluster {
+            Some(cluster) => cluster.keep(&|step| warn!("{step}")).await.into(),
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops the server, where this process started it.

@@ -101,7 +101,7 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
         ops: listen(args.ops_listen.unwrap_or(settings.ops.listen)).await?,
     };
     let (shop, ops) = (listeners.shop.local_addr()?, listeners.ops.local_addr()?);
-    let database = Database::own(&settings, args.fresh).await?;
+    let mut database = Database::own(&settings, args.fresh).await?;
     let prepared = tokio::select! {
         prepared = prepare(&database, &settings) => prepared.map(|()| true),
         _ = &mut interrupted => Ok(false),
@@ -111,7 +111,14 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
             let token = admin_token(&mut settings);
             let app = App::new(settings, database.options.clone());
             announce(shop, ops, &token);
-            serve(app, listeners, interrupted).await
+            let shutdown = app.shutdown.clone();
+            tokio::select! {
+                served = serve(app, listeners, interrupted) => served,
+                err = database.keep() => {
+                    shutdown.finish().await;
+                    Err(err.into())
+                }
+            }
         }
         Ok(false) => Ok(()),
         Err(err) => Err(err),

@@ -1,11 +1,16 @@
 //! PostgreSQL crashes and comes back while orders are being placed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel::db::embedded::StopMode;
 use futures_util::future::join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::support::TestApp;
 use crate::support::app::{fresh_key, order};
@@ -53,5 +58,70 @@ async fn no_acknowledged_order_is_missing_after_postgresql_crashed_under_load() 
     let sold = i32::try_from(acknowledged.len()).unwrap();
     assert_eq!(shop.stock("chair").await, STOCK - sold);
     shop.get("/health/ready").await.expect(200);
+    server.stop().await;
+}
+
+/// Kills the postmaster of the server whose data is in `pgdata`, and no other process.
+fn kill_postmaster(pgdata: &Path) {
+    let file = std::fs::read_to_string(pgdata.join("postmaster.pid")).unwrap();
+    let pid = file.lines().next().unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_postmaster_comes_back_ten_times_and_no_acknowledged_order_is_lost() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut server = OwnServer::start("killed").await;
+    let pgdata = server.cluster.pgdata().to_owned();
+    let database = server.database.clone();
+    let shop = TestApp::builder().database(database).start().await;
+    shop.product("chair", 4900, STOCK).await;
+    let ann = shop.shopper("ann@example.org").await;
+    let wanted = order(&[("chair", 1)]);
+
+    let stop = AtomicBool::new(false);
+    let buyers = (0..8).map(|_| async {
+        let mut acknowledged = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let answer = shop.place_with_patience(&ann, &fresh_key(), &wanted).await;
+            acknowledged.push(answer.expect(201).json()["id"].as_i64().unwrap());
+        }
+        acknowledged
+    });
+    let kills = async {
+        for _ in 0..10 {
+            let moment = Duration::from_millis(random.random_range(200..700));
+            tokio::time::sleep(moment).await;
+            kill_postmaster(&pgdata);
+            let killed = Instant::now();
+            shop.get("/health/live").await.expect(200);
+            // Readiness tells the truth in between, and orders are placed again.
+            let key = fresh_key();
+            let again = shop.place_with_patience(&ann, &key, &wanted);
+            again.await.expect(201);
+            println!("served again after {:.2} s", killed.elapsed().as_secs_f64());
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let told = |step: &str| println!("{step}");
+    let (acknowledged, ()) = tokio::select! {
+        done = async { tokio::join!(join_all(buyers), kills) } => done,
+        err = server.cluster.keep(&told) => panic!("{err}"),
+    };
+    let placed: Vec<i64> = acknowledged.into_iter().flatten().collect();
+    let acknowledged: BTreeSet<i64> = placed.iter().copied().collect();
+    assert_eq!(acknowledged.len(), placed.len(), "an order for two keys");
+    let stored: Vec<i64> = sqlx::query_scalar("SELECT id FROM orders")
+        .fetch_all(&mut shop.sql().await)
+        .await
+        .unwrap();
+    let stored: BTreeSet<i64> = stored.into_iter().collect();
+    assert!(acknowledged.is_subset(&stored));
+    // Those of the ten that looked whether orders are placed again.
+    assert_eq!(stored.len(), acknowledged.len() + 10);
+    let sold = i32::try_from(stored.len()).unwrap();
+    assert_eq!(shop.stock("chair").await, STOCK - sold);
     server.stop().await;
 }

@@ -8,6 +8,7 @@
 //! - `fetch`: downloading, verifying and unpacking one of them
 //! - `directory`: the data directory, its lock, its marker and its leftovers
 //! - `server`: the running postmaster and its supervisor
+//! - `keeper`: a server that ends by itself is started again
 //! - `error`: what can go wrong, in sentences a person can act on
 //!
 //! The server listens on a unix socket in a private directory, never on TCP, and trusts whoever
@@ -18,6 +19,7 @@ mod binaries;
 mod directory;
 mod error;
 mod fetch;
+mod keeper;
 mod package;
 mod server;
 
@@ -192,6 +194,11 @@ impl Cluster {
     /// PostgreSQL: the fetched packages lack some or all of them.
     pub fn bin_dir(&self) -> &Path {
         &self.launch.bin_dir
+    }
+
+    /// Where the server's own data is.
+    pub fn pgdata(&self) -> &Path {
+        &self.launch.pgdata
     }
 
     /// The process id of the postmaster.

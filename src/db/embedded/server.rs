@@ -1,9 +1,10 @@
 //! The running server. A shell supervises it, so that it ends with this process however that ends.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,17 +51,22 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// What a private server differs in from PostgreSQL's defaults. Nothing here weakens durability.
-const SETTINGS: [(&str, &str); 3] = [
+/// What a private server differs in from PostgreSQL's defaults. Nothing here weakens durability. Its log
+/// is to hold no values of rows: no DETAIL ("Key (email)=(…) already exists"), statements or parameters.
+const SETTINGS: [(&str, &str); 7] = [
     ("listen_addresses", ""),
     ("max_connections", "100"),
     ("shared_buffers", "256MB"),
+    ("log_error_verbosity", "terse"),
+    ("log_min_error_statement", "panic"),
+    ("log_parameter_max_length", "0"),
+    ("log_parameter_max_length_on_error", "0"),
 ];
 
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// While the server says that it is starting up, it replays its log after a crash.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(300);
-/// Recoveries longer than this are told to the person who waits.
+/// Recoveries longer than this are told to the person who waits, again and again.
 const RECOVERY_SILENCE: Duration = Duration::from_secs(2);
 /// The supervisor's patience, plus what PostgreSQL needs after SIGQUIT.
 const STOP_PATIENCE: Duration = Duration::from_secs(75);
@@ -107,6 +113,7 @@ impl Server {
         launch: &Launch,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Self, EmbeddedError> {
+        launch.keep_log_small()?;
         let mut server = Self::spawn(launch).await?;
         server.wait_until_ready(launch, progress).await?;
         Ok(server)
@@ -167,7 +174,7 @@ impl Server {
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EmbeddedError> {
         let started = Instant::now();
-        let mut told = false;
+        let mut told = Instant::now();
         let not_started = |reason: String| EmbeddedError::NotStarted {
             reason,
             log: launch.log.clone(),
@@ -180,9 +187,9 @@ impl Server {
             let (reason, patience) = match timeout(READY_PATIENCE, ping(&launch.socket_dir)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(sqlx::Error::Database(e))) if e.code().as_deref() == Some(STARTING_UP) => {
-                    if !told && started.elapsed() > RECOVERY_SILENCE {
-                        progress("PostgreSQL was not shut down in order and is recovering");
-                        told = true;
+                    if told.elapsed() > RECOVERY_SILENCE {
+                        progress(&recovery(&launch.log));
+                        told = Instant::now();
                     }
                     (e.to_string(), RECOVERY_PATIENCE)
                 }
@@ -224,11 +231,49 @@ impl Server {
 
     /// Polled rather than awaited, so that a server outlives the runtime that started it: tests
     /// share one server and have a runtime each.
-    fn exited(&mut self) -> Result<Option<std::process::ExitStatus>, EmbeddedError> {
+    pub(super) fn exited(&mut self) -> Result<Option<std::process::ExitStatus>, EmbeddedError> {
         self.supervisor
             .try_wait()
             .map_err(EmbeddedError::io("wait for the server of", &self.pgdata))
     }
+}
+
+impl Launch {
+    /// Keeps what the log has grown to beside it and begins anew, once it is long. The server appends, so
+    /// that it goes on at the new beginning.
+    pub(super) fn keep_log_small(&self) -> Result<(), EmbeddedError> {
+        let keep = || {
+            let log = private().append(true).open(&self.log)?;
+            if log.metadata()?.len() <= LOG_MAX_BYTES {
+                return Ok(());
+            }
+            let mut before = private()
+                .write(true)
+                .truncate(true)
+                .open(self.log.with_extension("log.1"))?;
+            std::io::copy(&mut File::open(&self.log)?, &mut before)?;
+            log.set_len(0)
+        };
+        keep().map_err(EmbeddedError::io("shorten the log", &self.log))
+    }
+}
+
+/// How far the server is in replaying its log.
+fn recovery(log: &Path) -> String {
+    let said = "PostgreSQL was not shut down in order and is recovering";
+    let tail = log_tail(log);
+    let redo = tail
+        .lines()
+        .rev()
+        .find_map(|line| Some(line.split_once("redo ")?.1));
+    redo.map_or_else(|| said.to_owned(), |redo| format!("{said}: redo {redo}"))
+}
+
+/// For files that nobody else may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).mode(0o600);
+    options
 }
 
 /// The setting is a list; quotes keep a path with commas or spaces one entry.
@@ -243,10 +288,9 @@ fn socket_setting(dir: &Path) -> OsString {
 
 fn open_log(path: &Path) -> Result<File, EmbeddedError> {
     let open = || {
-        let log = OpenOptions::new().create(true).append(true).open(path)?;
-        if log.metadata()?.len() > LOG_MAX_BYTES {
-            log.set_len(0)?;
-        }
+        let log = private().append(true).open(path)?;
+        // One from an earlier version may be for everybody to read.
+        log.set_permissions(Permissions::from_mode(0o600))?;
         Ok(log)
     };
     open().map_err(EmbeddedError::io("open the log", path))
