@@ -1,5 +1,6 @@
 //! The `evenkeel` binary: parse the command line, start tracing, dispatch.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,8 +44,24 @@ enum Command {
 
 type Failure = Box<dyn std::error::Error>;
 
+/// Whoever reads the output may stop before its end, as `head` does: that is no fault. The macros that
+/// print panic then, and the signal that would end the process stays ignored, because it would also end a
+/// service whose client hangs up.
+fn end_quietly_when_nobody_reads() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
+            // As a shell reports a process that SIGPIPE has ended.
+            std::process::exit(128 + 13);
+        }
+        report(panic);
+    }));
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    end_quietly_when_nobody_reads();
     let cli = Cli::parse();
     let default = match cli.command {
         // It draws on the terminal, and provokes every slow statement that would be logged.
@@ -56,6 +73,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     dispatch(cli).await.unwrap_or_else(|failure| {
         eprintln!("evenkeel: {failure}");

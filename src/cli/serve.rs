@@ -108,6 +108,7 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     };
     let served = match prepared {
         Ok(true) => {
+            warn_of_bare_cookies(&settings, shop);
             let token = admin_token(&mut settings);
             let app = App::new(settings, database.options.clone());
             announce(shop, ops, &token);
@@ -269,6 +270,19 @@ async fn fill(conn: &mut PgConnection) -> Result<(), SampleError> {
         // A shop with products of its own needs no samples.
         Ok(()) | Err(SampleError::NotEmpty) => Ok(()),
         Err(err) => Err(err),
+    }
+}
+
+/// Says when sessions could be read on the way.
+fn warn_of_bare_cookies(settings: &Settings, shop: SocketAddr) {
+    let public = settings.watch.public_url.as_deref().unwrap_or_default();
+    if !settings.accounts.secure_cookies
+        && (!shop.ip().is_loopback() || public.starts_with("https:"))
+    {
+        warn!(
+            "session cookies are sent over connections without TLS, too: put a TLS proxy in front and set \
+             accounts.secure_cookies = true"
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ApiError;
-use super::extract::{Json, SESSION_COOKIE, SessionToken, one_line};
+use super::extract::{Json, SECURE_SESSION_COOKIE, SESSION_COOKIE, SessionToken, one_line};
 use crate::app::App;
 use crate::class::Class;
 use crate::store::accounts::{self, Account, AccountError};
@@ -163,10 +163,12 @@ async fn me(
 }
 
 fn set_cookie(value: &str, max_age: u64, secure: bool) -> HeaderValue {
-    let secure = if secure { "; Secure" } else { "" };
-    let text = format!(
-        "{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}"
-    );
+    let (name, secure) = if secure {
+        (SECURE_SESSION_COOKIE, "; Secure")
+    } else {
+        (SESSION_COOKIE, "")
+    };
+    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}");
     // A token is base64url, so that this is always a valid header; if not, no cookie is safe.
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -19,6 +19,9 @@ use crate::store::sessions::Token;
 
 /// Name of the cookie that holds a session's token.
 pub const SESSION_COOKIE: &str = "evenkeel_session";
+/// Its name where clients reach the service over TLS: browsers take a cookie of this name from this host
+/// alone, and over TLS alone.
+pub const SECURE_SESSION_COOKIE: &str = "__Host-evenkeel_session";
 
 /// A JSON body, read and validated.
 pub struct Json<T>(pub T);
@@ -195,12 +198,16 @@ pub fn bearer(value: &str) -> Option<&str> {
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter();
-    cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == SESSION_COOKIE).then_some(value))
+    let named = |wanted: &str| {
+        let cookies = headers.get_all(header::COOKIE).iter();
+        cookies
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find_map(|(name, value)| (name == wanted).then_some(value))
+    };
+    // Nobody else can have set the first.
+    named(SECURE_SESSION_COOKIE).or_else(|| named(SESSION_COOKIE))
 }
 
 /// For `garde(custom(...))`: text that fits on one line, without control characters.

@@ -6,6 +6,7 @@ pub mod clock;
 mod docs;
 pub mod error;
 pub mod extract;
+mod headers;
 mod health;
 mod incidents;
 mod measure;
@@ -22,8 +23,8 @@ use std::any::Any;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::HeaderName;
-use axum::middleware::from_fn_with_state;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
@@ -96,6 +97,11 @@ fn around(app: &App, routes: Router<App>) -> Router {
         // One stack around everything; the first is the outermost.
         .layer(
             ServiceBuilder::new()
+                .map_request(without_foreign_id)
+                .layer(map_response_with_state(
+                    app.settings.accounts.secure_cookies,
+                    headers::complete,
+                ))
                 .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
                 .layer(
                     TraceLayer::new_for_http()
@@ -143,6 +149,20 @@ pub async fn serve(app: App, listeners: Listeners) {
         shop.serve(limits.clone(), stop.clone()),
         ops.serve(limits.clone(), stop.clone()),
     );
+}
+
+/// A request's id is logged and answered: one that is not 1 to 64 plain characters is replaced by ours.
+fn without_foreign_id(mut request: Request) -> Request {
+    let is_plain = |id: &HeaderValue| {
+        let plain = |c: &u8| c.is_ascii_alphanumeric() || b"-_.".contains(c);
+        (1..=64).contains(&id.len()) && id.as_bytes().iter().all(plain)
+    };
+    let mut ids = request.headers().get_all(REQUEST_ID).iter();
+    let keeps = matches!((ids.next(), ids.next()), (Some(id), None) if is_plain(id));
+    if !keeps {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
 }
 
 /// The address is logged as its route, because what people search for is theirs alone.

@@ -141,3 +141,31 @@ async fn neither_passwords_nor_tokens_are_stored() {
     assert!(stored.contains("$argon2id$"));
     assert!(!stored.contains(PASSWORD) && !stored.contains(&ann.token));
 }
+
+#[tokio::test]
+async fn over_tls_the_cookie_belongs_to_this_host_alone_and_browsers_stay_with_tls() {
+    let shop = TestApp::builder()
+        .settings(|s| s.accounts.secure_cookies = true)
+        .start()
+        .await;
+    let account = json!({"email": "ann@example.org", "password": PASSWORD});
+    shop.post("/api/accounts", &account).await.expect(201);
+    let session = shop.post("/api/sessions", &account).await.expect(201);
+    let cookie = session.header("set-cookie");
+    assert!(cookie.starts_with("__Host-evenkeel_session="), "{cookie}");
+    for attribute in ["; Path=/", "; HttpOnly", "; SameSite=Lax", "; Secure"] {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+    assert!(!cookie.contains("Domain"), "{cookie}");
+    assert!(
+        session
+            .header("strict-transport-security")
+            .starts_with("max-age=")
+    );
+    let (pair, _) = cookie.split_once(';').unwrap();
+    let request = shop.request(Method::GET, "/api/me");
+    let both = format!("evenkeel_session=forged; {pair}");
+    send(request.header("cookie", both)).await.expect(200);
+    let plain = TestApp::start().await;
+    assert_eq!(plain.get("/").await.header("strict-transport-security"), "");
+}

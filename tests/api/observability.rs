@@ -44,6 +44,54 @@ async fn every_answer_carries_the_id_under_which_it_is_logged() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_not_plain_is_replaced() {
+    let shop = TestApp::start().await;
+    let long = "x".repeat(65);
+    for id in [long.as_str(), "", "a b", "a\"b", "a/b"] {
+        let request = shop.request(Method::GET, "/health/live");
+        let answer = send(request.header("x-request-id", id)).await;
+        assert_eq!(answer.header("x-request-id").len(), 36, "{id}");
+    }
+    let request = shop.request(Method::GET, "/health/live");
+    let request = request.header("x-request-id", "one");
+    let twice = send(request.header("x-request-id", "two")).await;
+    assert_eq!(twice.header("x-request-id").len(), 36);
+    let most = "x".repeat(64);
+    let request = shop.request(Method::GET, "/health/live");
+    let answer = send(request.header("x-request-id", &most)).await;
+    assert_eq!(answer.header("x-request-id"), most);
+}
+
+#[tokio::test]
+async fn every_answer_says_that_it_is_not_to_be_kept_guessed_at_or_framed() {
+    let shop = TestApp::start().await;
+    let ann = shop.shopper("ann@example.org").await;
+    let mut answers = vec![shop.get_as(&ann, "/api/me").await];
+    for path in [
+        "/",
+        "/api/products",
+        "/api/docs/",
+        "/api/openapi.json",
+        "/nothing-here",
+        "/tickets/none",
+        "/health/ready",
+        "/metrics",
+        "/ops/migrations",
+    ] {
+        answers.push(shop.get(path).await);
+    }
+    for answer in answers {
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("x-frame-options"), "DENY");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("frame-ancestors 'none'"), "{answer:?}");
+        let kept = answer.header("cache-control");
+        assert!(["no-store", "no-cache"].contains(&kept), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_api_describes_itself() {
     let shop = TestApp::start().await;
 

@@ -1,0 +1,69 @@
+//! Headers that every answer has, unless whoever made it has set its own.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::Response;
+
+/// Nothing is loaded, run or framed: right for everything that is no page.
+const NOTHING: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'");
+/// What the page of the API's documentation needs: its own files, its inline styles, and images that are
+/// part of them.
+const DOCUMENTATION: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; \
+     form-action 'self'; frame-ancestors 'none'",
+);
+
+const COMMON: [(HeaderName, HeaderValue); 5] = [
+    // Answers are for whoever asked: products, too, change with every order.
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    // For browsers that do not know `frame-ancestors`.
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
+/// Once a browser has seen the service over TLS, it does not come without for a year.
+const TLS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Adds to `response` what it lacks. `over_tls`: clients reach the service over TLS.
+pub(super) async fn complete<B>(
+    State(over_tls): State<bool>,
+    mut response: Response<B>,
+) -> Response<B> {
+    let headers = response.headers_mut();
+    for (name, value) in COMMON {
+        headers.entry(name).or_insert(value);
+    }
+    if over_tls {
+        headers
+            .entry(header::STRICT_TRANSPORT_SECURITY)
+            .or_insert(TLS_ONLY);
+    }
+    let policy = if is_page(headers) {
+        DOCUMENTATION
+    } else {
+        NOTHING
+    };
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(policy);
+    response
+}
+
+/// The start page and links in messages bring their own, stricter policy.
+fn is_page(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("text/html")
+}
