@@ -97,7 +97,6 @@ async fn a_killed_postmaster_comes_back_ten_times_and_no_acknowledged_order_is_l
             kill_postmaster(&pgdata);
             let killed = Instant::now();
             shop.get("/health/live").await.expect(200);
-            // Readiness tells the truth in between, and orders are placed again.
             let key = fresh_key();
             let again = shop.place_with_patience(&ann, &key, &wanted);
             again.await.expect(201);

@@ -383,6 +383,11 @@ fn a_limit_that_the_session_forgets_is_no_limit() {
         let found = rules_of(Kind::Raw, &sql);
         assert!(found.contains(&"require-lock-timeout"), "{sql}: {found:?}");
     }
+    for keeps in ["DISCARD PLANS", "DISCARD TEMP", "RESET search_path"] {
+        let sql = format!("SET lock_timeout = '1s'; {keeps}; ALTER TABLE t ADD COLUMN a int");
+        let found = rules_of(Kind::Raw, &sql);
+        assert!(!found.contains(&"require-lock-timeout"), "{sql}: {found:?}");
+    }
 }
 
 #[test]
@@ -460,6 +465,11 @@ fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
         ("UPDATE t SET a = clean(a) WHERE :range", &[]),
         (
             "WITH more AS (UPDATE t SET a = a + 1 WHERE a > 9 RETURNING 1)
+             UPDATE t SET a = 1 WHERE :range",
+            &[rules::RANGE_LIMITS_NOTHING],
+        ),
+        (
+            "WITH x AS (SELECT 1 AS id), more AS (UPDATE t SET a = a + 1 FROM x WHERE a > 0 RETURNING 1)
              UPDATE t SET a = 1 WHERE :range",
             &[rules::RANGE_LIMITS_NOTHING],
         ),

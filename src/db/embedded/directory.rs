@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -310,26 +310,20 @@ fn works_in(pid: u32, dir: &Path) -> bool {
     cwd.is_some() && cwd == id(dir)
 }
 
-/// The processes that work in `dir`; none where the system does not say.
-fn processes_in(dir: &Path) -> impl Iterator<Item = u32> {
-    let known = Path::new("/proc/self").exists();
-    let entries = fs::read_dir("/proc").ok().filter(|_| known);
-    let pids = entries.into_iter().flatten().flatten();
+/// The processes of a server: those that run `program` in `dir`, which no other program and no server of
+/// another directory does. None where the system does not say.
+pub(super) fn processes_of(program: &Path, dir: &Path) -> Vec<u32> {
+    let (Ok(program), Ok(entries)) = (fs::canonicalize(program), fs::read_dir("/proc")) else {
+        return Vec::new();
+    };
+    let pids = entries.flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(move |pid| works_in(*pid, dir))
-}
-
-/// Whether any process works in `dir`, as far as the system says.
-pub(super) fn works_in_any(dir: &Path) -> bool {
-    processes_in(dir).next().is_some()
-}
-
-/// Sends `signal` to every process that works in `dir`.
-pub(super) fn end_all_in(dir: &Path, signal: Signal) {
-    for pid in processes_in(dir) {
-        // It may have ended a moment ago.
-        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
-    }
+    let runs = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|running| running == program)
+    };
+    pids.filter(runs)
+        .filter(|pid| works_in(*pid, dir))
+        .collect()
 }
 
 /// Runs file operations that may take long where they hold up no async task.

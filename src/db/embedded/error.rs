@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum EmbeddedError {
     /// Another process, or another cluster of this one, uses the data directory.
     #[error(
-        "the data directory {} is in use by {}; stop that process or choose another data directory",
+        "the data directory {} is in use by {}; stop that process, or give this one data of its own: --data-dir DIR",
         data_dir.display(),
         holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
@@ -115,7 +115,12 @@ pub enum EmbeddedError {
     },
 
     /// The server ended while it was starting, or never accepted a connection.
-    #[error("PostgreSQL did not start: {reason}; the end of {}:\n{log_tail}", log.display())]
+    #[error(
+        "PostgreSQL did not start: {reason}; the end of {}:\n{log_tail}\nIf the disk is full, make room and \
+         start again; nothing is lost by that. If it says that data are damaged, copy the data directory before \
+         anything else",
+        log.display()
+    )]
     NotStarted {
         /// What was seen.
         reason: String,

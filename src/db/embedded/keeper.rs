@@ -3,26 +3,28 @@
 //! When its postmaster is killed, sessions that are in the middle of something live on for a moment,
 //! attached to shared memory in which nobody may start another server. They are ended first.
 
-use std::path::Path;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-use super::directory::{end_all_in, works_in_any};
-use super::server::Server;
+use super::directory::processes_of;
+use super::server::{Launch, Server};
 use super::{Cluster, EmbeddedError};
 
 /// How often it is looked whether the server runs.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often its log is looked at.
 const LOG_LOOK: Duration = Duration::from_secs(5);
-/// Starts that may fail in a row, the pauses between them up to [`LONGEST`].
+/// Starts that may fail in a row, and the longest pause between them.
 const TRIES: usize = 10;
 const LONGEST: Duration = Duration::from_secs(10);
-/// A server that has run for so long had not failed to start.
-const SETTLED: Duration = Duration::from_secs(30);
+/// A server that ends sooner after its start is started again after a pause, longer each time up to
+/// [`LONGEST_QUICK`]: what ends it may do so again.
+const SETTLED: Duration = Duration::from_secs(1);
+const LONGEST_QUICK: Duration = Duration::from_secs(2);
 /// How long sessions without a postmaster have to end by themselves, and once they are told to.
 const ORPHANS: [(Option<Signal>, Duration); 3] = [
     (None, Duration::from_millis(200)),
@@ -35,7 +37,7 @@ impl Cluster {
     /// Returns when it cannot be started any more. May be dropped at any time. What happens is told to
     /// `progress`.
     pub async fn keep(&mut self, progress: &(dyn Fn(&str) + Send + Sync)) -> EmbeddedError {
-        let mut pauses = pauses();
+        let mut quick = pauses(LONGEST_QUICK).without_max_times().build();
         let mut started = Instant::now();
         let mut log_seen = Instant::now();
         loop {
@@ -57,10 +59,13 @@ impl Cluster {
             }
             let ended = Instant::now();
             if started.elapsed() > SETTLED {
-                pauses = self::pauses();
+                quick = pauses(LONGEST_QUICK).without_max_times().build();
+            } else if let Some(pause) = quick.next() {
+                sleep(pause).await;
             }
+            let mut pauses = pauses(LONGEST).with_max_times(TRIES).build();
             loop {
-                end_orphans(&self.launch.pgdata).await;
+                end_orphans(&self.launch).await;
                 match Server::start(&self.launch, progress).await {
                     Ok(server) => {
                         self.server = server;
@@ -84,22 +89,24 @@ impl Cluster {
     }
 }
 
-fn pauses() -> impl Iterator<Item = Duration> + Send {
+fn pauses(longest: Duration) -> ExponentialBuilder {
     ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(LONGEST)
-        .with_max_times(TRIES)
-        .build()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(longest)
 }
 
 /// Ends the sessions of a server whose postmaster is gone.
-async fn end_orphans(pgdata: &Path) {
+async fn end_orphans(launch: &Launch) {
+    let orphans = || processes_of(&launch.bin_dir.join("postgres"), &launch.pgdata);
     for (signal, patience) in ORPHANS {
         if let Some(signal) = signal {
-            end_all_in(pgdata, signal);
+            for pid in orphans() {
+                // It may have ended a moment ago.
+                let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+            }
         }
         let told = Instant::now();
-        while works_in_any(pgdata) {
+        while !orphans().is_empty() {
             if told.elapsed() > patience {
                 break;
             }

@@ -52,12 +52,14 @@ exit "$status"
 "#;
 
 /// What a private server differs in from PostgreSQL's defaults. Nothing here weakens durability. Its log
-/// is to hold no values of rows: no DETAIL ("Key (email)=(…) already exists"), statements or parameters.
-const SETTINGS: [(&str, &str); 7] = [
+/// is to hold no values of rows: no DETAIL ("Key (email)=(…) already exists"), statements or parameters,
+/// and none of the errors that clients are told of.
+const SETTINGS: [(&str, &str); 8] = [
     ("listen_addresses", ""),
     ("max_connections", "100"),
     ("shared_buffers", "256MB"),
     ("log_error_verbosity", "terse"),
+    ("log_min_messages", "log"),
     ("log_min_error_statement", "panic"),
     ("log_parameter_max_length", "0"),
     ("log_parameter_max_length_on_error", "0"),
@@ -265,8 +267,8 @@ fn recovery(log: &Path) -> String {
     let redo = tail
         .lines()
         .rev()
-        .find_map(|line| Some(line.split_once("redo ")?.1));
-    redo.map_or_else(|| said.to_owned(), |redo| format!("{said}: redo {redo}"))
+        .find_map(|line| Some(line.split_once("redo in progress, ")?.1));
+    redo.map_or_else(|| said.to_owned(), |redo| format!("{said}, {redo}"))
 }
 
 /// For files that nobody else may read.

@@ -65,7 +65,10 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
                     rules::UNBATCHED_WRITE,
                     "it has no condition, so every batch changes the whole table",
                 );
-            } else if is_same(&target, &own_table) && !has_range(&node) && !reads_a_query(&node) {
+            } else if is_same(&target, &own_table)
+                && !has_range(&node)
+                && !reads_the_range(&node, &has_range)
+            {
                 found.add(
                     line_of(&node),
                     rules::RANGE_LIMITS_NOTHING,
@@ -122,16 +125,31 @@ fn changes(node: &SyntaxNode) -> Option<(Vec<String>, bool)> {
     Some((parts(merge.table_relation_name()?.syntax()), true))
 }
 
-/// Whether `node`, a part of WITH, reads another part, which may have chosen its rows by the range.
-fn reads_a_query(node: &SyntaxNode) -> bool {
+/// Whether `node`, a part of WITH, reads another part that has chosen its rows by the range, or reads one
+/// that has.
+fn reads_the_range(node: &SyntaxNode, has_range: &impl Fn(&SyntaxNode) -> bool) -> bool {
     let with = node.ancestors().find_map(ast::WithClause::cast);
-    let queries = with.into_iter().flat_map(|with| with.with_tables());
-    let names: Vec<_> = queries
-        .filter_map(|query| query.syntax().children().next())
-        .map(|name| as_relation(&name.text().to_string()))
+    let parts = with.into_iter().flat_map(|with| with.with_tables());
+    let parts: Vec<_> = parts
+        .filter_map(|part| {
+            let name = part.syntax().children().next()?;
+            Some((as_relation(&name.text().to_string()), part.syntax().clone()))
+        })
         .collect();
-    let read = relations(node);
-    names.iter().any(|name| read.contains(name))
+    let mut ranged: Vec<&Vec<String>> = Vec::new();
+    let reads = |node: &SyntaxNode, ranged: &[&Vec<String>]| {
+        let read = relations(node);
+        ranged.iter().any(|name| read.contains(name))
+    };
+    // A part reads those above it; with RECURSIVE also those below, whose turn comes in the next round.
+    for _ in 0..parts.len() {
+        for (name, part) in &parts {
+            if !ranged.contains(&name) && (has_range(part) || reads(part, &ranged)) {
+                ranged.push(name);
+            }
+        }
+    }
+    reads(node, &ranged)
 }
 
 /// Every relation that `node` names as such.

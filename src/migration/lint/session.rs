@@ -137,8 +137,8 @@ pub fn search_path(statement: &ast::Stmt) -> Option<(Option<Vec<String>>, bool)>
 /// whether only until the transaction ends.
 pub fn limits_waiting(statement: &ast::Stmt) -> Option<(bool, bool)> {
     let forgets = match statement {
-        ast::Stmt::Discard(_) => true,
-        ast::Stmt::Reset(reset) => has(reset.syntax(), SyntaxKind::ALL),
+        ast::Stmt::Discard(discard) => names_all(discard.syntax()),
+        ast::Stmt::Reset(reset) => names_all(reset.syntax()),
         _ => false,
     };
     if forgets {
@@ -147,6 +147,11 @@ pub fn limits_waiting(statement: &ast::Stmt) -> Option<(bool, bool)> {
     let settings = settings(statement);
     let last = settings.into_iter().rfind(|s| s.name == "lock_timeout")?;
     Some((last.limits(), last.local))
+}
+
+/// Whether it says ALL.
+fn names_all(node: &SyntaxNode) -> bool {
+    has(node, SyntaxKind::ALL) || has(node, SyntaxKind::ALL_KW)
 }
 
 impl Setting {
