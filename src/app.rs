@@ -9,9 +9,11 @@ use crate::config::Settings;
 use crate::connections::Register;
 use crate::db::gate::{Admission, Gate};
 use crate::db::{Addresses, Pool, Probe};
+use crate::migration::governor::Sensors;
 use crate::migration::runner::process_name;
 use crate::migration::sampler::Sampler;
 use crate::pressure::{Latencies, Surroundings};
+use crate::retention::Sweeper;
 use crate::shutdown::Shutdown;
 use crate::store::passwords::Passwords;
 use crate::watch::keeper::Keeper;
@@ -105,6 +107,23 @@ impl App {
             shoppers.then(|| self.latencies.clone()),
         )
         .taking_runs(shoppers && self.settings.migration.enabled)
+    }
+
+    /// Deletes what has been kept for long enough.
+    pub fn sweeper(&self) -> Sweeper {
+        let sensors = Sensors {
+            latencies: Some(self.latencies.clone()),
+            pool: self.pool.clone(),
+            // They are measured while a migration is driven, and unknown otherwise.
+            surroundings: None,
+        };
+        let settings = &self.settings;
+        Sweeper::new(
+            sensors,
+            self.options.clone(),
+            settings.retention.clone(),
+            settings.pace.clone(),
+        )
     }
 
     /// Keeps `log` and the record in the database alike.

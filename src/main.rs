@@ -61,8 +61,11 @@ fn end_quietly_when_nobody_reads() {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    end_quietly_when_nobody_reads();
     let cli = Cli::parse();
+    // A service goes on when nobody reads its log any more.
+    if !matches!(cli.command, None | Some(Command::Serve(_))) {
+        end_quietly_when_nobody_reads();
+    }
     let default = match cli.command {
         // It draws on the terminal, and provokes every slow statement that would be logged.
         Some(Command::Demo(_)) => "error",

@@ -18,7 +18,6 @@ use crate::config::{ConfigError, Settings};
 use crate::http::{self, Listeners};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
-use crate::retention::Sweeper;
 use crate::shutdown::{Shutdown, Signalled};
 use crate::store::sample::{self, SampleError, SampleSize};
 use crate::watch::alerts::{Rules, RulesError};
@@ -167,13 +166,7 @@ async fn serve(
         app.shutdown.spawn(async move { runner.run().await });
     }
     if app.settings.retention.enabled {
-        let sensors = Sensors {
-            latencies: Some(app.latencies.clone()),
-            pool: app.pool.clone(),
-            surroundings: Some(app.surroundings.clone()),
-        };
-        let settings = &app.settings;
-        let sweeper = Sweeper::new(sensors, settings.retention.clone(), settings.pace.clone());
+        let sweeper = app.sweeper();
         app.shutdown
             .spawn(sweeper.run(app.shutdown.token().clone()));
     }

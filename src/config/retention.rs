@@ -96,6 +96,13 @@ impl Retention {
                     .to_owned(),
             );
         }
+        if self.batches < LEAST_INCIDENTS {
+            return Err(
+                "retention.batches must be at least 30 days: `plan` predicts from those of the last \
+                 30 days"
+                    .to_owned(),
+            );
+        }
         if self.runs < self.batches {
             return Err(
                 "retention.runs must be at least retention.batches: batches belong to runs"
@@ -120,6 +127,7 @@ mod tests {
         assert!(refusal(|r| r.idempotency_keys = DAY / 2).contains("idempotency_keys"));
         assert!(refusal(|r| r.incidents = DAY).contains("incidents"));
         assert!(refusal(|r| r.runs = r.batches / 2).contains("runs"));
+        assert!(refusal(|r| r.batches = DAY).contains("batches"));
         assert!(refusal(|r| r.every = Duration::ZERO).contains("every"));
         assert!(refusal(|r| r.batch = 0).contains("batch"));
     }

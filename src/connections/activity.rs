@@ -82,6 +82,12 @@ impl Activity {
         }
     }
 
+    /// Whether the service has nothing to do for it.
+    pub(super) fn waits(&self) -> bool {
+        let now = self.now.lock();
+        now.under_way == now.awaited
+    }
+
     /// When to look at it next.
     pub(super) fn due(&self, limits: &Http) -> Instant {
         let shortest = limits

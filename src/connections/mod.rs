@@ -18,9 +18,9 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,8 +35,6 @@ pub use register::{Ended, Register};
 
 /// Largest head of a request, and what one connection buffers in each direction.
 const BUFFER: usize = 32 * 1024;
-/// Requests that one HTTP/2 connection may have under way.
-const STREAMS: u32 = 64;
 /// How long to wait when the system has no room for another connection.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -149,7 +147,13 @@ impl Connection {
                     }
                     return;
                 }
-                () = seat.wanted() => return,
+                () = seat.wanted() => {
+                    if activity.waits() {
+                        return;
+                    }
+                    // Its next request has come at that very moment: somebody else makes room.
+                    seat.pass_on();
+                }
                 () = tokio::time::sleep_until(due.into()) => {
                     if let Some(why) = activity.overdue(&limits, Instant::now()) {
                         seat.ended(why);
@@ -165,22 +169,15 @@ impl Connection {
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// HTTP/1 alone: an HTTP/2 client decides by its windows what of an answer is taken and when, which the time
+/// limits of a connection do not see.
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         // Its own limit cannot tell a head from idleness; ours can.
         .header_read_timeout(None)
         .max_buf_size(BUFFER);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(BUFFER as u32)
-        .max_send_buf_size(BUFFER)
-        .initial_stream_window_size(BUFFER as u32 * 2)
-        .initial_connection_window_size(BUFFER as u32 * 4);
     builder
 }
 

@@ -185,6 +185,11 @@ impl Seat {
         self.0.close.notified().await;
     }
 
+    /// Lets another one make room in its place.
+    pub(super) fn pass_on(&self) {
+        self.0.register.make_room();
+    }
+
     /// Counts that the service ended it.
     pub(super) fn ended(&self, why: Ended) {
         self.0.register.count(why);

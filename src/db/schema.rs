@@ -5,10 +5,6 @@
 //! session-level advisory lock, which leaks through a transaction pooler. Every file runs in one
 //! short transaction together with its entry in the ledger, under a `lock_timeout`: a schema step
 //! that has to wait for a lock gives up before the shop queues behind it, and is tried again.
-//!
-//! A file that begins with `-- no-transaction` builds or drops indexes CONCURRENTLY, which no transaction
-//! may hold. Its statements run one by one, and it must be safe to run twice: a process that is killed on
-//! the way leaves no entry, and two processes may run it at once.
 
 use std::time::Duration;
 
@@ -83,9 +79,6 @@ pub struct SchemaFile {
     pub path: String,
     /// Its SQL.
     pub sql: &'static str,
-    /// Each of its statements is applied by itself, in no transaction: it begins with
-    /// `-- no-transaction`.
-    pub alone: bool,
 }
 
 /// Which files a database is to have.
@@ -146,7 +139,6 @@ fn describe(file: &'static Migration) -> SchemaFile {
             file.description.replace(' ', "_")
         ),
         sql: file.sql.as_str(),
-        alone: file.no_tx,
     }
 }
 
@@ -351,29 +343,29 @@ async fn apply_with_patience(
 }
 
 async fn apply_one(conn: &mut PgConnection, file: &Migration) -> Result<bool, SchemaError> {
-    if file.no_tx && !is_applied(conn, file).await? {
-        info!(
-            version = file.version,
-            description = %file.description,
-            "building indexes beside whoever writes; this waits for older transactions to end"
-        );
-        for statement in statements(file.sql.as_str()) {
-            conn.execute(AssertSqlSafe(statement)).await?;
-        }
-    }
     let mut tx = conn.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(ADVISORY_KEY)
         .execute(&mut *tx)
         .await?;
-    if is_applied(&mut tx, file).await? {
-        return Ok(false);
+    let known: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT checksum FROM evenkeel.schema_steps WHERE version = $1")
+            .bind(file.version)
+            .fetch_optional(&mut *tx)
+            .await?;
+    if let Some(checksum) = known {
+        return if checksum == *file.checksum {
+            Ok(false)
+        } else {
+            Err(SchemaError::Changed {
+                version: file.version,
+                description: file.description.to_string(),
+            })
+        };
     }
-    if !file.no_tx {
-        let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'");
-        tx.execute(AssertSqlSafe(timeout)).await?;
-        tx.execute(AssertSqlSafe(file.sql.as_str())).await?;
-    }
+    let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'");
+    tx.execute(AssertSqlSafe(timeout)).await?;
+    tx.execute(AssertSqlSafe(file.sql.as_str())).await?;
     sqlx::query(
         "INSERT INTO evenkeel.schema_steps (version, description, checksum) VALUES ($1, $2, $3)",
     )
@@ -384,28 +376,4 @@ async fn apply_one(conn: &mut PgConnection, file: &Migration) -> Result<bool, Sc
     .await?;
     tx.commit().await?;
     Ok(true)
-}
-
-/// The statements of one of our own files, in which every statement ends a line and no line between is
-/// ended by a semicolon.
-fn statements(sql: &str) -> Vec<String> {
-    let lines = sql.split_inclusive(";\n").map(str::trim);
-    let said = lines.filter(|statement| statement.lines().any(|line| !line.starts_with("--")));
-    said.map(str::to_owned).collect()
-}
-
-async fn is_applied(conn: &mut PgConnection, file: &Migration) -> Result<bool, SchemaError> {
-    let known: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT checksum FROM evenkeel.schema_steps WHERE version = $1")
-            .bind(file.version)
-            .fetch_optional(conn)
-            .await?;
-    match known {
-        None => Ok(false),
-        Some(checksum) if checksum == *file.checksum => Ok(true),
-        Some(_) => Err(SchemaError::Changed {
-            version: file.version,
-            description: file.description.to_string(),
-        }),
-    }
 }

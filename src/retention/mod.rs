@@ -9,11 +9,13 @@
 //! Tables that bound themselves are not here: `watch_history` and `order_marks` keep 27 weeks, `readings`
 //! a row per process, `watch_lease` one row.
 
+mod indexes;
 mod rules;
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -26,6 +28,8 @@ use crate::migration::pace::Pace;
 use crate::migration::physical::{Paced, Polite};
 use rules::{RULES, Rule};
 
+/// PostgreSQL knows no times before 4713 BC.
+const FIRST_YEAR: i32 = -4000;
 /// How long a batch should take at full duty.
 const BATCH: Duration = Duration::from_millis(50);
 
@@ -43,18 +47,32 @@ pub enum RetentionError {
 /// Deletes old rows of one shop, at the pace that its shoppers allow.
 pub struct Sweeper {
     sensors: Sensors,
+    /// How the database is reached beside the pool.
+    options: PgConnectOptions,
     settings: Retention,
     pace: PaceSettings,
 }
 
 impl Sweeper {
-    /// A sweeper that feels what `sensors` feel and works on their pool.
-    pub fn new(sensors: Sensors, settings: Retention, pace: PaceSettings) -> Self {
+    /// A sweeper that feels what `sensors` feel and works on their pool. It builds its indexes on a
+    /// connection of its own, as `options` say.
+    pub fn new(
+        sensors: Sensors,
+        options: PgConnectOptions,
+        settings: Retention,
+        pace: PaceSettings,
+    ) -> Self {
         Self {
             sensors,
+            options,
             settings,
             pace,
         }
+    }
+
+    /// Builds the indexes that are missing.
+    pub async fn build_indexes(&self) {
+        indexes::build(&self.options).await;
     }
 
     /// Makes a pass every `retention.every` until `stop`.
@@ -68,7 +86,10 @@ impl Sweeper {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.pass(Utc::now()) => {}
+                () = async {
+                    self.build_indexes().await;
+                    self.pass(Utc::now()).await;
+                } => {}
             }
         }
     }
@@ -93,7 +114,14 @@ impl Sweeper {
 /// Deletes everything that has been kept for long enough at `now`, whenever `polite` permits a batch.
 pub async fn sweep(pool: &Pool, settings: &Retention, now: DateTime<Utc>, mut polite: impl Polite) {
     for rule in &RULES {
-        let before = now - TimeDelta::from_std((rule.life)(settings)).unwrap_or(TimeDelta::MAX);
+        let life = TimeDelta::from_std((rule.life)(settings)).ok();
+        // Before PostgreSQL's first year nothing is old enough.
+        let Some(before) = life
+            .and_then(|life| now.checked_sub_signed(life))
+            .filter(|before| before.year() > FIRST_YEAR)
+        else {
+            continue;
+        };
         let mut deleted = 0;
         loop {
             if polite.permission().await.is_err() {

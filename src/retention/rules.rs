@@ -15,7 +15,9 @@ pub(super) struct Rule {
     pub delete: &'static str,
 }
 
-/// In an order in which nothing is deleted before what refers to it.
+/// In an order in which nothing is deleted before what refers to it. Of a migration's runs only those go
+/// that are older than its newest completed one: that says how the rows stand, and those behind it are what a
+/// certificate will count.
 pub(super) const RULES: [Rule; 15] = [
     Rule {
         what: "idempotency keys",
@@ -51,7 +53,12 @@ pub(super) const RULES: [Rule; 15] = [
         life: |settings| settings.runs,
         delete: "DELETE FROM evenkeel.batches WHERE (run_id, number) IN (
                      SELECT run_id, number FROM evenkeel.batches
-                      WHERE run_id IN (SELECT id FROM evenkeel.runs WHERE finished_at < $1)
+                      WHERE run_id IN (
+                            SELECT id FROM evenkeel.runs AS run
+                             WHERE finished_at < $1
+                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
+                                          WHERE complete.migration = run.migration
+                                            AND complete.state = 'completed'))
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
     },
     Rule {
@@ -59,7 +66,12 @@ pub(super) const RULES: [Rule; 15] = [
         life: |settings| settings.runs,
         delete: "DELETE FROM evenkeel.events WHERE id IN (
                      SELECT id FROM evenkeel.events
-                      WHERE run_id IN (SELECT id FROM evenkeel.runs WHERE finished_at < $1)
+                      WHERE run_id IN (
+                            SELECT id FROM evenkeel.runs AS run
+                             WHERE finished_at < $1
+                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
+                                          WHERE complete.migration = run.migration
+                                            AND complete.state = 'completed'))
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
     },
     Rule {
@@ -74,10 +86,12 @@ pub(super) const RULES: [Rule; 15] = [
         life: |settings| settings.runs,
         delete: "DELETE FROM evenkeel.quarantine WHERE id IN (
                      SELECT id FROM evenkeel.quarantine
-                      WHERE run_id IN (SELECT id FROM evenkeel.runs WHERE finished_at < $1)
-                        -- What is unresolved still has to be looked at, until its run goes.
-                        AND (resolved_at IS NOT NULL OR run_id NOT IN (
-                             SELECT max(id) FROM evenkeel.runs GROUP BY migration))
+                      WHERE run_id IN (
+                            SELECT id FROM evenkeel.runs AS run
+                             WHERE finished_at < $1
+                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
+                                          WHERE complete.migration = run.migration
+                                            AND complete.state = 'completed'))
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
     },
     Rule {
@@ -85,9 +99,12 @@ pub(super) const RULES: [Rule; 15] = [
         life: |settings| settings.runs,
         delete: "DELETE FROM evenkeel.steps WHERE (run_id, number) IN (
                      SELECT run_id, number FROM evenkeel.steps
-                      WHERE run_id IN (SELECT id FROM evenkeel.runs WHERE finished_at < $1)
-                        AND run_id NOT IN (
-                            SELECT max(id) FROM evenkeel.runs GROUP BY migration)
+                      WHERE run_id IN (
+                            SELECT id FROM evenkeel.runs AS run
+                             WHERE finished_at < $1
+                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
+                                          WHERE complete.migration = run.migration
+                                            AND complete.state = 'completed'))
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
     },
     Rule {
@@ -96,8 +113,9 @@ pub(super) const RULES: [Rule; 15] = [
         delete: "DELETE FROM evenkeel.runs WHERE id IN (
                      SELECT id FROM evenkeel.runs AS run
                       WHERE finished_at < $1
-                        AND id <> (SELECT max(id) FROM evenkeel.runs AS newest
-                                    WHERE newest.migration = run.migration)
+                        AND id < (SELECT max(id) FROM evenkeel.runs AS complete
+                                   WHERE complete.migration = run.migration
+                                     AND complete.state = 'completed')
                         AND NOT EXISTS (SELECT FROM evenkeel.batches WHERE run_id = run.id)
                         AND NOT EXISTS (SELECT FROM evenkeel.events WHERE run_id = run.id)
                         AND NOT EXISTS (SELECT FROM evenkeel.quarantine WHERE run_id = run.id)

@@ -321,17 +321,6 @@ async fn when_the_shop_is_at_work_for_every_connection_a_newcomer_is_refused_at_
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_clients_that_know_it() {
-    let shop = shop(|_| {}).await;
-    let client = reqwest::Client::builder().http2_prior_knowledge();
-    let client = client.build().unwrap();
-    let url = format!("http://{}/health/live", shop.address);
-    let answer = client.get(url).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
-}
-
-#[tokio::test]
 async fn operators_have_a_port_of_their_own() {
     let shop = shop(|s| s.ops.admin_token = Some("a token of some length".to_owned())).await;
     for (address, found) in [(shop.address, 404), (shop.ops, 200)] {

@@ -1,9 +1,8 @@
 //! No table only grows: what has been kept for long enough is deleted, and nothing else.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use evenkeel::migration::governor::Sensors;
 use evenkeel::migration::physical::Share;
-use evenkeel::retention::{Sweeper, sweep};
+use evenkeel::retention::sweep;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
 use std::time::Duration;
@@ -191,15 +190,17 @@ async fn what_is_younger_than_its_life_stays_and_what_is_older_goes() {
     for table in ["evenkeel.batches", "evenkeel.throttles"] {
         assert_eq!(count(&mut sql, table).await, 0, "{table}");
     }
-    // For ever: what the newest run of a migration has to say.
+    // For ever: what the newest completed run of a migration has to say.
     sweep(&shop.app.pool, settings, after(3_660), AT_ONCE).await;
     for (table, _) in before {
         let left = count(&mut sql, table).await;
         let newest = [
+            "evenkeel.certificates",
+            "evenkeel.events",
+            "evenkeel.proofs",
+            "evenkeel.quarantine",
             "evenkeel.runs",
             "evenkeel.steps",
-            "evenkeel.certificates",
-            "evenkeel.proofs",
         ];
         assert_eq!(left, i64::from(newest.contains(&table)), "{table}");
     }
@@ -219,8 +220,43 @@ async fn what_a_change_that_is_not_complete_has_done_is_kept_for_its_certificate
     .await
     .unwrap();
     let settings = &shop.app.settings.retention;
-    sweep(&shop.app.pool, settings, after(100), AT_ONCE).await;
-    assert_eq!(count(&mut sql, "evenkeel.batches").await, 2);
+    for days in [100, 3_660] {
+        sweep(&shop.app.pool, settings, after(days), AT_ONCE).await;
+        assert_eq!(count(&mut sql, "evenkeel.batches").await, 2);
+    }
+}
+
+#[tokio::test]
+async fn how_the_rows_stand_is_known_after_an_undo_that_was_cancelled() {
+    let shop = TestApp::start().await;
+    let mut sql = shop.sql().await;
+    sql.execute(
+        "INSERT INTO evenkeel.runs (migration, definition, state, started_by, finished_at) VALUES
+             ('m', '', 'failed', 'test', now()), ('m', '', 'completed', 'test', now()),
+             ('m', '', 'cancelled', 'test', now())",
+    )
+    .await
+    .unwrap();
+    let settings = &shop.app.settings.retention;
+    sweep(&shop.app.pool, settings, after(3_660), AT_ONCE).await;
+    let states: Vec<String> = sqlx::query_scalar("SELECT state FROM evenkeel.runs ORDER BY id")
+        .fetch_all(&mut sql)
+        .await
+        .unwrap();
+    assert_eq!(states, ["completed", "cancelled"]);
+}
+
+#[tokio::test]
+async fn what_is_kept_for_ever_is_no_fault() {
+    let shop = TestApp::start().await;
+    shop.shopper("ann@example.org").await;
+    let mut sql = shop.sql().await;
+    fill(&mut sql, 3).await;
+    let mut settings = shop.app.settings.retention.clone();
+    settings.idempotency_keys = Duration::MAX;
+    sweep(&shop.app.pool, &settings, after(30), AT_ONCE).await;
+    assert_eq!(count(&mut sql, "idempotency_keys").await, 3);
+    assert_eq!(count(&mut sql, SESSIONS).await, 0);
 }
 
 #[tokio::test]
@@ -259,13 +295,15 @@ async fn a_pass_is_made_at_the_pace_that_shoppers_allow() {
     shop.shopper("ann@example.org").await;
     let mut sql = shop.sql().await;
     fill(&mut sql, 1_200).await;
-    let sensors = Sensors {
-        latencies: Some(shop.app.latencies.clone()),
-        pool: shop.app.pool.clone(),
-        surroundings: None,
-    };
-    let settings = &shop.app.settings;
-    let sweeper = Sweeper::new(sensors, settings.retention.clone(), settings.pace.clone());
+    let sweeper = shop.app.sweeper();
+    sweeper.build_indexes().await;
+    let built = "SELECT count(*) FROM pg_index JOIN pg_class ON oid = indexrelid
+                  WHERE indisvalid AND relname ~ '_at_idx$|_until_idx$|_without_run_idx$'
+                    AND relname !~ '^(incident|changes)'";
+    let built: i64 = sqlx::query_scalar(built).fetch_one(&mut sql).await.unwrap();
+    assert_eq!(built, 7);
+    // They are there: nothing is left to do.
+    sweeper.build_indexes().await;
     let pass = sweeper.pass(after(30));
     tokio::time::timeout(Duration::from_secs(60), pass)
         .await

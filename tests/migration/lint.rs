@@ -342,7 +342,6 @@ fn an_unsafe_schema_file_is_refused_by_name() {
     let file = SchemaFile {
         path: "migrations/schema/0099_shop.sql".to_owned(),
         sql: "\nDROP TABLE orders;",
-        alone: false,
     };
     let refused = Unsafe::refuse(lint::schema_files(&[file])).unwrap_err();
     let text = refused.to_string();

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
 use super::directory::processes_of;
-use super::server::{Launch, Server};
+use super::server::{Launch, Server, StopMode};
 use super::{Cluster, EmbeddedError};
 
 /// How often it is looked whether the server runs.
@@ -66,11 +66,8 @@ impl Cluster {
             let mut pauses = pauses(LONGEST).with_max_times(TRIES).build();
             loop {
                 end_orphans(&self.launch).await;
-                match Server::start(&self.launch, progress).await {
-                    Ok(server) => {
-                        self.server = server;
-                        break;
-                    }
+                match self.start_again(progress).await {
+                    Ok(()) => break,
                     Err(err) => {
                         let Some(pause) = pauses.next() else {
                             return err;
@@ -86,6 +83,21 @@ impl Cluster {
                 ended.elapsed().as_secs_f64()
             ));
         }
+    }
+}
+
+impl Cluster {
+    /// Starts the server. Whatever comes of it, [`Cluster::stop`] waits for this one from now on.
+    async fn start_again(
+        &mut self,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), EmbeddedError> {
+        self.server = Server::spawn(&self.launch).await?;
+        let ready = self.server.wait_until_ready(&self.launch, progress).await;
+        if ready.is_err() {
+            self.server.stop(StopMode::Immediate).await?;
+        }
+        ready
     }
 }
 

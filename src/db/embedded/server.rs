@@ -121,7 +121,7 @@ impl Server {
         Ok(server)
     }
 
-    async fn spawn(launch: &Launch) -> Result<Self, EmbeddedError> {
+    pub(super) async fn spawn(launch: &Launch) -> Result<Self, EmbeddedError> {
         let shell = Path::new("/bin/sh");
         let not_run = || EmbeddedError::io("run", shell);
         let mut command = launch.account.command(shell);
@@ -170,7 +170,7 @@ impl Server {
         })
     }
 
-    async fn wait_until_ready(
+    pub(super) async fn wait_until_ready(
         &mut self,
         launch: &Launch,
         progress: &(dyn Fn(&str) + Send + Sync),

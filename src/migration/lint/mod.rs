@@ -133,11 +133,9 @@ pub fn steady_functions() -> impl Iterator<Item = &'static str> {
 
 /// What is unsafe in `files`, file by file.
 pub fn schema_files(files: &[SchemaFile]) -> Vec<Finding> {
-    let each = files.iter().map(|file| match file.alone {
-        // Statement by statement, as the steps of a change.
-        true => script(&file.path, file.sql, Kind::Expand),
-        false => script(&file.path, file.sql, Kind::Schema),
-    });
+    let each = files
+        .iter()
+        .map(|file| script(&file.path, file.sql, Kind::Schema));
     each.flatten().collect()
 }
 
