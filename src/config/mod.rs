@@ -30,6 +30,9 @@ pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
 
+/// A time limit for a client that is shorter than this is a mistake.
+const SHORTEST_LIMIT: Duration = Duration::from_millis(50);
+
 /// All settings of a process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -157,6 +160,42 @@ impl Default for Database {
     }
 }
 
+impl Http {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    fn validate(&self) -> Result<(), String> {
+        for (name, limit) in [
+            ("request_timeout", self.request_timeout),
+            ("body_timeout", self.body_timeout),
+            ("head_timeout", self.head_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("unread_timeout", self.unread_timeout),
+        ] {
+            if limit < SHORTEST_LIMIT {
+                return Err(format!(
+                    "http.{name} is {limit:?}, but no client is as quick as that: set at least \
+                     {SHORTEST_LIMIT:?}"
+                ));
+            }
+        }
+        if self.patience > self.request_timeout {
+            return Err(
+                "http.patience must be at most http.request_timeout: nobody waits for longer"
+                    .to_owned(),
+            );
+        }
+        if self.max_connections == Some(0) {
+            return Err("http.max_connections must be at least 1, or be left out".to_owned());
+        }
+        if self.body_limit == 0 {
+            return Err("http.body_limit must be at least 1 byte".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Database {
     /// How PostgreSQL itself is reached, where that differs from `url`.
     ///
@@ -275,6 +314,7 @@ impl Settings {
     /// # Errors
     /// A sentence that names the key.
     pub fn validate(&self) -> Result<(), String> {
+        self.http.validate()?;
         self.pool.validate()?;
         self.database.direct().map_err(|err| {
             format!(
@@ -341,6 +381,22 @@ mod tests {
             ..Database::default()
         };
         assert!(settings.validate().is_err());
+    }
+
+    #[test]
+    fn limits_under_which_nobody_is_served_are_refused() {
+        let refusal = |change: fn(&mut Http)| {
+            let mut settings = Settings::default();
+            change(&mut settings.http);
+            settings.validate().expect_err("nobody is served")
+        };
+        assert!(refusal(|h| h.head_timeout = Duration::ZERO).contains("http.head_timeout"));
+        assert!(refusal(|h| h.idle_timeout = Duration::ZERO).contains("http.idle_timeout"));
+        assert!(refusal(|h| h.unread_timeout = Duration::ZERO).contains("http.unread_timeout"));
+        assert!(refusal(|h| h.body_timeout = Duration::ZERO).contains("http.body_timeout"));
+        assert!(refusal(|h| h.patience = Duration::from_secs(60)).contains("http.patience"));
+        assert!(refusal(|h| h.max_connections = Some(0)).contains("http.max_connections"));
+        assert!(refusal(|h| h.body_limit = 0).contains("http.body_limit"));
     }
 
     #[test]
