@@ -161,6 +161,7 @@ impl Drop for Counted {
 pub async fn timed(State(limits): State<Http>, mut request: Request, next: Next) -> Response {
     let arrival = request.extensions_mut().remove();
     let clock = Clock::start(Instant::now(), arrival);
+    let changes = !request.method().is_safe();
     request.extensions_mut().insert(clock.clone());
     let request = request.map(|body| {
         if body.is_end_stream() {
@@ -176,12 +177,15 @@ pub async fn timed(State(limits): State<Http>, mut request: Request, next: Next)
     tokio::select! {
         biased;
         response = next.run(request) => response,
-        () = clock.passes(limits.request_timeout) => ApiError::new(
-            Kind::UNAVAILABLE,
-            "The request took too long. Whether it took effect is unknown: repeat an order with \
-             the same Idempotency-Key.",
-        )
-        .into_response(),
+        () = clock.passes(limits.request_timeout) => {
+            let detail = if changes {
+                "The request took too long. Whether it took effect is unknown: repeat an order with \
+                 the same Idempotency-Key."
+            } else {
+                "The request took too long: repeat it in a moment."
+            };
+            ApiError::new(Kind::UNAVAILABLE, detail).into_response()
+        }
     }
 }
 

@@ -208,6 +208,9 @@ fn unavailable(err: &StoreError) -> &'static str {
             ..
         }) => "Too many orders are being placed. This one was not: repeat it.",
         StoreError::Pool(PoolError::Saturated { .. }) => "Too many requests are waiting.",
+        StoreError::Pool(PoolError::Connect(_) | PoolError::Closed) => {
+            "The database cannot be reached. Nothing was sent to it: repeat the request."
+        }
         _ => "The database does not answer.",
     }
 }
@@ -264,13 +267,18 @@ impl From<OrderError> for ApiError {
 
 impl ApiError {
     /// The answer to an order that could not be placed. When the database went silent half-way,
-    /// nobody knows whether it was.
+    /// nobody knows whether it was; without a connection nothing was sent.
     pub fn placing(err: OrderError) -> Self {
+        let sent = |err: &StoreError| {
+            !matches!(
+                err,
+                StoreError::Pool(
+                    PoolError::Saturated { .. } | PoolError::Connect(_) | PoolError::Closed
+                )
+            )
+        };
         match err {
-            OrderError::Store(err)
-                if err.remedy() == Remedy::Retry
-                    && !matches!(err, StoreError::Pool(PoolError::Saturated { .. })) =>
-            {
+            OrderError::Store(err) if err.remedy() == Remedy::Retry && sent(&err) => {
                 warn!(%err, "order unconfirmed");
                 Self::new(
                     Kind::UNAVAILABLE,

@@ -125,3 +125,23 @@ async fn an_order_that_went_silent_is_confirmed_by_its_key() {
         .expect(201);
     assert_eq!(shop.stock("chair").await, 9);
 }
+
+#[tokio::test]
+async fn an_order_for_which_no_connection_could_be_had_is_known_not_to_be_placed() {
+    let shop = TestApp::start().await;
+    shop.product("chair", 4900, 10).await;
+    let ann = shop.shopper("ann@example.org").await;
+    let nowhere = shop.database().socket("/nonexistent");
+    let cut_off = TestApp::builder()
+        .database(shop.database())
+        .reached_through(nowhere)
+        .start()
+        .await;
+    let answer = cut_off
+        .place(&ann, &fresh_key(), &order(&[("chair", 1)]))
+        .await;
+    let detail = answer.expect(503).json()["detail"].to_string();
+    assert!(detail.contains("Nothing was sent"), "{detail}");
+    assert!(!detail.contains("may have been placed"), "{detail}");
+    assert_eq!(shop.stock("chair").await, 10);
+}
