@@ -445,3 +445,16 @@ async fn a_plan_whose_batches_all_fail_says_so_first_and_ends_with_one() {
         assert!(code == Some(1) && said.contains("\"hopeless\""), "{said}");
     }
 }
+
+#[tokio::test]
+async fn after_a_failed_way_back_the_advice_goes_the_same_way() {
+    let foreign = Foreign::new().await;
+    foreign.done(&["run", "fill", "--standalone"]).await;
+    foreign.done(&["undo", "fill"]).await;
+    foreign.run("ALTER TABLE t RENAME COLUMN n TO m").await;
+    let (code, said) = foreign.says(&["run", "fill", "--standalone"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    let status = foreign.done(&["status", "fill"]).await;
+    assert!(status.contains("`evenkeel migrate undo fill"), "{status}");
+    assert!(!status.contains("migrate start fill"), "{status}");
+}

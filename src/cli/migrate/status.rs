@@ -183,6 +183,7 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
         let state = match (&statement.done_at, &statement.waits_for) {
             (Some(_), _) => "done".to_owned(),
             (None, Some(why)) => format!("tried {} times, waits: {why}", statement.tries),
+            (None, None) if progress.run.state == State::Failed => "failed".to_owned(),
             (None, None) => "under way".to_owned(),
         };
         let sql = one_line(&statement.statement);
@@ -203,9 +204,13 @@ fn describe_end(progress: &Progress) -> Vec<String> {
     let mut lines = vec![format!("  because {error}")];
     let name = &run.migration;
     if run.state == State::Failed && !error.contains("migrate retry") {
+        let anew = match run.direction {
+            Direction::Up => "start",
+            Direction::Down => "undo",
+        };
         lines.push(format!(
             "  after a fix, `evenkeel migrate resume {name}` goes on where it stopped, by the file as it \
-             was then; after a change of the file, `evenkeel migrate start {name}` begins anew"
+             was then; after a change of the file, `evenkeel migrate {anew} {name}` begins anew"
         ));
     }
     lines
