@@ -171,7 +171,7 @@ impl Prometheus {
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
              rule_files: [rules.yml]\n\
              scrape_configs:\n- job_name: evenkeel\n  static_configs: [{{targets: ['{}']}}]\n",
-            shop.address
+            shop.ops
         );
         fs::write(directory.path().join("prometheus.yml"), config).unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
