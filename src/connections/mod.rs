@@ -1,7 +1,7 @@
 //! Accepts connections and ends those that only take up room.
 //!
 //! A client may keep a connection open, send slowly or not read what it asked for. Each of these has a
-//! time limit ([`activity`]), and there is a cap ([`Register`]): when it is reached, a connection that
+//! time limit (`activity`), and there is a cap ([`Register`]): when it is reached, a connection that
 //! waits for its client makes room for the new one, so that a crowd of silent clients keeps nobody out.
 
 mod activity;

@@ -1,7 +1,7 @@
 //! Deletes what has been kept for long enough, so that no table only grows.
 //!
-//! Each kind of row has a life in the settings ([`Retention`](crate::config::Retention)) and one statement
-//! that deletes a few of those that have outlived it ([`rules`]). A pass goes through all kinds, a batch
+//! Each kind of row has a life in the settings ([`Retention`]) and one statement
+//! that deletes a few of those that have outlived it (`rules`). A pass goes through all kinds, a batch
 //! at a time, each in a transaction of its own and at the pace of a migration: it works when shoppers
 //! allow it and rests for as long as they need. Any number of processes may do so at once, because each
 //! skips the rows that another one has locked.
