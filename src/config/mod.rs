@@ -73,11 +73,11 @@ pub struct Http {
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
     /// A client that hangs up after it has waited for so long was failed by the shop; one that does so
-    /// earlier left for reasons of its own, and is counted nowhere.
+    /// earlier left for reasons of its own, and is counted as abandoned alone.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
     /// Most connections at once; without one, as many as the limit of open files leaves room for, at
-    /// most 10,000. At the cap the connection that has been idle longest makes room for a new one.
+    /// most 10,000. At the cap a connection that waits for its client makes room for a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<usize>,
     /// How long a client may take from connecting, or from the first byte of a request, to the end of

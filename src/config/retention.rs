@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A client that repeats an order after a day must still be recognised.
 const LEAST_KEYS: Duration = DAY;
-/// The journal of incidents keeps what is over for a week, and would bring back what is younger.
-const LEAST_INCIDENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The journal of incidents keeps what is over for a week and would bring back what is younger; `plan` reads
+/// the batches of 30 days.
+const LEAST_RECORDS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How long rows are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,11 +29,12 @@ pub struct Retention {
     /// Sessions, since they expired.
     #[serde(with = "humantime_serde")]
     pub sessions: Duration,
-    /// The list of batches of a migration, since its run ended and the migration was complete.
+    /// The list of batches of a migration, since its run ended and the migration was complete. At least 30
+    /// days.
     #[serde(with = "humantime_serde")]
     pub batches: Duration,
-    /// Runs with their events, steps and quarantine, since they ended. The newest run of a migration is
-    /// kept for ever.
+    /// Runs with their events, steps and quarantine, since they ended. The newest completed run of a
+    /// migration, and those after it, are kept for ever.
     #[serde(with = "humantime_serde")]
     pub runs: Duration,
     /// Certificates and later proofs. The newest of a migration is kept for ever.
@@ -89,14 +91,14 @@ impl Retention {
                     .to_owned(),
             );
         }
-        if self.incidents < LEAST_INCIDENTS {
+        if self.incidents < LEAST_RECORDS {
             return Err(
                 "retention.incidents must be at least 30 days: the journal keeps a week, and would \
                  bring back what is younger"
                     .to_owned(),
             );
         }
-        if self.batches < LEAST_INCIDENTS {
+        if self.batches < LEAST_RECORDS {
             return Err(
                 "retention.batches must be at least 30 days: `plan` predicts from those of the last \
                  30 days"

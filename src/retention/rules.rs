@@ -15,9 +15,18 @@ pub(super) struct Rule {
     pub delete: &'static str,
 }
 
-/// In an order in which nothing is deleted before what refers to it. Of a migration's runs only those go
-/// that are older than its newest completed one: that says how the rows stand, and those behind it are what a
-/// certificate will count.
+/// The runs that have been over for long enough and are older than the newest completed one of their migration:
+/// that one says how the rows stand, and a certificate will count those that came after it.
+macro_rules! old_runs {
+    () => {
+        "(SELECT id FROM evenkeel.runs AS old
+           WHERE finished_at < $1
+             AND id < (SELECT max(id) FROM evenkeel.runs AS complete
+                        WHERE complete.migration = old.migration AND complete.state = 'completed'))"
+    };
+}
+
+/// In an order in which nothing is deleted before what refers to it.
 pub(super) const RULES: [Rule; 15] = [
     Rule {
         what: "idempotency keys",
@@ -51,28 +60,26 @@ pub(super) const RULES: [Rule; 15] = [
     Rule {
         what: "batches of old runs",
         life: |settings| settings.runs,
-        delete: "DELETE FROM evenkeel.batches WHERE (run_id, number) IN (
+        delete: concat!(
+            "DELETE FROM evenkeel.batches WHERE (run_id, number) IN (
                      SELECT run_id, number FROM evenkeel.batches
-                      WHERE run_id IN (
-                            SELECT id FROM evenkeel.runs AS run
-                             WHERE finished_at < $1
-                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
-                                          WHERE complete.migration = run.migration
-                                            AND complete.state = 'completed'))
+                      WHERE run_id IN ",
+            old_runs!(),
+            "
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ),
     },
     Rule {
         what: "events of old runs",
         life: |settings| settings.runs,
-        delete: "DELETE FROM evenkeel.events WHERE id IN (
+        delete: concat!(
+            "DELETE FROM evenkeel.events WHERE id IN (
                      SELECT id FROM evenkeel.events
-                      WHERE run_id IN (
-                            SELECT id FROM evenkeel.runs AS run
-                             WHERE finished_at < $1
-                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
-                                          WHERE complete.migration = run.migration
-                                            AND complete.state = 'completed'))
+                      WHERE run_id IN ",
+            old_runs!(),
+            "
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ),
     },
     Rule {
         what: "events of no run",
@@ -84,43 +91,42 @@ pub(super) const RULES: [Rule; 15] = [
     Rule {
         what: "quarantine of old runs",
         life: |settings| settings.runs,
-        delete: "DELETE FROM evenkeel.quarantine WHERE id IN (
+        delete: concat!(
+            "DELETE FROM evenkeel.quarantine WHERE id IN (
                      SELECT id FROM evenkeel.quarantine
-                      WHERE run_id IN (
-                            SELECT id FROM evenkeel.runs AS run
-                             WHERE finished_at < $1
-                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
-                                          WHERE complete.migration = run.migration
-                                            AND complete.state = 'completed'))
+                      WHERE run_id IN ",
+            old_runs!(),
+            "
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ),
     },
     Rule {
         what: "steps of old runs",
         life: |settings| settings.runs,
-        delete: "DELETE FROM evenkeel.steps WHERE (run_id, number) IN (
+        delete: concat!(
+            "DELETE FROM evenkeel.steps WHERE (run_id, number) IN (
                      SELECT run_id, number FROM evenkeel.steps
-                      WHERE run_id IN (
-                            SELECT id FROM evenkeel.runs AS run
-                             WHERE finished_at < $1
-                               AND id < (SELECT max(id) FROM evenkeel.runs AS complete
-                                          WHERE complete.migration = run.migration
-                                            AND complete.state = 'completed'))
+                      WHERE run_id IN ",
+            old_runs!(),
+            "
                       LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ),
     },
     Rule {
         what: "old runs",
         life: |settings| settings.runs,
-        delete: "DELETE FROM evenkeel.runs WHERE id IN (
+        delete: concat!(
+            "DELETE FROM evenkeel.runs WHERE id IN (
                      SELECT id FROM evenkeel.runs AS run
-                      WHERE finished_at < $1
-                        AND id < (SELECT max(id) FROM evenkeel.runs AS complete
-                                   WHERE complete.migration = run.migration
-                                     AND complete.state = 'completed')
+                      WHERE id IN ",
+            old_runs!(),
+            "
                         AND NOT EXISTS (SELECT FROM evenkeel.batches WHERE run_id = run.id)
                         AND NOT EXISTS (SELECT FROM evenkeel.events WHERE run_id = run.id)
                         AND NOT EXISTS (SELECT FROM evenkeel.quarantine WHERE run_id = run.id)
                         AND NOT EXISTS (SELECT FROM evenkeel.steps WHERE run_id = run.id)
                       ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        ),
     },
     Rule {
         what: "certificates",

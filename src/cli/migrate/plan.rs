@@ -102,19 +102,19 @@ fn refuse_vain(plan: Option<&Plan>) -> Result<(), MigrateError> {
     let Some(plan) = plan else {
         return Ok(());
     };
-    let Some(stays) = &plan.stays_pending else {
-        return match vain(plan) {
-            Some(_) => Err(MigrateError::Told(
-                "batches fail for a reason that a run would meet, too, as the plan says above"
-                    .to_owned(),
-            )),
-            None => Ok(()),
-        };
-    };
-    Err(MigrateError::Told(format!(
-        "{} rows of the samples stayed pending although they were changed, as the plan says above",
-        stays.rows
-    )))
+    if let Some(stays) = &plan.stays_pending {
+        return Err(MigrateError::Told(format!(
+            "{} rows of the samples stayed pending although they were changed, as the plan says above",
+            stays.rows
+        )));
+    }
+    match plan.hopeless {
+        Some(_) => Err(MigrateError::Told(
+            "batches fail for a reason that a run would meet, too, as the plan says above"
+                .to_owned(),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn takes(quantiles: Quantiles) -> String {
