@@ -9,7 +9,8 @@ use super::checksum::Checksum;
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, Range, TEXT_FORMS};
 use super::ledger::{self, Done, Lease, Phase, State, Tries};
-use super::pending;
+use super::pending::{self, Made};
+use super::snapshot::Snapshot;
 use crate::config::Engine;
 
 /// What a batch is to do.
@@ -100,6 +101,16 @@ impl Batch<'_> {
         let mut applied = Applied::default();
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
+            if sweeping {
+                // The condition may have set a search path in which the ledger's SQL means something else.
+                regain(&mut tx, settings, &name).await?;
+                let run = self.lease.run;
+                let returned = pending::returned(&mut tx, self.definition, keyset, &range, run).await?;
+                if let Some(still) = returned {
+                    tx.rollback().await?;
+                    return Ok(Outcome::StillPending(still.why));
+                }
+            }
             let looks = sweeping || !self.proved;
             let ours = (settings, name.as_str());
             applied = apply(&mut tx, self.definition, keyset, &range, looks, ours).await?;
@@ -162,8 +173,8 @@ pub(super) async fn apply(
     looks: bool,
     ours: (&Engine, &str),
 ) -> Result<Applied, sqlx::Error> {
-    let log_end = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {LOG_END}")));
-    let log_end = log_end.fetch_one(&mut *tx).await?;
+    let before = AssertSqlSafe(format!("SELECT {LOG_END}, {}", Snapshot::SQL));
+    let (log_end, before): (i64, String) = sqlx::query_as(before).fetch_one(&mut *tx).await?;
     let sql = keyset.statement(definition, range.lower.is_none());
     let done = sqlx::query(AssertSqlSafe(sql.clone()))
         .bind(&range.lower)
@@ -174,10 +185,16 @@ pub(super) async fn apply(
     let changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
     let asked = Instant::now();
     let mut still = None;
-    if changed > 0 && (looks || changed > range.seen) {
-        // The statement may have set a search path in which the condition means something else.
-        regain(tx, ours.0, ours.1).await?;
-        still = pending::still(tx, definition, keyset, range, changed).await?;
+    if looks || changed > range.seen {
+        settle(tx, ours.0, ours.1).await?;
+        let counts = pending::count(tx, definition, keyset, range).await?;
+        let made = Made {
+            changed,
+            seen: range.seen,
+            todo: range.todo,
+            before: &pending::snapshot(&before)?,
+        };
+        still = counts.still(definition, keyset, made);
     }
     Ok(Applied {
         changed,
@@ -185,6 +202,23 @@ pub(super) async fn apply(
         looked: asked.elapsed(),
         still_pending: still.map(|still| still.why),
     })
+}
+
+/// Has everything happen that is put off to the transaction's end, and makes its session ours again after
+/// that: deferred triggers may change rows once more, and what an author's SQL has set would hold for the
+/// next statement.
+///
+/// # Errors
+/// What the database says, for example that a deferred constraint does not hold.
+pub(super) async fn settle(
+    conn: &mut PgConnection,
+    settings: &Engine,
+    name: &str,
+) -> Result<(), sqlx::Error> {
+    let limits = limits(settings, name);
+    let sql = format!("{OURS}; {limits}; SET CONSTRAINTS ALL IMMEDIATE; {OURS}; {limits}");
+    conn.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
 }
 
 /// The end of the write-ahead log, in bytes, as SQL.

@@ -1,7 +1,7 @@
-//! Which columns a simple UPDATE assigns.
+//! Which columns a simple UPDATE assigns, and whether a condition reads more than its own row.
 
-use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
 
 use super::definition::RANGE;
 use super::source::{Kind, tokens};
@@ -39,6 +39,33 @@ fn try_assigned(statement: &str, table: &str) -> Option<Vec<String>> {
         }
     }
     Some(columns)
+}
+
+/// Whether `statement` is an UPDATE or DELETE of `table`.
+pub fn changes(statement: &str, table: &str) -> bool {
+    let parse = SourceFile::parse(&statement.replace(RANGE, "true"));
+    let target = match parse.tree().stmts().next() {
+        Some(ast::Stmt::Update(update)) => update.relation_name(),
+        Some(ast::Stmt::Delete(delete)) => delete.relation_name(),
+        _ => None,
+    };
+    let named = target.and_then(|target| target.relation_name_ref());
+    named.is_some_and(|named| name(&named.syntax().text().to_string()) == name(table))
+}
+
+/// Whether the condition `text` names a relation, whose rows decide it as well as its own.
+pub fn reads_relations(text: &str) -> bool {
+    let parse = SourceFile::parse(&format!("SELECT WHERE ({text}\n)"));
+    let root = parse.syntax_node();
+    root.descendants().any(|node| names_relation(&node))
+}
+
+/// Whether `node` is the name of a relation that a query reads.
+pub fn names_relation(node: &SyntaxNode) -> bool {
+    matches!(
+        node.kind(),
+        SyntaxKind::RELATION_NAME_REF | SyntaxKind::TABLE_NAME_REF
+    )
 }
 
 /// The parts of a name; without quotes, letters have no case.
@@ -81,6 +108,22 @@ mod tests {
                 "t"
             };
             assert_eq!(assigned(statement, table), columns, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_condition_reads_relations_where_it_names_one() {
+        for (condition, reads) in [
+            ("x IS NULL", false),
+            ("t.x < now() AND y = (SELECT now())", false),
+            ("s.t.x IS NULL -- FROM u", false),
+            ("x = 'EXISTS (SELECT FROM u)'", false),
+            ("NOT EXISTS (SELECT FROM copies c WHERE c.id = t.id)", true),
+            ("x = (TABLE u)", true),
+            ("x IN (SELECT a FROM v CROSS JOIN w)", true),
+            ("x IN (SELECT generate_series(1, 2))", false),
+        ] {
+            assert_eq!(reads_relations(condition), reads, "{condition}");
         }
     }
 

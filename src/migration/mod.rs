@@ -34,6 +34,7 @@ pub mod retry;
 pub mod rights;
 pub mod runner;
 pub mod sampler;
+pub mod snapshot;
 pub mod source;
 pub mod spent;
 pub mod sweep;

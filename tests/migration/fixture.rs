@@ -272,6 +272,12 @@ impl Fixture {
         ledger::find(&mut self.sql, run.id).await.unwrap()
     }
 
+    /// The run that was queued last.
+    pub async fn find_last(&mut self) -> Run {
+        let last = self.count("SELECT max(id) FROM evenkeel.runs").await;
+        ledger::find(&mut self.sql, last).await.unwrap()
+    }
+
     /// Queues `text`, which must fail, and returns the reason.
     pub async fn refusal(&mut self, text: &str) -> String {
         let (end, run) = self.migrate(text).await;

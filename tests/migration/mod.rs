@@ -32,6 +32,7 @@ mod lint_live;
 mod lint_names;
 mod lint_stage;
 mod peers;
+mod pending_again;
 mod physical;
 mod plans;
 mod prediction;

@@ -24,7 +24,8 @@ async fn a_batch_says_who_it_is_in_the_name_of_its_session_and_no_longer() {
                 .fetch_all(&mut fixture.sql)
                 .await
                 .unwrap();
-        assert_eq!(sessions.len(), 4);
+        // 35 rows in batches of at most ten; where the machine is slow the engine takes fewer at once.
+        assert!(sessions.len() >= 4, "{sessions:?}");
         for (session, number) in sessions.iter().zip(1..) {
             let which = format!(" run {} batch {number}", run.id);
             let who = session.strip_suffix(&which).unwrap();

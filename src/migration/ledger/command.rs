@@ -189,9 +189,8 @@ pub async fn command(
                 sweep_pass = CASE state WHEN 'failed' THEN 0 ELSE sweep_pass END,
                 sweep_found = CASE state WHEN 'failed' THEN 0 ELSE sweep_found END,
                 cursor = CASE WHEN state = 'failed' AND phase = 'sweep' THEN NULL ELSE cursor END,
-                -- A contract step that failed may have met rows that were written wrong meanwhile:
-                -- the table is walked again first.
-                end_key = CASE WHEN state = 'failed' AND step = 'contract' THEN NULL ELSE end_key END,
+                -- A contract step that failed may have met rows that were written wrong meanwhile: the
+                -- table is swept again first.
                 step = CASE WHEN state = 'failed' AND step = 'contract' THEN 'backfill' ELSE step END
           WHERE id = $1 AND state = ANY($3) RETURNING *",
     )

@@ -1,19 +1,21 @@
 //! What a background statement does besides changing its range.
 
 use squawk_syntax::ast::{self, AstNode};
-use squawk_syntax::{SyntaxKind, SyntaxNode};
+use squawk_syntax::SyntaxNode;
 
 use super::names::parts;
 use super::statements::Script;
-use super::{Finding, Found, locks, rules, session};
+use super::{Finding, Found, condition, locks, rules, session};
+use crate::migration::columns;
 use crate::migration::definition::{Definition, RANGE};
 use crate::migration::source::{check::range, tokens};
 
 /// As long as [`RANGE`], so that places stay what they are.
 const STAND_IN: &str = "(true)";
 
-/// What is unsafe in the backfill `text` of `definition`.
-pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
+/// What is unsafe in the backfill `text` of `definition`, or in its way back, for the rows of which
+/// `pending` is true.
+pub fn check(file: &str, text: &str, definition: &Definition, pending: &str) -> Vec<Finding> {
     let range = range(&tokens(text));
     let mut stood_in = text.to_owned();
     if let Some(range) = range {
@@ -87,6 +89,9 @@ pub fn check(file: &str, text: &str, definition: &Definition) -> Vec<Finding> {
             found.add(line_of(&node), rules::LOCKS_OTHER_TABLE, why);
         }
     }
+    if let Some(first) = script.statements.first() {
+        condition::check(pending, first.line, &mut found);
+    }
     for statement in &script.statements {
         if let Some((rule, why)) = session::leaves(&statement.syntax, false) {
             found.add(statement.line, rule, why);
@@ -154,13 +159,7 @@ fn reads_the_range(node: &SyntaxNode, has_range: &impl Fn(&SyntaxNode) -> bool) 
 
 /// Every relation that `node` names as such.
 fn relations(node: &SyntaxNode) -> Vec<Vec<String>> {
-    let is_relation = |node: &SyntaxNode| {
-        matches!(
-            node.kind(),
-            SyntaxKind::RELATION_NAME_REF | SyntaxKind::TABLE_NAME_REF
-        )
-    };
-    let relations = node.descendants().filter(is_relation);
+    let relations = node.descendants().filter(columns::names_relation);
     relations.map(|relation| parts(&relation)).collect()
 }
 

@@ -13,6 +13,7 @@
 //! ```
 
 mod background;
+mod condition;
 mod creations;
 pub mod effects;
 mod exceptions;
@@ -126,6 +127,11 @@ pub fn effects_of(text: &str) -> Vec<Vec<effects::Effect>> {
     statements.into_iter().map(|s| s.effects).collect()
 }
 
+/// The names of the functions that the condition `text` calls.
+pub fn functions_in(text: &str) -> Vec<String> {
+    condition::functions(text)
+}
+
 /// PostgreSQL's functions that the lint takes to be no volatile ones.
 pub fn steady_functions() -> impl Iterator<Item = &'static str> {
     functions::not_volatile()
@@ -150,9 +156,13 @@ fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
     let mut findings = script(file, &parts.expand, Kind::Expand);
     // A definition has been split before.
     if let Ok((there, back)) = undo::split(&parts.backfill) {
-        findings.extend(background::check(file, &there, definition));
+        let pending = &definition.pending;
+        findings.extend(background::check(file, &there, definition, pending));
         if let Some(back) = back {
-            findings.extend(background::check(file, &back.text, definition));
+            // Unless it is given, it is the opposite of the way there.
+            let pending = definition.down.as_ref().and_then(|down| down.pending.as_ref());
+            let pending = pending.map_or("true", |pending| pending);
+            findings.extend(background::check(file, &back.text, definition, pending));
         }
     }
     findings.extend(script(file, &parts.contract, Kind::Contract));

@@ -52,6 +52,10 @@ pub const NOT_A_DEFINITION: &str = "not-a-definition";
 pub const RANGE_LIMITS_NOTHING: &str = "range-limits-nothing";
 /// A background statement that locks rows of a table other than its own.
 pub const LOCKS_OTHER_TABLE: &str = "locks-other-table";
+/// A pending condition that asks for the time or the session.
+pub const PENDING_CHANGES: &str = "pending-changes-by-itself";
+/// A comparison with NULL in a pending condition.
+pub const NEVER_TRUE: &str = "never-true";
 /// An exception without a reason.
 pub const UNREASONED_EXCEPTION: &str = "exception-without-reason";
 /// An exception for a rule that does not exist.
@@ -63,7 +67,7 @@ pub const UNUSED_EXCEPTION: &str = "unused-exception";
 pub const ABOUT_EXCEPTIONS: [&str; 3] = [UNREASONED_EXCEPTION, UNKNOWN_EXCEPTION, UNUSED_EXCEPTION];
 
 /// Our own rules, each with the safe way.
-pub const OWN: [(&str, &str); 28] = [
+pub const OWN: [(&str, &str); 30] = [
     (
         UNBATCHED_WRITE,
         "a background migration: `evenkeel migrate new NAME`",
@@ -161,6 +165,11 @@ pub const OWN: [(&str, &str); 28] = [
         LOCKS_OTHER_TABLE,
         "read other tables without FOR UPDATE or FOR SHARE, and change them in a migration of their own",
     ),
+    (
+        PENDING_CHANGES,
+        "ask for what the statement writes, and for a point of time that is written down",
+    ),
+    (NEVER_TRUE, "IS NULL, IS NOT NULL, IS DISTINCT FROM"),
     (UNREASONED_EXCEPTION, "-- lint: allow RULE because REASON"),
     (UNKNOWN_EXCEPTION, "one of the rules in docs/migrations.md"),
     (

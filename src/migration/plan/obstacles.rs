@@ -1,10 +1,11 @@
 //! What could stall a run or make it slow, as the database's own catalogues tell it.
 
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::config::Engine;
-use crate::migration::columns;
 use crate::migration::definition::Definition;
+use crate::migration::{columns, lint};
 
 /// A transaction is long when it is open for as long as this many batches may take.
 const LONG: u32 = 30;
@@ -79,6 +80,7 @@ pub(super) async fn find(
             .await?;
         found.extend(answers);
     }
+    found.extend(condition(conn, definition).await?);
     let covering = covering(conn, definition).await?;
     if !covering.is_empty() {
         found.push(format!(
@@ -86,6 +88,39 @@ pub(super) async fn find(
              only the new column needs are best built afterwards",
             covering.len(),
             covering.join(", ")
+        ));
+    }
+    Ok(found)
+}
+
+/// What makes the pending condition unfit to prove that all is done.
+async fn condition(
+    conn: &mut PgConnection,
+    definition: &Definition,
+) -> Result<Vec<String>, sqlx::Error> {
+    let pending = &definition.pending;
+    let mut found: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT format('function %s in the pending condition is not IMMUTABLE: rows may become \
+                pending again when what it reads changes, and other sessions may see it otherwise', p.oid::regproc)
+           FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+          WHERE p.proname = ANY($1) AND p.provolatile <> 'i' AND n.nspname <> 'pg_catalog'",
+    )
+    .bind(lint::functions_in(pending))
+    .fetch_all(&mut *conn)
+    .await?;
+    let alias = definition.alias.as_ref();
+    let alias = alias.map_or(String::new(), |alias| format!(" AS {alias}"));
+    let sql = format!(
+        "EXPLAIN (FORMAT JSON) SELECT FROM {}{alias} WHERE ({pending})",
+        definition.table
+    );
+    let row = conn.fetch_one(AssertSqlSafe(sql.clone())).await;
+    let row = row.map_err(|err| definition.place(&sql, err))?;
+    let plan: serde_json::Value = row.try_get(0)?;
+    if plan[0]["Plan"]["One-Time Filter"] == "false" {
+        found.push(format!(
+            "the pending condition `{pending}` is true of no row, whatever a row holds: a run would \
+             change nothing and be certified"
         ));
     }
     Ok(found)

@@ -10,12 +10,13 @@ use sqlx::{AssertSqlSafe, Row};
 use super::estimate;
 use super::predict::Sizing;
 use crate::config::Engine;
-use crate::migration::batch::{begin, next_size};
+use crate::migration::batch::{APPLICATION, begin, next_size, settle};
 use crate::migration::definition::Definition;
 use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Keyset, reading};
-use crate::migration::pending::{self, Still};
+use crate::migration::pending::{self, Made, Still};
 use crate::migration::retry::Failure;
+use crate::migration::snapshot::Snapshot;
 
 /// Samples at least, where the table is long enough and time permits.
 const AT_LEAST: usize = 20;
@@ -234,10 +235,11 @@ async fn one(
         tx.rollback().await?;
         return Ok(None);
     };
-    let sql = format!(
-        "EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {}",
-        keyset.statement(definition, range.lower.is_none())
-    );
+    let there: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", Snapshot::SQL)))
+        .fetch_one(&mut *tx)
+        .await?;
+    let statement = keyset.statement(definition, range.lower.is_none());
+    let sql = format!("EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {statement}");
     let row = sqlx::query(AssertSqlSafe(sql.clone()))
         .bind(&range.lower)
         .bind(&range.upper)
@@ -249,6 +251,7 @@ async fn one(
     let mut found = Found::default();
     found.read(&plan[0]["Plan"], &definition.table);
     scans.extend(found.scans);
+    settle(&mut tx, settings, APPLICATION).await?;
     let after = pending::count(&mut tx, definition, keyset, &range).await?;
     let ending = Instant::now();
     tx.rollback().await?;
@@ -256,17 +259,36 @@ async fn one(
     // What was pending before is counted when all is as it was, so that the statement did not find
     // the rows read already.
     let mut tx = begin(conn, settings).await?;
-    let before = pending::count(&mut tx, definition, keyset, &range)
-        .await?
-        .pending;
+    let before = pending::count(&mut tx, definition, keyset, &range).await?.pending;
+    let mut changed = found.changed;
+    if changed > range.seen && pending::is_of_own(definition) {
+        // The plan counts what was joined, and a row that several others were joined to is changed once.
+        let done = sqlx::query(AssertSqlSafe(statement))
+            .bind(&range.lower)
+            .bind(&range.upper)
+            .execute(&mut *tx)
+            .await?;
+        changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+    }
     tx.rollback().await?;
+    let made = Made {
+        changed,
+        seen: range.seen,
+        todo: Some(before),
+        before: &pending::snapshot(&there)?,
+    };
     Ok(Some(Sample {
         rows: range.seen,
         pending: before,
-        changed: found.changed,
-        stays_pending: after
-            .outside(definition, found.changed, range.seen)
-            .or_else(|| after.still(definition, keyset, found.changed, before)),
+        changed: after.planned(definition, made),
+        stays_pending: after.still(
+            definition,
+            keyset,
+            Made {
+                changed: after.planned(definition, made),
+                ..made
+            },
+        ),
         ms: took.as_secs_f64() * 1e3,
         wal_bytes: found.wal_bytes,
         place: 0,

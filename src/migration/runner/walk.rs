@@ -198,10 +198,10 @@ impl Drive<'_> {
             }
             if i64::from(run.sweep_pass) >= i64::from(engine.sweeps_max) {
                 return Err(Interrupt::Broken(format!(
-                    "sweep {} still found {found} rows pending: either the statement does not make \
-                     `{}` false, or rows are set aside (see the quarantine), or the shop goes on \
-                     writing such rows",
-                    run.sweep_pass, self.definition.pending
+                    "sweep {} still found {found} rows pending: either the shop goes on writing rows \
+                     that are, or `{}` asks for what others change, or rows were locked and left out, \
+                     or set aside (see the quarantine). Mend that, then `evenkeel migrate resume {}`",
+                    run.sweep_pass, self.definition.pending, self.definition.name
                 )));
             }
         }

@@ -1,0 +1,11 @@
+-- Which transaction a batch was: a row that is pending and was last written by it has become pending by
+-- itself, and must not be changed once more.
+
+ALTER TABLE evenkeel.batches
+    ADD COLUMN xid bigint;   -- NULL for batches from before this file
+
+ALTER TABLE evenkeel.batches
+    ALTER COLUMN xid SET DEFAULT pg_catalog.pg_current_xact_id()::text::bigint;
+
+-- lint: allow require-concurrent-index-creation because only the engine writes these rows, one a batch
+CREATE INDEX batches_xid_idx ON evenkeel.batches (xid) WHERE xid IS NOT NULL;
