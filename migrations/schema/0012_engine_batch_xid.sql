@@ -9,3 +9,8 @@ ALTER TABLE evenkeel.batches
 
 -- lint: allow require-concurrent-index-creation because only the engine writes these rows, one a batch
 CREATE INDEX batches_xid_idx ON evenkeel.batches (xid) WHERE xid IS NOT NULL;
+
+-- Which table a run was started for: the search path of the process that drives it may lead elsewhere.
+
+ALTER TABLE evenkeel.runs
+    ADD COLUMN relation text;   -- with its schema; NULL where the table was not there yet

@@ -124,6 +124,12 @@ async fn drive(runner: &Runner, settings: &Settings, id: i64) -> Result<Option<E
         };
         match taken {
             Some(run) => {
+                if run.id != id {
+                    println!(
+                        "driving run {} of {} first, which was queued before",
+                        run.id, run.migration
+                    );
+                }
                 let (taken, end) = (run.id, runner.drive(run).await);
                 if taken == id || end == End::ShutDown {
                     return Ok(Some(end));

@@ -86,11 +86,19 @@ fn full(error: &PgDatabaseError, place: Option<&str>) -> String {
     text
 }
 
-/// In one line, and without what a terminal would obey.
+/// Characters of one part of an error at most: a trigger can raise megabytes.
+const LONGEST: usize = 1_000;
+
+/// In one line, without what a terminal would obey, and cut where it is very long.
 fn plain(text: &str) -> String {
-    let words = text.split(|c: char| c.is_control());
+    let cut = text.char_indices().nth(LONGEST).map(|(at, _)| at);
+    let words = text[..cut.unwrap_or(text.len())].split(|c: char| c.is_control());
     let words = words.filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
+    let mut plain = words.collect::<Vec<_>>().join(" ");
+    if cut.is_some() {
+        plain.push_str(" […]");
+    }
+    plain
 }
 
 /// A database error of which it is known where in a person's file it comes from.
@@ -165,5 +173,19 @@ impl DatabaseError for Placed {
 
     fn kind(&self) -> ErrorKind {
         self.error.kind()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(plain("a\nb\u{1b}[1m"), "a b [1m");
+        let long = plain(&"é".repeat(LONGEST + 1));
+        assert_eq!(long, "é".repeat(LONGEST) + " […]");
+        let fits = "é".repeat(LONGEST);
+        assert_eq!(plain(&fits), fits);
     }
 }

@@ -105,7 +105,8 @@ impl Batch<'_> {
                 // The condition may have set a search path in which the ledger's SQL means something else.
                 regain(&mut tx, settings, &name).await?;
                 let run = self.lease.run;
-                let returned = pending::returned(&mut tx, self.definition, keyset, &range, run).await?;
+                let returned =
+                    pending::returned(&mut tx, self.definition, keyset, &range, run).await?;
                 if let Some(still) = returned {
                     tx.rollback().await?;
                     return Ok(Outcome::StillPending(still.why));

@@ -68,6 +68,27 @@ pub fn names_relation(node: &SyntaxNode) -> bool {
     )
 }
 
+/// Whether `text` is a name, or a schema's and a name.
+pub fn is_relation_name(text: &str) -> bool {
+    let mut parts = tokens(text);
+    parts.retain(|token| !token.is_trivia());
+    let is_name = |kind: Kind| {
+        matches!(
+            kind,
+            Kind::Ident
+                | Kind::QuotedIdent {
+                    terminated: true,
+                    uescape: false
+                }
+        )
+    };
+    match parts.as_slice() {
+        [name] => is_name(name.kind),
+        [schema, dot, name] => is_name(schema.kind) && dot.text == "." && is_name(name.kind),
+        _ => false,
+    }
+}
+
 /// The parts of a name; without quotes, letters have no case.
 fn name(text: &str) -> Vec<String> {
     let mut parts = tokens(text);
@@ -108,6 +129,16 @@ mod tests {
                 "t"
             };
             assert_eq!(assigned(statement, table), columns, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_relation_has_one_name_or_two() {
+        for text in ["t", "s.t", "\"Old Shop\" . \"Order\""] {
+            assert!(is_relation_name(text), "{text}");
+        }
+        for text in ["", "a.b.c", "t t", "s.", "\"t", "s.t.", "1"] {
+            assert!(!is_relation_name(text), "{text}");
         }
     }
 

@@ -95,9 +95,8 @@ pub async fn count(
     let version = format!("{}.xmin", definition.qualifier());
     // A subtransaction (an exception handler has one) writes under an id of its own; its rows count as
     // written elsewhere.
-    let own = format!(
-        "{version} OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid"
-    );
+    let own =
+        format!("{version} OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid");
     let texts: Vec<_> = keyset.columns();
     let texts: Vec<_> = texts
         .iter()
@@ -143,8 +142,8 @@ pub async fn count(
     Ok(counts)
 }
 
-/// Looks for rows of `range` that are pending and were last written by a batch of `run`, before a sweep
-/// applies the statement to them once more. `None` also where the condition reads other rows, which
+/// Looks for rows of `range` that are pending and were last written by a batch of `run`, or of one that it
+/// goes on from, before a sweep applies the statement to them once more. `None` also where the condition reads other rows, which
 /// somebody may have changed.
 ///
 /// # Errors
@@ -167,8 +166,13 @@ pub async fn returned(
     let whole = |xid: u32| i64::try_from(now.whole(xid)).unwrap_or(i64::MAX);
     let xids: Vec<_> = counts.others.iter().map(|(xid, _)| whole(*xid)).collect();
     let ours: Vec<i64> = sqlx::query_scalar(
-        "SELECT xid FROM evenkeel.batches
-          WHERE run_id OPERATOR(pg_catalog.=) $1 AND xid OPERATOR(pg_catalog.=) ANY ($2)",
+        "WITH RECURSIVE chain AS (
+             SELECT id, follows FROM evenkeel.runs WHERE id OPERATOR(pg_catalog.=) $1
+             UNION ALL
+             SELECT before.id, before.follows FROM chain
+               JOIN evenkeel.runs AS before ON before.id OPERATOR(pg_catalog.=) chain.follows)
+         SELECT xid FROM evenkeel.batches
+          WHERE xid OPERATOR(pg_catalog.=) ANY ($2) AND run_id IN (SELECT id FROM chain)",
     )
     .bind(run)
     .bind(&xids)

@@ -20,8 +20,8 @@ pub enum Failure {
     /// The ledger has no such run.
     #[error(transparent)]
     Ledger(LedgerError),
-    /// All is done, but that cannot be certified.
-    #[error("all is done, but it cannot be certified: {0}")]
+    /// The walk has come to its end, but that cannot be certified.
+    #[error("the walk has come to its end, but it cannot be certified: {0}")]
     Uncertified(IssueError),
 }
 

@@ -395,6 +395,27 @@ fn every_rule_is_documented() {
     }
 }
 
+#[test]
+fn a_pending_condition_that_proves_nothing_is_named() {
+    let rules_of = |pending: &str, allow: &str| {
+        let header = format!("-- table: t\n-- pending: {pending}");
+        let statement = format!("{allow}UPDATE t SET a = 1 WHERE :range");
+        let definition = Definition::parse("m", &migration(&header, &statement)).unwrap();
+        let found = lint::definition(&definition).into_iter();
+        found.map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(rules_of("at < now()", ""), [rules::PENDING_CHANGES]);
+    assert_eq!(rules_of("a = NULL", ""), [rules::NEVER_TRUE]);
+    let allow = "-- lint: allow pending-changes-by-itself because rows only grow older\n";
+    assert_eq!(rules_of("at < now()", allow), [""; 0]);
+    let down = "UPDATE t SET a = 1 WHERE :range;\n-- down\n-- pending: a <> NULL\n\
+                UPDATE t SET a = NULL WHERE :range";
+    let text = migration("-- table: t\n-- pending: a IS NULL", down);
+    let found = lint::definition(&Definition::parse("m", &text).unwrap());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].rule, found[0].line), (rules::NEVER_TRUE, 9));
+}
+
 #[tokio::test]
 async fn an_unsafe_migration_is_not_started() {
     let mut fixture = Fixture::with_rows(1).await;

@@ -121,6 +121,9 @@ fn what_reaches_further_than_its_words_is_named() {
         ),
         ("COPY t FROM STDIN", rules::UNBATCHED_WRITE),
         ("SELECT * FROM t FOR UPDATE", rules::UNBATCHED_WRITE),
+        ("TABLE t FOR NO KEY UPDATE", rules::UNBATCHED_WRITE),
+        ("(SELECT * FROM t FOR SHARE)", rules::UNBATCHED_WRITE),
+        ("(SELECT * FROM t) FOR UPDATE", rules::UNBATCHED_WRITE),
         ("INSERT INTO t TABLE u", rules::UNBATCHED_WRITE),
         ("EXPLAIN ANALYZE DELETE FROM t", rules::UNBATCHED_WRITE),
         (
@@ -261,6 +264,7 @@ fn what_the_lint_cannot_see_is_named() {
         "CREATE MATERIALIZED VIEW v AS SELECT f(a) FROM t WITH NO DATA",
         "INSERT INTO t VALUES ((SELECT max(id) FROM u))",
         "SELECT * FROM t WHERE id = 1 FOR UPDATE",
+        "(SELECT * FROM t WHERE id = 1) FOR UPDATE",
         ";;",
     ] {
         for kind in KINDS {
@@ -387,6 +391,41 @@ fn a_limit_that_the_session_forgets_is_no_limit() {
         let sql = format!("SET lock_timeout = '1s'; {keeps}; ALTER TABLE t ADD COLUMN a int");
         let found = rules_of(Kind::Raw, &sql);
         assert!(!found.contains(&"require-lock-timeout"), "{sql}: {found:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_rolled_back_was_never_set() {
+    for (before, limited) in [
+        ("BEGIN; SET lock_timeout = '1s'; ROLLBACK", false),
+        ("BEGIN; SET lock_timeout = '1s'; ABORT", false),
+        ("BEGIN; SET lock_timeout = '1s'; COMMIT", true),
+        (
+            "SET lock_timeout = '1s'; BEGIN; SET lock_timeout = 0; ROLLBACK",
+            true,
+        ),
+        (
+            "SET lock_timeout = '1s'; BEGIN; SET LOCAL lock_timeout = 0; COMMIT",
+            true,
+        ),
+        (
+            "BEGIN; SAVEPOINT a; SET lock_timeout = '1s'; ROLLBACK TO a",
+            false,
+        ),
+        (
+            "BEGIN; SET lock_timeout = '1s'; SAVEPOINT a; ROLLBACK TO SAVEPOINT A",
+            true,
+        ),
+        (
+            "BEGIN; SAVEPOINT a; SET LOCAL lock_timeout = '1s'; SAVEPOINT b; ROLLBACK TO b",
+            true,
+        ),
+        ("SET lock_timeout = '1s'; ROLLBACK PREPARED 'x'", true),
+    ] {
+        let sql = format!("{before}; ALTER TABLE t ADD COLUMN a int");
+        let found = rules_of(Kind::Raw, &sql);
+        let says = found.contains(&"require-lock-timeout");
+        assert_eq!(says, !limited, "{sql}: {found:?}");
     }
 }
 

@@ -37,7 +37,8 @@ async fn planned(fixture: &mut Fixture, text: &str) -> Plan {
 
 /// How often the most discounted product was discounted, and how many were at all.
 async fn discounts(fixture: &mut Fixture) -> (i64, i64) {
-    let sql = "SELECT max(10000 - price)::bigint / 1000, count(*) FILTER (WHERE price < 10000) FROM p";
+    let sql =
+        "SELECT max(10000 - price)::bigint / 1000, count(*) FILTER (WHERE price < 10000) FROM p";
     let row = sqlx::query_as(AssertSqlSafe(sql));
     row.fetch_one(&mut fixture.sql).await.unwrap()
 }
@@ -135,7 +136,10 @@ async fn a_trigger_that_keeps_rows_from_being_changed_has_its_other_effects_once
             assert!(said.contains("a trigger or a rule"), "{said}");
             let changed: i64 = plan.samples.iter().map(|s| s.changed).sum();
             let pending: i64 = plan.samples.iter().map(|s| s.pending).sum();
-            assert!(changed < pending && (most > 0) == (changed > 0), "{changed}");
+            assert!(
+                changed < pending && (most > 0) == (changed > 0),
+                "{changed}"
+            );
             let reason = fixture.refusal(&text).await;
             assert!(reason.contains("a trigger or a rule"), "{reason}");
             let effects = "SELECT count(*) FROM effects";
@@ -185,7 +189,11 @@ async fn rows_that_others_make_pending_meanwhile_are_changed_again() {
         "UPDATE p SET maker = (SELECT name FROM makers), changes = changes + 1 WHERE :range",
     );
     let (end, run) = fixture.migrate(&text).await;
-    assert_eq!((end, run.state), (End::Completed, State::Completed), "{run:?}");
+    assert_eq!(
+        (end, run.state),
+        (End::Completed, State::Completed),
+        "{run:?}"
+    );
     let stale = "SELECT count(*) FROM p WHERE maker <> 'new' OR changes > 2";
     assert_eq!(fixture.count(stale).await, 0);
 }
@@ -198,6 +206,7 @@ async fn a_statement_that_skips_what_is_locked_meets_it_in_the_next_sweep() {
         "UPDATE p SET price = price - 1000, priced_at = now()
           WHERE id IN (SELECT id FROM p WHERE :range FOR UPDATE SKIP LOCKED)",
     );
+    fixture.run("DELETE FROM p WHERE id > 100").await;
     let mut shopper = Fixture::beside(&fixture).await;
     shopper
         .run("BEGIN; SELECT FROM p WHERE id % 7 = 0 FOR UPDATE")
@@ -208,7 +217,7 @@ async fn a_statement_that_skips_what_is_locked_meets_it_in_the_next_sweep() {
     let run = fixture.find_last().await;
     fixture.command(&run, State::Queued).await;
     assert_eq!(fixture.drive().await, End::Completed);
-    assert_eq!(discounts(&mut fixture).await, (1, 2000));
+    assert_eq!(discounts(&mut fixture).await, (1, 100));
 }
 
 #[tokio::test]
@@ -229,4 +238,75 @@ async fn a_row_that_several_others_are_joined_to_is_one_row() {
     assert!(plan.samples.iter().all(|s| s.changed == s.rows), "{plan:?}");
     let (end, run) = fixture.migrate(&text).await;
     assert_eq!((end, run.rows_changed), (End::Completed, 2000), "{run:?}");
+}
+
+#[tokio::test]
+async fn a_plan_says_what_makes_a_condition_no_proof() {
+    let mut fixture = products().await;
+    fixture
+        .run(
+            "CREATE FUNCTION dear(int) RETURNS boolean LANGUAGE sql STABLE
+                 AS 'SELECT $1 > (SELECT avg(price) FROM p)'",
+        )
+        .await;
+    for (pending, said) in [
+        (
+            "dear(price)",
+            "function dear in the pending condition is not IMMUTABLE",
+        ),
+        ("price > 0 AND price <> NULL", "is true of no row"),
+        ("false", "is true of no row"),
+    ] {
+        let plan = planned(&mut fixture, &of_p(pending, DISCOUNT)).await;
+        let all = plan.obstacles.join("\n");
+        assert!(all.contains(said), "{pending}: {all}");
+    }
+    let plan = planned(&mut fixture, &of_p("abs(price) = 0", DISCOUNT)).await;
+    let all = plan.obstacles.join("\n");
+    assert!(!all.contains("pending condition"), "{all}");
+}
+
+#[tokio::test]
+async fn a_run_is_of_the_table_that_it_was_started_for() {
+    let mut fixture = products().await;
+    fixture
+        .run(
+            "CREATE SCHEMA shadow; CREATE TABLE shadow.p (LIKE p INCLUDING ALL);
+             INSERT INTO shadow.p SELECT * FROM p; SET search_path = shadow, public",
+        )
+        .await;
+    let text = of_p("priced_at < '2021-01-01'", DISCOUNT);
+    let run = fixture.enqueue(&text).await;
+    assert_eq!(fixture.drive().await, End::Failed);
+    let reason = fixture.find(&run).await.error.unwrap();
+    assert!(reason.contains("started for shadow.p"), "{reason}");
+    assert!(reason.contains("`p` is public.p"), "{reason}");
+    for table in ["p", "shadow.p"] {
+        let changed = format!("SELECT count(*) FROM {table} WHERE price < 10000");
+        assert_eq!(fixture.count(&changed).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_any_length_is_told_in_a_bounded_one() {
+    let mut fixture = products().await;
+    fixture
+        .run(
+            "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE EXCEPTION '%', repeat('no ', 1000000)
+                       USING DETAIL = repeat('d', 1000000), HINT = repeat('h', 1000000); END $$;
+             CREATE TRIGGER shout BEFORE UPDATE ON p FOR EACH ROW EXECUTE FUNCTION shout()",
+        )
+        .await;
+    fixture.engine.quarantine_max = 3;
+    let reason = fixture
+        .refusal(&of_p("priced_at < '2021-01-01'", DISCOUNT))
+        .await;
+    assert!(
+        reason.contains("no no no") && reason.contains("[…]"),
+        "{reason}"
+    );
+    assert!(reason.len() < 10_000, "{}", reason.len());
+    let longest = "SELECT max(length(error))::bigint FROM evenkeel.quarantine";
+    assert!(fixture.count(longest).await < 10_000);
 }

@@ -7,6 +7,8 @@ use sqlx::postgres::PgConnection;
 use super::By::Operator;
 use super::State::{self, Queued};
 use super::{LedgerError, Run, find, record};
+use crate::migration::columns;
+use crate::migration::definition::Definition;
 use crate::migration::keyset::KeyValue;
 use crate::migration::undo::Direction;
 
@@ -54,12 +56,19 @@ pub async fn enqueue_as(
             (last.direction, Some(last.id), Some(end))
         }
     };
+    let table = Definition::parse(migration, definition).map(|definition| definition.table);
+    // Of anything else PostgreSQL makes an error, which is the run's to tell.
+    let table = table.ok().filter(|table| columns::is_relation_name(table));
     let run: Option<Run> = sqlx::query_as(
         "INSERT INTO evenkeel.runs (migration, definition, started_by, direction, follows,
-                                    phase, cursor, end_key, batch_rows, rows_estimate, rows_seen, share_done)
+                                    phase, cursor, end_key, batch_rows, rows_estimate, rows_seen, share_done,
+                                    relation)
          SELECT $1, $2, $3, $4, $5, coalesce(last.phase, 'main'),
                 CASE last.phase WHEN 'main' THEN last.cursor END, $6, last.batch_rows,
-                last.rows_estimate, coalesce(last.rows_seen, 0), coalesce(last.share_done, 0)
+                last.rows_estimate, coalesce(last.rows_seen, 0), coalesce(last.share_done, 0),
+                (SELECT format('%I.%I', n.nspname, c.relname)
+                   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                  WHERE c.oid = to_regclass($7))
            FROM (SELECT) AS one LEFT JOIN evenkeel.runs AS last ON last.id = $5
          ON CONFLICT (migration) WHERE state IN ('queued', 'running', 'paused') DO NOTHING
          RETURNING *",
@@ -70,6 +79,7 @@ pub async fn enqueue_as(
     .bind(direction)
     .bind(follows)
     .bind(end)
+    .bind(table)
     .fetch_optional(&mut *conn)
     .await?;
     let Some(run) = run else {
@@ -210,4 +220,26 @@ pub async fn command(
             to: to.name(),
         }),
     }
+}
+
+/// The table that `run` was started for, and the other one that `table` means to this session; `None`
+/// where they are the same, or where one of them is not there.
+///
+/// # Errors
+/// What the database says.
+pub async fn other_table(
+    conn: &mut PgConnection,
+    run: i64,
+    table: &str,
+) -> Result<Option<(String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT relation, here
+           FROM evenkeel.runs, pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+                LATERAL format('%I.%I', n.nspname, c.relname) AS here
+          WHERE id = $1 AND c.oid = to_regclass($2) AND relation <> here",
+    )
+    .bind(run)
+    .bind(table)
+    .fetch_optional(conn)
+    .await
 }

@@ -23,7 +23,7 @@ use super::definition::{Definition, DefinitionError};
 use super::keyset::{KeyNames, KeyValue};
 use super::undo::Direction;
 
-pub use command::{Beginning, command, enqueue, enqueue_as, retry, set_deadline};
+pub use command::{Beginning, command, enqueue, enqueue_as, other_table, retry, set_deadline};
 pub use lease::{Done, Tries, acquire, begin_phase, commit, find_empty, finish, renew};
 pub use proof::note_proof;
 pub use quarantine::{

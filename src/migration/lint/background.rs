@@ -1,7 +1,7 @@
 //! What a background statement does besides changing its range.
 
-use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::SyntaxNode;
+use squawk_syntax::ast::{self, AstNode};
 
 use super::names::parts;
 use super::statements::Script;

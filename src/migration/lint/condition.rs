@@ -170,10 +170,19 @@ mod tests {
 
     #[test]
     fn what_is_never_true_is_named() {
-        for text in ["x = NULL", "null <> x", "a > 0 AND (x != NULL OR y IS NULL)"] {
+        for text in [
+            "x = NULL",
+            "null <> x",
+            "a > 0 AND (x != NULL OR y IS NULL)",
+        ] {
             assert_eq!(rules_of(text), [rules::NEVER_TRUE], "{text}");
         }
-        for text in ["x IS DISTINCT FROM NULL", "f(a => NULL)", "x = 'NULL'", "x IS NULL"] {
+        for text in [
+            "x IS DISTINCT FROM NULL",
+            "f(a => NULL)",
+            "x = 'NULL'",
+            "x IS NULL",
+        ] {
             assert_eq!(rules_of(text), [""; 0], "{text}");
         }
     }

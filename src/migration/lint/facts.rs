@@ -10,6 +10,7 @@ use super::functions;
 use super::names::{Name, Names, Thing, parts};
 use super::table::{Given, On};
 use super::types;
+use super::waiting::ending;
 
 /// How the statements of a script are divided into transactions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Facts {
 
     /// Takes note of what ends with the transaction of `statement`.
     pub fn note_transaction(&mut self, statement: &ast::Stmt) {
-        let ends = matches!(statement, ast::Stmt::Commit(_) | ast::Stmt::Rollback(_));
+        let ends = ending(statement).is_some();
         self.open = !ends && (self.open || matches!(statement, ast::Stmt::Begin(_)));
         match self.transactions {
             Transactions::Each => self.names.end_transaction(true),

@@ -10,6 +10,7 @@ use super::functions;
 use super::rows::{self, writes};
 use super::statements::{Script, Statement};
 use super::table::{On, Row, Work};
+use super::waiting::{Waiting, ending};
 use super::{Found, Kind, rules, session};
 
 /// Adds to `found` what is unsafe in `script`, run as `kind` says.
@@ -276,7 +277,7 @@ fn under_lock(script: &Script, kind: Kind, found: &mut Found<'_>) {
     for statement in &script.statements {
         match statement.syntax {
             ast::Stmt::Begin(_) => in_transaction = true,
-            ast::Stmt::Commit(_) | ast::Stmt::Rollback(_) if kind == Kind::Raw => {
+            _ if ending(&statement.syntax).is_some() && kind == Kind::Raw => {
                 (held, in_transaction) = (None, false);
             }
             _ => {}
@@ -315,21 +316,12 @@ fn scans(statement: &Statement, script: &Script, found: &Found<'_>) -> bool {
 
 /// Adds the strong locks that are waited for without a limit.
 fn without_limit(script: &Script, found: &mut Found<'_>) {
-    let (mut limited, mut local) = (false, false);
+    let mut waiting = Waiting::default();
     for statement in &script.statements {
-        let ends = matches!(
-            statement.syntax,
-            ast::Stmt::Commit(_) | ast::Stmt::Rollback(_)
-        );
-        if ends && local {
-            (limited, local) = (false, false);
-        }
-        if let Some((limits, until_commit)) = session::limits_waiting(&statement.syntax) {
-            (limited, local) = (limits, until_commit);
-        }
+        waiting.note(&statement.syntax);
         let strong = statement.effects.iter().filter_map(Effect::strong_lock);
         if let Some(strong) = strong.max_by_key(|t| t.touch.lock)
-            && !limited
+            && !waiting.is_limited()
         {
             let why = format!(
                 "it waits for {} on {} for as long as it takes, and everybody who comes after it waits behind it",

@@ -28,6 +28,7 @@ mod session;
 mod statements;
 pub mod table;
 mod types;
+mod waiting;
 
 use std::fmt;
 
@@ -160,7 +161,10 @@ fn definition_in(file: &str, definition: &Definition) -> Vec<Finding> {
         findings.extend(background::check(file, &there, definition, pending));
         if let Some(back) = back {
             // Unless it is given, it is the opposite of the way there.
-            let pending = definition.down.as_ref().and_then(|down| down.pending.as_ref());
+            let pending = definition
+                .down
+                .as_ref()
+                .and_then(|down| down.pending.as_ref());
             let pending = pending.map_or("true", |pending| pending);
             findings.extend(background::check(file, &back.text, definition, pending));
         }

@@ -30,7 +30,12 @@ pub fn check(statement: &Statement, found: &mut Found<'_>) {
             "it reads and copies whole tables in one transaction"
         }
         _ if writes(statement) => "it locks every row that it changes until all are done",
-        ast::Stmt::Select(select) if locks_rows(select.syntax()) => {
+        ast::Stmt::Select(_)
+        | ast::Stmt::ParenSelect(_)
+        | ast::Stmt::CompoundSelect(_)
+        | ast::Stmt::Table(_)
+            if locks_rows(statement.syntax.syntax()) =>
+        {
             "it locks every row of the table until the transaction ends"
         }
         _ => return,
@@ -82,13 +87,16 @@ fn copies_rows(insert: &ast::Insert) -> bool {
 
 /// Whether a query locks every row of a table for those who write it.
 fn locks_rows(query: &SyntaxNode) -> bool {
+    let limits = |node: SyntaxNode| {
+        ast::WhereClause::can_cast(node.kind()) || ast::LimitClause::can_cast(node.kind())
+    };
     query.descendants().any(|node| {
-        ast::Select::can_cast(node.kind())
-            && node
-                .children()
-                .any(|c| ast::LockingClause::can_cast(c.kind()))
-            && !node.children().any(|child| {
-                ast::WhereClause::can_cast(child.kind()) || ast::LimitClause::can_cast(child.kind())
+        let locks = ast::LockingClause::can_cast(node.kind());
+        locks
+            && node.parent().is_some_and(|of| match of.kind() {
+                // What is in the parentheses limits it.
+                SyntaxKind::PAREN_SELECT => !of.descendants().any(limits),
+                _ => !of.children().any(limits),
             })
     })
 }

@@ -259,7 +259,9 @@ async fn one(
     // What was pending before is counted when all is as it was, so that the statement did not find
     // the rows read already.
     let mut tx = begin(conn, settings).await?;
-    let before = pending::count(&mut tx, definition, keyset, &range).await?.pending;
+    let before = pending::count(&mut tx, definition, keyset, &range)
+        .await?
+        .pending;
     let mut changed = found.changed;
     if changed > range.seen && pending::is_of_own(definition) {
         // The plan counts what was joined, and a row that several others were joined to is changed once.

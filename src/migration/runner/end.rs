@@ -33,7 +33,7 @@ impl Runner {
                 sqlx::Error::RowNotFound,
             ))),
             Err(err) if err.is_permanent() => Err(Interrupt::Broken(format!(
-                "all is done, but it cannot be certified: {err}"
+                "the walk has come to its end, but it cannot be certified: {err}"
             ))),
             Err(err) => Err(Failure::from(err).into()),
         }

@@ -276,15 +276,23 @@ impl Runner {
             if let Ok(keyset) = &keyset {
                 keyset.read_statement(&mut tx, &definition).await?;
             }
+            let other = ledger::other_table(&mut tx, lease.run, &definition.table).await?;
             tx.commit().await?;
-            Ok(keyset)
+            Ok((keyset, other))
         };
         // The planner is asked about the author's conditions.
         let author = self.pool.author();
         let resolved = author.run(resolve).await;
-        let keyset = resolved
-            .map_err(Interrupt::from)?
-            .map_err(|err| Interrupt::Broken(err.to_string()))?;
+        let (keyset, other) = resolved.map_err(Interrupt::from)?;
+        let keyset = keyset.map_err(|err| Interrupt::Broken(err.to_string()))?;
+        if let Some((then, now)) = other {
+            return Err(Interrupt::Broken(format!(
+                "the run was started for {then}, and to the process that drives it `{}` is {now}, because \
+                 their search paths differ: write `-- table: {then}` into the file and into its \
+                 statement, cancel the run and start it anew",
+                definition.table
+            )));
+        }
         Ok(Drive {
             runner: self,
             lease,
