@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use sqlx::postgres::PgConnectOptions;
 
+use crate::brake::Brake;
 use crate::config::Settings;
 use crate::connections::Register;
 use crate::db::gate::{Admission, Gate};
@@ -41,6 +42,8 @@ pub struct App {
     pub probe: Probe,
     /// Hashes and checks passwords, a few at once.
     pub passwords: Passwords,
+    /// Holds those up who guess them.
+    pub brake: Brake,
     /// What shoppers feel.
     pub latencies: Latencies,
     /// Who is connected to the shop's port.
@@ -74,6 +77,7 @@ impl App {
         let surroundings = Surroundings::new(&process_name(), settings.budgets.clone());
         let connections = settings.http.max_connections.unwrap_or(MOST_CONNECTIONS);
         let passwords = Passwords::new(settings.accounts.hashing_concurrency);
+        let brake = Brake::new(&settings.accounts);
         let pool = Pool::new(
             addresses,
             settings.pool.size,
@@ -87,6 +91,7 @@ impl App {
             pool,
             probe,
             passwords,
+            brake,
             latencies: Latencies::new(Instant::now()),
             connections: Register::new(connections),
             surroundings,

@@ -12,10 +12,12 @@
 //! migration            the engine: definition, ledger, batch, pace, runner, sweep
 //! store      pressure  the shop's domain and SQL | what shoppers and the database feel
 //! db     connections   embedded PostgreSQL, the shared pool, the gate, the schema | clients' connections
+//! brake                how much each network may try
 //! config     shutdown  settings | an orderly end; class: the classes of work
 //! ```
 
 pub mod app;
+pub mod brake;
 pub mod class;
 pub mod cli;
 pub mod config;

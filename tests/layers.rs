@@ -13,7 +13,7 @@ use syn::visit::{self, Visit};
 /// From the bottom up. A module imports modules of lower layers.
 const LAYERS: [&[&str]; 9] = [
     &["class", "config", "shutdown"],
-    &["db", "connections"],
+    &["db", "connections", "brake"],
     &["store", "pressure"],
     &["migration"],
     &["watch", "retention"],
@@ -71,8 +71,9 @@ const PACE_MAY_IMPORT: [&str; 6] = [
 ];
 
 /// Files in which time is a parameter.
-const WITHOUT_CLOCK: [&str; 30] = [
+const WITHOUT_CLOCK: [&str; 31] = [
     PACE,
+    "brake/attempts.rs",
     "migration/trust.rs",
     "migration/turns.rs",
     "pressure/cost.rs",

@@ -5,8 +5,10 @@
 //! `DATABASE_URL` and `PG_BIN_DIR` are read under their usual names. `evenkeel config` prints the
 //! result in the file's format.
 
+mod accounts;
 mod budgets;
 mod engine;
+mod network;
 pub mod notify;
 mod pool;
 mod retention;
@@ -21,8 +23,10 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
+pub use accounts::Accounts;
 pub use budgets::{Budget, Budgets};
 pub use engine::{Engine, Pace};
+pub use network::Network;
 pub use notify::Notify;
 pub use pool::{ClassSettings, Limits, PoolSettings, Share};
 pub use retention::Retention;
@@ -32,6 +36,9 @@ use crate::class::Class;
 
 /// A time limit for a client that is shorter than this is a mistake.
 const SHORTEST_LIMIT: Duration = Duration::from_millis(50);
+
+/// Fewest characters of the operations token.
+const SHORTEST_TOKEN: usize = 16;
 
 /// All settings of a process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -65,6 +72,9 @@ pub struct Settings {
 pub struct Http {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Networks of the proxies in front, such as `10.1.0.0/16`: what they say in X-Forwarded-For is believed,
+    /// so that a client's address is the nearest one that is not theirs. Nobody's, unless set.
+    pub trusted_proxies: Vec<Network>,
     /// A request that has waited for the shop for longer is answered with 503. The time in which the
     /// client sends its body does not count.
     #[serde(with = "humantime_serde")]
@@ -105,6 +115,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            trusted_proxies: Vec::new(),
             request_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             patience: Duration::from_millis(250),
@@ -189,6 +200,13 @@ impl Http {
         if self.max_connections == Some(0) {
             return Err("http.max_connections must be at least 1, or be left out".to_owned());
         }
+        if self.trusted_proxies.iter().any(Network::is_everything) {
+            return Err(
+                "http.trusted_proxies holds every address there is, so that any client could claim to be \
+                 any other: name the networks of your proxies alone"
+                    .to_owned(),
+            );
+        }
         if self.body_limit == 0 {
             return Err("http.body_limit must be at least 1 byte".to_owned());
         }
@@ -206,36 +224,14 @@ impl Database {
     }
 }
 
-/// Accounts and sessions.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Accounts {
-    /// How long a session lives.
-    #[serde(with = "humantime_serde")]
-    pub session_lifetime: Duration,
-    /// Passwords hashed or checked at once; each takes about 20 MB and 30 ms of a core.
-    pub hashing_concurrency: usize,
-    /// Have browsers send the session cookie over TLS only. Turn it on behind a TLS proxy.
-    pub secure_cookies: bool,
-}
-
-impl Default for Accounts {
-    fn default() -> Self {
-        Self {
-            session_lifetime: Duration::from_secs(14 * 24 * 3600),
-            hashing_concurrency: 1,
-            secure_cookies: false,
-        }
-    }
-}
-
 /// Operations endpoints.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ops {
     /// Address at which `/ops` and `/metrics` are served; port 0 takes a free one. Not for shoppers.
     pub listen: SocketAddr,
-    /// Bearer token for `/ops`; without one a random token is made at start and printed once.
+    /// Bearer token for `/ops`, of at least 16 characters; without one a random token is made at start and
+    /// printed once.
     #[serde(skip_serializing)]
     pub admin_token: Option<String>,
 }
@@ -245,6 +241,25 @@ impl Default for Ops {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             admin_token: None,
+        }
+    }
+}
+
+impl Ops {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    fn validate(&self) -> Result<(), String> {
+        let token = self.admin_token.as_deref();
+        let length = token.map(|token| token.trim().chars().count());
+        match length {
+            Some(length) if length < SHORTEST_TOKEN => Err(format!(
+                "ops.admin_token has {length} characters, but a token that nobody guesses has at least \
+                 {SHORTEST_TOKEN}: make one with `openssl rand -hex 16`, or leave it out to get a random \
+                 one at every start"
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -335,15 +350,8 @@ impl Settings {
                 ));
             }
         }
-        if self.accounts.hashing_concurrency == 0 {
-            return Err("accounts.hashing_concurrency must be at least 1".to_owned());
-        }
-        let token = self.ops.admin_token.as_deref();
-        if token.is_some_and(|token| token.trim().is_empty()) {
-            return Err(
-                "ops.admin_token is empty: set one, or leave it out to get a random one".to_owned(),
-            );
-        }
+        self.accounts.validate()?;
+        self.ops.validate()?;
         self.migration.validate()?;
         self.pace.validate()?;
         self.budgets.validate()?;
@@ -400,9 +408,30 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_operations_token_is_refused() {
+    fn an_operations_token_that_can_be_guessed_is_refused_with_how_to_make_one() {
         let mut settings = Settings::default();
-        settings.ops.admin_token = Some(String::new());
-        assert!(settings.validate().is_err());
+        for (token, valid) in [
+            ("", false),
+            ("secret", false),
+            ("   fifteen-chars  ", false),
+            ("sixteen-letters-", true),
+        ] {
+            settings.ops.admin_token = Some(token.to_owned());
+            let validated = settings.validate();
+            assert_eq!(validated.is_ok(), valid, "{token}");
+            if let Err(refusal) = validated {
+                assert!(refusal.contains("openssl rand -hex 16"), "{refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn trusting_everybody_is_refused() {
+        let mut settings = Settings::default();
+        for (network, valid) in [("10.1.0.0/16", true), ("::1", true), ("0.0.0.0/0", false), ("::/0", false)] {
+            let network = Network::try_from(network.to_owned()).expect("is a network");
+            settings.http.trusted_proxies = vec![network];
+            assert_eq!(settings.validate().is_ok(), valid);
+        }
     }
 }

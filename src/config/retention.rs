@@ -29,6 +29,13 @@ pub struct Retention {
     /// Sessions, since they expired.
     #[serde(with = "humantime_serde")]
     pub sessions: Duration,
+    /// Failed log-ins, since the brake forgot them.
+    #[serde(with = "humantime_serde")]
+    pub log_in_attempts: Duration,
+    /// Devices from which an account was logged in to, since the last time. Browsers forget them after 400
+    /// days at the latest.
+    #[serde(with = "humantime_serde")]
+    pub devices: Duration,
     /// The list of batches of a migration, since its run ended and the migration was complete. At least 30
     /// days.
     #[serde(with = "humantime_serde")]
@@ -59,6 +66,8 @@ impl Default for Retention {
             batch: 500,
             idempotency_keys: 7 * DAY,
             sessions: DAY,
+            log_in_attempts: Duration::from_secs(3600),
+            devices: 400 * DAY,
             batches: 90 * DAY,
             runs: 730 * DAY,
             certificates: 3650 * DAY,

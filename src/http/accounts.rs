@@ -1,27 +1,30 @@
-//! Register, log in, log out.
+//! Register, log out.
+
+use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::ApiError;
-use super::extract::{Json, SECURE_SESSION_COOKIE, SESSION_COOKIE, SessionToken, one_line};
+use super::error::{ApiError, Problem};
+use super::extract::{Json, SessionToken, one_line};
+use super::{cookies, log_in};
 use crate::app::App;
+use crate::brake::Origin;
 use crate::class::Class;
 use crate::store::accounts::{self, Account, AccountError};
-use crate::store::sessions::{self, Token};
+use crate::store::passwords::{self, PasswordError};
+use crate::store::sessions;
 
 /// The addresses of accounts and sessions.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(register))
-        .routes(routes!(log_in))
         .routes(routes!(log_out))
         .routes(routes!(me))
 }
@@ -32,7 +35,8 @@ struct Registration {
     /// E-mail address, by which the account logs in, in whatever letter case.
     #[garde(custom(email_address))]
     email: String,
-    /// 8 to 128 characters.
+    /// 8 to 128 characters that are hard to guess: not one of the passwords that are tried first, and not
+    /// made of the address or the name.
     #[garde(length(chars, min = 8, max = 128))]
     #[schema(min_length = 8, max_length = 128)]
     password: String,
@@ -42,27 +46,8 @@ struct Registration {
     name: String,
 }
 
-#[derive(Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct LogIn {
-    /// E-mail address.
-    #[garde(custom(email_address))]
-    email: String,
-    /// Password.
-    #[garde(length(chars, min = 1, max = 128))]
-    password: String,
-}
-
-/// A session that was opened.
-#[derive(Serialize, ToSchema)]
-struct Session {
-    /// Send it as `Authorization: Bearer …`. It is not shown again.
-    token: String,
-    /// When the session ends by itself.
-    expires_at: DateTime<Utc>,
-}
-
-fn email_address(text: &str, ctx: &()) -> garde::Result {
+/// For `garde(custom(...))`: an e-mail address, as far as one can tell without writing to it.
+pub(super) fn email_address(text: &str, ctx: &()) -> garde::Result {
     one_line(text, ctx)?;
     let parts = text.rsplit_once('@');
     let plausible = parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
@@ -74,17 +59,26 @@ fn email_address(text: &str, ctx: &()) -> garde::Result {
 
 /// Register an account.
 #[utoipa::path(post, path = "/api/accounts", tag = "accounts", request_body = Registration,
-    responses((status = CREATED, body = Account)))]
+    responses(
+        (status = CREATED, body = Account),
+        (status = TOO_MANY_REQUESTS, body = Problem, content_type = "application/problem+json",
+            description = "Too much was tried from this network",
+            headers(("Retry-After" = u64, description = "Seconds until the next attempt")))))]
 async fn register(
     State(app): State<App>,
+    origin: Origin,
     Json(new): Json<Registration>,
 ) -> Result<(StatusCode, axum::Json<Account>), ApiError> {
+    if let Some(why) = passwords::objection(&new.password, &new.email, &new.name) {
+        return Err(AccountError::WeakPassword(why).into());
+    }
+    let spent = app.brake.attempts.spend(origin, Instant::now());
+    let open = spent.map_err(log_in::held_network)?;
     // Hashed before a connection is taken: nothing waits for a computation while holding one.
-    let hash = app
-        .passwords
-        .hash(new.password)
-        .await
-        .map_err(AccountError::from)?;
+    let hash = match app.passwords.hash(new.password, open).await {
+        Err(PasswordError::Busy) => return Err(log_in::too_busy(open)),
+        hashed => hashed.map_err(AccountError::from)?,
+    };
     let account = app
         .pool
         .run(Class::Account, async |conn| {
@@ -92,42 +86,6 @@ async fn register(
         })
         .await?;
     Ok((StatusCode::CREATED, axum::Json(account)))
-}
-
-/// Log in.
-#[utoipa::path(post, path = "/api/sessions", tag = "accounts", request_body = LogIn,
-    responses((status = CREATED, body = Session)))]
-async fn log_in(State(app): State<App>, Json(login): Json<LogIn>) -> Result<Response, ApiError> {
-    let account = verified(&app, login).await?;
-    let token = Token::generate(account);
-    let lifetime = app.settings.accounts.session_lifetime;
-    let expires_at = app
-        .pool
-        .run(Class::Account, async |conn| {
-            sessions::open(conn, &token, lifetime).await
-        })
-        .await?;
-    let token = token.reveal();
-    let cookie = set_cookie(
-        &token,
-        lifetime.as_secs(),
-        app.settings.accounts.secure_cookies,
-    );
-    let session = axum::Json(Session { token, expires_at });
-    Ok((StatusCode::CREATED, [(header::SET_COOKIE, cookie)], session).into_response())
-}
-
-/// The account whose password was shown. No connection is held while it is checked.
-async fn verified(app: &App, login: LogIn) -> Result<i64, AccountError> {
-    let known = app
-        .pool
-        .run(Class::Account, async |conn| {
-            accounts::credentials(conn, &login.email).await
-        })
-        .await?;
-    let (id, hash) = known.map(|known| (known.id, known.password_hash)).unzip();
-    let matches = app.passwords.verify(login.password, hash).await?;
-    id.filter(|_| matches).ok_or(AccountError::WrongCredentials)
 }
 
 /// Log out: end the session whose token is sent.
@@ -142,7 +100,7 @@ async fn log_out(
             sessions::close(conn, &token).await
         })
         .await?;
-    let cookie = set_cookie("", 0, app.settings.accounts.secure_cookies);
+    let cookie = cookies::no_session(&app.settings.accounts);
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
@@ -160,15 +118,4 @@ async fn me(
         })
         .await?;
     Ok(axum::Json(account))
-}
-
-fn set_cookie(value: &str, max_age: u64, secure: bool) -> HeaderValue {
-    let (name, secure) = if secure {
-        (SECURE_SESSION_COOKIE, "; Secure")
-    } else {
-        (SESSION_COOKIE, "")
-    };
-    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}");
-    // A token is base64url, so that this is always a valid header; if not, no cookie is safe.
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

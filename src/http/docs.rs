@@ -6,8 +6,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::cookies;
 use super::error::Problem;
-use super::extract::SESSION_COOKIE;
 use crate::app::App;
 
 #[derive(utoipa::OpenApi)]
@@ -27,7 +27,7 @@ pub fn base() -> OpenApi {
     let components = api.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    let cookie = ApiKey::Cookie(ApiKeyValue::new(SESSION_COOKIE));
+    let cookie = ApiKey::Cookie(ApiKeyValue::new(cookies::SESSION));
     components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
     api
 }

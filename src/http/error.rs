@@ -2,6 +2,8 @@
 //!
 //! Each layer has its own error type; this file is where they become HTTP.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -72,6 +74,8 @@ kinds! {
     /// The idempotency key belongs to another request.
     KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency-key-reused",
         "The idempotency key belongs to another request";
+    /// Too much was tried, for an account or from a network.
+    TOO_MANY_ATTEMPTS = TOO_MANY_REQUESTS, "too-many-attempts", "Too many attempts";
     /// A fault of this service.
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "Internal error";
     /// Too busy, or the database cannot be reached.
@@ -102,6 +106,9 @@ pub struct Problem {
     /// The fields that are invalid.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Seconds until a repetition is worth while; told in the header `Retry-After`.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 /// An error answer. Boxed, because results carry it everywhere and it is rare.
@@ -117,6 +124,7 @@ impl ApiError {
             status: kind.status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
         };
         Self(Box::new((kind.status, problem)))
     }
@@ -144,6 +152,16 @@ impl ApiError {
         )
     }
 
+    /// Too much was tried; after `wait` once more may be. `what` is a sentence.
+    pub fn too_many(what: &str, wait: Duration) -> Self {
+        // In whole seconds, and never sooner than it is true.
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+        let detail = format!("{what} Try again in {seconds} s.");
+        let mut error = Self::new(Kind::TOO_MANY_ATTEMPTS, detail);
+        error.0.1.retry_after = Some(seconds);
+        error
+    }
+
     /// There is nothing here.
     pub fn not_found(what: &str) -> Self {
         Self::new(Kind::NOT_FOUND, format!("There is no such {what}."))
@@ -162,12 +180,16 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, problem) = *self.0;
+        let retry_after = problem.retry_after.map(HeaderValue::from);
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(retry_after) = retry_after {
+            headers.insert(header::RETRY_AFTER, retry_after);
+        }
         match status {
             StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
             StatusCode::UNAUTHORIZED => {
@@ -223,6 +245,7 @@ impl From<AccountError> for ApiError {
                 "Log in, or register with another e-mail address.",
             ),
             AccountError::WrongCredentials => Self::new(Kind::WRONG_CREDENTIALS, ""),
+            AccountError::WeakPassword(why) => Self::field("password", why),
             AccountError::NoSession => Self::unauthenticated(),
             AccountError::Password(PasswordError::Busy) => {
                 Self::new(Kind::UNAVAILABLE, "Too many people are logging in.")

@@ -11,17 +11,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::clock::{Clock, SlowBody};
+use super::cookies;
 use super::error::{ApiError, FieldError, Kind};
 use crate::app::App;
 use crate::class::Class;
 use crate::store::accounts;
 use crate::store::sessions::Token;
-
-/// Name of the cookie that holds a session's token.
-pub const SESSION_COOKIE: &str = "evenkeel_session";
-/// Its name where clients reach the service over TLS: browsers take a cookie of this name from this host
-/// alone, and over TLS alone.
-pub const SECURE_SESSION_COOKIE: &str = "__Host-evenkeel_session";
 
 /// A JSON body, read and validated.
 pub struct Json<T>(pub T);
@@ -123,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionToken {
         let headers = &parts.headers;
         let text = match headers.get(header::AUTHORIZATION) {
             Some(value) => value.to_str().ok().and_then(bearer),
-            None => cookie(headers),
+            None => cookies::session_token(headers),
         };
         text.and_then(Token::parse)
             .map(Self)
@@ -195,19 +190,6 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 pub fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let named = |wanted: &str| {
-        let cookies = headers.get_all(header::COOKIE).iter();
-        cookies
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(name, value)| (name == wanted).then_some(value))
-    };
-    // Nobody else can have set the first.
-    named(SECURE_SESSION_COOKIE).or_else(|| named(SESSION_COOKIE))
 }
 
 /// For `garde(custom(...))`: text that fits on one line, without control characters.

@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 
 use super::surroundings;
 use crate::app::App;
+use crate::brake::Outcome;
 use crate::class::Class;
 use crate::connections::Ended;
 
@@ -31,6 +32,7 @@ const FAILED: &str = "evenkeel_http_requests_failed_total";
 const ABANDONED: &str = "evenkeel_http_requests_abandoned_total";
 const CONNECTIONS: &str = "evenkeel_http_connections";
 const CONNECTIONS_ENDED: &str = "evenkeel_http_connections_ended_total";
+const LOG_INS: &str = "evenkeel_log_ins_total";
 const POOL_IN_USE: &str = "evenkeel_pool_in_use";
 const POOL_WAITING: &str = "evenkeel_pool_waiting";
 const POOL_TIMEOUTS: &str = "evenkeel_pool_acquire_timeouts_total";
@@ -101,6 +103,11 @@ impl Metrics {
                 Unit::Count,
                 "Connections that the service ended: idle, head (incomplete), unread (answer), room \
                  (for another), refused (no room)",
+            ),
+            (
+                LOG_INS,
+                Unit::Count,
+                "Log-ins: right, wrong, account_held or network_held (too many attempts), busy",
             ),
             (
                 POOL_TIMEOUTS,
@@ -189,6 +196,11 @@ impl Metrics {
             let labels = vec![Label::new("reason", why.name())];
             let key = Key::from_parts(CONNECTIONS_ENDED, labels);
             counter(key, app.connections.ended(why));
+        }
+        for outcome in Outcome::ALL {
+            let labels = vec![Label::new("outcome", outcome.name())];
+            let key = Key::from_parts(LOG_INS, labels);
+            counter(key, app.brake.log_ins.total(outcome));
         }
         gauge(Key::from_name(CONNECTIONS), app.connections.open() as f64);
         gauge(Key::from_name(POOL_OPEN), app.pool.open() as f64);

@@ -3,16 +3,19 @@
 mod accounts;
 mod changes;
 pub mod clock;
+mod cookies;
 mod docs;
 pub mod error;
 pub mod extract;
 mod headers;
 mod health;
 mod incidents;
+mod log_in;
 mod measure;
 mod metrics;
 mod ops;
 mod orders;
+mod origin;
 mod pages;
 mod products;
 mod surroundings;
@@ -63,6 +66,7 @@ pub fn routers(app: &App, metrics: &Metrics) -> Routers {
     let (shop, api) = OpenApiRouter::with_openapi(docs::base())
         .merge(class(Class::Browse, products::router()))
         .merge(class(Class::Account, accounts::router()))
+        .merge(class(Class::Account, log_in::router()))
         .merge(class(Class::Account, orders::reading()))
         .merge(class(Class::Checkout, orders::placing()))
         .merge(health::router())
@@ -133,6 +137,7 @@ pub async fn serve(app: App, listeners: Listeners) {
     let stop = app.shutdown.token();
     app.shutdown.spawn(app.probe.clone().watch(stop.clone()));
     app.shutdown.spawn(metrics.clone().upkeep(stop.clone()));
+    app.shutdown.spawn(app.brake.log_ins.clone().tell(stop.clone()));
     let Routers { shop, ops } = routers(&app, &metrics);
     let shop = Port {
         listener: listeners.shop,

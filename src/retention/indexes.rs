@@ -12,13 +12,19 @@ use super::RetentionError;
 const APPLICATION: &str = "evenkeel retention";
 
 /// Table, name and what is indexed.
-const INDEXES: [(&str, &str, &str); 7] = [
+const INDEXES: [(&str, &str, &str); 9] = [
     ("public.sessions", "sessions_expires_at_idx", "(expires_at)"),
     (
         "public.idempotency_keys",
         "idempotency_keys_created_at_idx",
         "(created_at)",
     ),
+    (
+        "public.log_in_attempts",
+        "log_in_attempts_spent_until_idx",
+        "(spent_until)",
+    ),
+    ("public.devices", "devices_used_at_idx", "(used_at)"),
     ("evenkeel.throttles", "throttles_until_idx", "(until)"),
     ("evenkeel.runs", "runs_finished_at_idx", "(finished_at)"),
     (

@@ -27,7 +27,7 @@ macro_rules! old_runs {
 }
 
 /// In an order in which nothing is deleted before what refers to it.
-pub(super) const RULES: [Rule; 15] = [
+pub(super) const RULES: [Rule; 17] = [
     Rule {
         what: "idempotency keys",
         life: |settings| settings.idempotency_keys,
@@ -41,6 +41,20 @@ pub(super) const RULES: [Rule; 15] = [
         delete: "DELETE FROM sessions WHERE (account_id, token_hash) IN (
                      SELECT account_id, token_hash FROM sessions WHERE expires_at < $1
                       ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    },
+    Rule {
+        what: "failed log-ins",
+        life: |settings| settings.log_in_attempts,
+        delete: "DELETE FROM log_in_attempts WHERE email_hash IN (
+                     SELECT email_hash FROM log_in_attempts WHERE spent_until < $1
+                      ORDER BY spent_until LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    },
+    Rule {
+        what: "devices that are no longer used",
+        life: |settings| settings.devices,
+        delete: "DELETE FROM devices WHERE (account_id, token_hash) IN (
+                     SELECT account_id, token_hash FROM devices WHERE used_at < $1
+                      ORDER BY used_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
     },
     Rule {
         what: "batches of completed migrations",

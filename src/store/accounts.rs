@@ -1,4 +1,4 @@
-//! Accounts: register, find, log in.
+//! Accounts: register, find. Logging in is `log_ins`.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -24,15 +24,6 @@ pub struct Account {
     pub created_at: DateTime<Utc>,
 }
 
-/// What is known about an account before its owner has shown the password.
-#[derive(Debug, FromRow)]
-pub struct Credentials {
-    /// Number of the account.
-    pub id: i64,
-    /// PHC string.
-    pub password_hash: String,
-}
-
 /// Why an account was not registered or recognised.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
@@ -42,6 +33,9 @@ pub enum AccountError {
     /// No such account, or another password; which of them is not told.
     #[error("e-mail address or password is wrong")]
     WrongCredentials,
+    /// Too easy to guess; what to do instead.
+    #[error("{0}")]
+    WeakPassword(&'static str),
     /// The session has ended or never existed.
     #[error("there is no such session")]
     NoSession,
@@ -95,28 +89,6 @@ pub async fn register(
     .fetch_optional(conn)
     .await?
     .ok_or(AccountError::EmailTaken)
-}
-
-/// The account that logs in as `email`. One statement.
-///
-/// An account without `email_key` is from before addresses were compared without letter case, and
-/// answers only to the address exactly as its owner typed it.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn credentials(
-    conn: &mut PgConnection,
-    email: &str,
-) -> Result<Option<Credentials>, StoreError> {
-    let found = sqlx::query_as(
-        "SELECT id, password_hash FROM accounts
-         WHERE email_key = lower($1) OR (email_key IS NULL AND email = $1)
-         ORDER BY email_key NULLS LAST LIMIT 1",
-    )
-    .bind(email)
-    .fetch_optional(conn)
-    .await?;
-    Ok(found)
 }
 
 /// The account of a session. One statement.

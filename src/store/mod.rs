@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod catalog;
 pub mod import;
+pub mod log_ins;
 pub mod orders;
 pub mod page;
 pub mod passwords;

@@ -28,7 +28,7 @@ const BOUNDED: [(&str, &str); 5] = [
     ("evenkeel.watch_lease", "one row"),
 ];
 /// Tables of which old rows are deleted.
-const SWEPT: [&str; 12] = [
+const SWEPT: [&str; 13] = [
     "evenkeel.batches",
     "evenkeel.certificates",
     "evenkeel.changes",
@@ -41,8 +41,10 @@ const SWEPT: [&str; 12] = [
     "evenkeel.steps",
     "evenkeel.throttles",
     "idempotency_keys",
+    "log_in_attempts",
 ];
 const SESSIONS: &str = "sessions";
+const DEVICES: &str = "devices";
 
 /// Without pauses.
 const AT_ONCE: Share = Share {
@@ -124,6 +126,16 @@ async fn fill(conn: &mut PgConnection, rows: i64) {
             "(SELECT min(id) FROM accounts), decode(md5(id::text), 'hex'), now()",
         ),
         (
+            "devices",
+            "account_id, token_hash",
+            "(SELECT min(id) FROM accounts), decode(md5(id::text), 'hex')",
+        ),
+        (
+            "log_in_attempts",
+            "email_hash, failures, next_at, spent_until",
+            "decode(md5(id::text), 'hex'), 1, now(), now()",
+        ),
+        (
             "idempotency_keys",
             "account_id, key, request_hash, order_id",
             "(SELECT min(id) FROM accounts), id::text, '', 1",
@@ -148,7 +160,7 @@ async fn every_table_is_the_shops_own_or_has_a_bound() {
     .unwrap();
     let bounded = BOUNDED.iter().map(|(table, _)| *table);
     let mut known: Vec<&str> = KEPT.into_iter().chain(bounded).chain(SWEPT).collect();
-    known.push(SESSIONS);
+    known.extend([SESSIONS, DEVICES]);
     known.sort_unstable();
     let mut tables: Vec<&str> = tables.iter().map(String::as_str).collect();
     tables.sort_unstable();
@@ -163,7 +175,7 @@ async fn what_is_younger_than_its_life_stays_and_what_is_older_goes() {
     // More than a batch, so that several are needed.
     fill(&mut sql, 1_200).await;
     let mut before = Vec::new();
-    for table in SWEPT.into_iter().chain([SESSIONS]) {
+    for table in SWEPT.into_iter().chain([SESSIONS, DEVICES]) {
         before.push((table, count(&mut sql, table).await));
     }
     assert!(before.iter().all(|(_, rows)| *rows >= 1_200), "{before:?}");
@@ -176,6 +188,7 @@ async fn what_is_younger_than_its_life_stays_and_what_is_older_goes() {
     // Two weeks: repeated orders and expired sessions; records are kept for longer.
     sweep(&shop.app.pool, settings, after(14), AT_ONCE).await;
     assert_eq!(count(&mut sql, "idempotency_keys").await, 0);
+    assert_eq!(count(&mut sql, "log_in_attempts").await, 0);
     let alive = "SELECT count(*) FROM sessions WHERE expires_at > now()";
     let alive: i64 = sqlx::query_scalar(alive).fetch_one(&mut sql).await.unwrap();
     assert_eq!((count(&mut sql, SESSIONS).await, alive), (1, 1));
@@ -301,7 +314,7 @@ async fn a_pass_is_made_at_the_pace_that_shoppers_allow() {
                   WHERE indisvalid AND relname ~ '_at_idx$|_until_idx$|_without_run_idx$'
                     AND relname !~ '^(incident|changes)'";
     let built: i64 = sqlx::query_scalar(built).fetch_one(&mut sql).await.unwrap();
-    assert_eq!(built, 7);
+    assert_eq!(built, 9);
     // They are there: nothing is left to do.
     sweeper.build_indexes().await;
     let pass = sweeper.pass(after(30));

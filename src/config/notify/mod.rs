@@ -1,7 +1,6 @@
 //! Settings of notification: who is told of an incident, by which way, and when the next is.
 
 mod channel;
-mod network;
 mod secret;
 
 use std::collections::HashSet;
@@ -10,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{Alertmanager, Channel, Email, PagerDuty, Security, Slack, Webhook};
-pub use network::Network;
 pub use secret::Secret;
+
+use super::Network;
 
 /// Who is told of an incident. Nobody, unless there are channels.
 #[derive(Clone, Debug, Serialize, Deserialize)]

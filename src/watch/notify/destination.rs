@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::notify::Network;
+use crate::config::Network;
 
 /// Addresses that may be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]

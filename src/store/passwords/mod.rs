@@ -1,19 +1,18 @@
 //! Password hashes: argon2id, off the runtime's threads, and only a few at once.
 
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+mod choice;
+mod turns;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a log-in waits for its turn. Beyond it the queue only grows.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub use choice::objection;
+use turns::Turns;
 
-/// Checked when there is no such account, so that the answer takes as long as for any other.
-static NOBODY: LazyLock<Option<String>> =
-    LazyLock::new(|| compute(&uuid::Uuid::new_v4().to_string()).ok());
+/// Checked when there is no such account, so that the answer takes as long as for any other. Random bytes,
+/// of which nobody knows a password.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$sJ1Dr9reck6MK7xpVi8BWg$2iQUqfIMrzWl/uqJGHJu6Q1pVZz8ZiH7hvTMF6eoSyI";
 
 /// Why a password was neither hashed nor checked.
 #[derive(Debug, thiserror::Error)]
@@ -30,25 +29,28 @@ pub enum PasswordError {
 }
 
 /// Hashes and checks passwords. Cheap to clone.
+///
+/// Whoever asks says how much its client has open ([`Attempts`](crate::brake::Attempts)): those with the least
+/// come first.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Passwords {
     /// At most `concurrency` computations at once.
     pub fn new(concurrency: usize) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(concurrency)),
+            turns: Turns::new(concurrency),
         }
     }
 
     /// The hash of a new password, with a random salt, as a PHC string. Takes about 30 ms of a core.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`] after one second in the queue.
-    pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
-        let turn = self.turn().await?;
+    /// [`PasswordError::Busy`] when others come first for too long.
+    pub async fn hash(&self, password: String, open: u32) -> Result<String, PasswordError> {
+        let turn = self.turns.take(open).await.ok_or(PasswordError::Busy)?;
         // The turn moves into the computation, which goes on when the client hangs up.
         let hash = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -60,25 +62,21 @@ impl Passwords {
     /// Whether `password` has the hash `expected`. Without one the answer is no, after the same time.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`] after one second in the queue.
+    /// [`PasswordError::Busy`] when others come first for too long.
     pub async fn verify(
         &self,
         password: String,
         expected: Option<String>,
+        open: u32,
     ) -> Result<bool, PasswordError> {
-        let turn = self.turn().await?;
+        let turn = self.turns.take(open).await.ok_or(PasswordError::Busy)?;
         let verdict = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let known = expected.is_some();
-            let hash = expected.or_else(|| NOBODY.clone()).unwrap_or_default();
-            matches(&password, &hash).map(|matches| matches && known)
+            let hash = expected.as_deref().unwrap_or(NOBODY);
+            matches(&password, hash).map(|matches| matches && known)
         });
         Ok(verdict.await??)
-    }
-
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, PasswordError> {
-        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or(PasswordError::Busy)
     }
 }
 
@@ -104,7 +102,7 @@ mod tests {
     async fn only_the_right_password_of_an_account_that_exists_matches() {
         let passwords = Passwords::new(1);
         let hash = passwords
-            .hash("correct horse".into())
+            .hash("correct horse".into(), 0)
             .await
             .expect("hashes");
         assert!(hash.starts_with("$argon2id$"));
@@ -113,16 +111,19 @@ mod tests {
             ("correct horsf", Some(hash), false),
             ("correct horse", None, false),
         ] {
-            let verdict = passwords.verify(password.into(), hash).await;
+            let verdict = passwords.verify(password.into(), hash, 0).await;
             assert_eq!(verdict.expect("verifies"), matches);
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_login_that_never_gets_its_turn_is_told_so() {
-        let passwords = Passwords::new(1);
-        let _held = passwords.turn().await.expect("is free");
-        let refused = passwords.hash("correct horse".into()).await;
-        assert!(matches!(refused, Err(PasswordError::Busy)));
+    #[tokio::test]
+    async fn a_log_in_to_no_account_costs_as_much_as_any_other() {
+        let hash = compute("correct horse").expect("hashes");
+        let hash = PasswordHash::new(&hash).expect("is a hash");
+        let nobody = PasswordHash::new(NOBODY).expect("is a hash");
+        assert_eq!(
+            (nobody.algorithm, nobody.version, &nobody.params),
+            (hash.algorithm, hash.version, &hash.params)
+        );
     }
 }

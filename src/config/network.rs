@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Network(IpNet);
 
 impl Network {
+    /// Whether it is every address there is.
+    pub fn is_everything(&self) -> bool {
+        self.0.prefix_len() == 0
+    }
+
     /// Whether the address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
