@@ -74,7 +74,10 @@ impl Attempts {
             return Err(left);
         }
         spent.set(origin, until);
-        let debt = until.duration_since(now).as_nanos().div_ceil(interval.as_nanos());
+        let debt = until
+            .duration_since(now)
+            .as_nanos()
+            .div_ceil(interval.as_nanos());
         Ok(u32::try_from(debt).unwrap_or(u32::MAX))
     }
 
@@ -108,10 +111,21 @@ mod tests {
             assert_eq!(attempts.spend(origin(1), now), Ok(spent));
         }
         assert_eq!(attempts.spend(origin(1), now), Err(Duration::from_secs(10)));
-        assert_eq!(attempts.spend(origin(2), now), Ok(1), "others have their own");
-        assert_eq!(attempts.spend(origin(1), after(now, 4)), Err(Duration::from_secs(6)));
+        assert_eq!(
+            attempts.spend(origin(2), now),
+            Ok(1),
+            "others have their own"
+        );
+        assert_eq!(
+            attempts.spend(origin(1), after(now, 4)),
+            Err(Duration::from_secs(6))
+        );
         assert_eq!(attempts.spend(origin(1), after(now, 10)), Ok(3));
-        assert_eq!(attempts.spend(origin(1), after(now, 100)), Ok(1), "all are back");
+        assert_eq!(
+            attempts.spend(origin(1), after(now, 100)),
+            Ok(1),
+            "all are back"
+        );
     }
 
     #[test]

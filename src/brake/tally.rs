@@ -74,7 +74,10 @@ impl Tally {
             let [right, wrong, account_held, network_held, busy] =
                 array::from_fn(|i| totals[i] - told[i]);
             if wrong + account_held + network_held + busy > 0 {
-                warn!(wrong, account_held, network_held, busy, right, "log-ins failed");
+                warn!(
+                    wrong,
+                    account_held, network_held, busy, right, "log-ins failed"
+                );
             }
             told = totals;
         }

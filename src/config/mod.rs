@@ -428,7 +428,12 @@ mod tests {
     #[test]
     fn trusting_everybody_is_refused() {
         let mut settings = Settings::default();
-        for (network, valid) in [("10.1.0.0/16", true), ("::1", true), ("0.0.0.0/0", false), ("::/0", false)] {
+        for (network, valid) in [
+            ("10.1.0.0/16", true),
+            ("::1", true),
+            ("0.0.0.0/0", false),
+            ("::/0", false),
+        ] {
             let network = Network::try_from(network.to_owned()).expect("is a network");
             settings.http.trusted_proxies = vec![network];
             assert_eq!(settings.validate().is_ok(), valid);

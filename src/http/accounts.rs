@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::brake::Origin;
 use crate::class::Class;
 use crate::store::accounts::{self, Account, AccountError};
-use crate::store::passwords::{self, PasswordError};
+use crate::store::passwords;
 use crate::store::sessions;
 
 /// The addresses of accounts and sessions.
@@ -74,11 +74,10 @@ async fn register(
     }
     let spent = app.brake.attempts.spend(origin, Instant::now());
     let open = spent.map_err(log_in::held_network)?;
+    let turn = app.passwords.turn(open).await;
+    let turn = turn.map_err(|err| log_in::out_of_turn(err, open))?;
     // Hashed before a connection is taken: nothing waits for a computation while holding one.
-    let hash = match app.passwords.hash(new.password, open).await {
-        Err(PasswordError::Busy) => return Err(log_in::too_busy(open)),
-        hashed => hashed.map_err(AccountError::from)?,
-    };
+    let hash = turn.hash(new.password).await.map_err(AccountError::from)?;
     let account = app
         .pool
         .run(Class::Account, async |conn| {

@@ -19,6 +19,7 @@ use super::extract::Json;
 use crate::app::App;
 use crate::brake::{Origin, Outcome};
 use crate::class::Class;
+use crate::config::Accounts;
 use crate::store::accounts::AccountError;
 use crate::store::log_ins::{self, Attempt, Claim, Opening};
 use crate::store::passwords::PasswordError;
@@ -64,33 +65,34 @@ async fn log_in(
 ) -> Result<Response, ApiError> {
     let device = cookies::device(&headers);
     let spent = app.brake.attempts.spend(origin, Instant::now());
-    let tried = try_log_in(&app, &login, device, spent).await;
-    let outcome = match &tried {
+    let opened = try_log_in(&app, &login, device, spent).await;
+    if spent.is_ok() && opened.as_ref().err().is_none_or(Refusal::is_no_guess) {
+        app.brake.attempts.give_back(origin, Instant::now());
+    }
+    let outcome = match &opened {
         Ok(_) => Some(Outcome::Right),
-        Err(Refusal::Wrong) => Some(Outcome::Wrong),
-        Err(Refusal::AccountHeld(_)) => Some(Outcome::AccountHeld),
-        Err(Refusal::NetworkHeld(_)) => Some(Outcome::NetworkHeld),
-        Err(Refusal::Busy { .. }) => Some(Outcome::Busy),
-        Err(Refusal::Failed(_)) => None,
+        Err(refusal) => refusal.outcome(),
     };
     if let Some(outcome) = outcome {
         app.brake.log_ins.count(outcome);
     }
-    if spent.is_ok() && matches!(tried, Ok(_) | Err(Refusal::Failed(_))) {
-        app.brake.attempts.give_back(origin, Instant::now());
-    }
-    let opened = tried?;
-    let accounts = &app.settings.accounts;
+    Ok(answer(&opened?, &app.settings.accounts))
+}
+
+fn answer(opened: &Opened, settings: &Accounts) -> Response {
     let token = opened.session.reveal();
     let cookies = AppendHeaders([
-        (header::SET_COOKIE, cookies::session(&token, accounts)),
-        (header::SET_COOKIE, cookies::remembered(&opened.device, accounts)),
+        (header::SET_COOKIE, cookies::session(&token, settings)),
+        (
+            header::SET_COOKIE,
+            cookies::remembered(&opened.device, settings),
+        ),
     ]);
     let session = axum::Json(Session {
         token,
         expires_at: opened.expires_at,
     });
-    Ok((StatusCode::CREATED, cookies, session).into_response())
+    (StatusCode::CREATED, cookies, session).into_response()
 }
 
 struct Opened {
@@ -101,14 +103,33 @@ struct Opened {
 
 /// Why nobody was logged in.
 enum Refusal {
+    /// The password is wrong, or there is no such account.
     Wrong,
+    /// Too many passwords were tried for the account.
     AccountHeld(Duration),
+    /// Too much was tried from the network.
     NetworkHeld(Duration),
-    /// `open`: what the network has open.
-    Busy {
-        open: u32,
-    },
+    /// Others' passwords come first.
+    Busy(ApiError),
+    /// The database, or a fault of this program.
     Failed(ApiError),
+}
+
+impl Refusal {
+    /// Whether the client has tried nothing and is not to blame.
+    fn is_no_guess(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Failed(_))
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Wrong => Some(Outcome::Wrong),
+            Self::AccountHeld(_) => Some(Outcome::AccountHeld),
+            Self::NetworkHeld(_) => Some(Outcome::NetworkHeld),
+            Self::Busy(_) => Some(Outcome::Busy),
+            Self::Failed(_) => None,
+        }
+    }
 }
 
 impl From<Refusal> for ApiError {
@@ -121,8 +142,7 @@ impl From<Refusal> for ApiError {
                 wait,
             ),
             Refusal::NetworkHeld(wait) => held_network(wait),
-            Refusal::Busy { open } => too_busy(open),
-            Refusal::Failed(err) => err,
+            Refusal::Busy(err) | Refusal::Failed(err) => err,
         }
     }
 }
@@ -135,29 +155,37 @@ impl From<AccountError> for Refusal {
 
 /// Too much was tried from a network.
 pub(super) fn held_network(wait: Duration) -> ApiError {
-    ApiError::too_many("Too many log-ins and registrations from your network.", wait)
+    ApiError::too_many(
+        "Too many log-ins and registrations from your network.",
+        wait,
+    )
 }
 
-/// Too many passwords are being computed; who has more than this one open is part of the crowd.
-pub(super) fn too_busy(open: u32) -> ApiError {
-    if open > 1 {
+/// Too many passwords are being computed. Whoever has more than this one open is part of the crowd.
+pub(super) fn out_of_turn(err: PasswordError, open: u32) -> ApiError {
+    if matches!(err, PasswordError::Busy) && open > 1 {
         held_network(Duration::from_secs(1))
     } else {
-        AccountError::from(PasswordError::Busy).into()
+        AccountError::from(err).into()
     }
 }
 
-/// No connection is held while the password is checked or waits for that. `spent`: what the network has open,
-/// or when it may go on; a device that is known does not have to wait for that.
+/// `spent`: what the network has open, or when it may go on; a device that is known does not have to wait for
+/// that. No connection is held while the password is checked or waits for its turn.
 async fn try_log_in(
     app: &App,
     login: &LogIn,
     device: Option<Token>,
     spent: Result<u32, Duration>,
 ) -> Result<Opened, Refusal> {
-    if let (Err(wait), None) = (spent, &device) {
-        return Err(Refusal::NetworkHeld(wait));
-    }
+    let open = match (spent, &device) {
+        (Ok(open), _) => open,
+        (Err(_), Some(_)) => u32::MAX,
+        (Err(wait), None) => return Err(Refusal::NetworkHeld(wait)),
+    };
+    // Before the attempt is counted, which is a statement: a crowd does not take up the connections either.
+    let turn = app.passwords.turn(open).await;
+    let turn = turn.map_err(|err| Refusal::Busy(out_of_turn(err, open)))?;
     let claim = app.pool.run(Class::Account, async |conn| {
         log_ins::claim(conn, &login.email, device.as_ref(), spent.is_ok()).await
     });
@@ -166,30 +194,12 @@ async fn try_log_in(
         (Claim::TooEarly(_), Err(wait)) => return Err(Refusal::NetworkHeld(wait)),
         (Claim::TooEarly(wait), Ok(_)) => return Err(Refusal::AccountHeld(wait)),
     };
-    // Whoever is known comes first.
-    let open = spent.unwrap_or(0) * u32::from(!attempt.is_by_device());
     let (password, hash) = (login.password.clone(), attempt.password_hash.clone());
-    let matches = match app.passwords.verify(password, hash, open).await {
-        Err(PasswordError::Busy) => {
-            give_back(app, login, device.as_ref(), &attempt).await?;
-            return Err(Refusal::Busy { open });
-        }
-        verified => verified.map_err(AccountError::from)?,
-    };
-    let account = attempt.account.filter(|_| matches).ok_or(Refusal::Wrong)?;
+    let matches = turn.verify(password, hash).await;
+    let matches = matches.map_err(AccountError::from)?;
+    let account = attempt.account.filter(|_| matches);
+    let account = account.ok_or(Refusal::Wrong)?;
     open_session(app, login, account, device, &attempt).await
-}
-
-async fn give_back(
-    app: &App,
-    login: &LogIn,
-    device: Option<&Token>,
-    attempt: &Attempt,
-) -> Result<(), AccountError> {
-    let given = app.pool.run(Class::Account, async |conn| {
-        log_ins::give_back(conn, &login.email, device, attempt).await
-    });
-    Ok(given.await?)
 }
 
 async fn open_session(

@@ -137,7 +137,8 @@ pub async fn serve(app: App, listeners: Listeners) {
     let stop = app.shutdown.token();
     app.shutdown.spawn(app.probe.clone().watch(stop.clone()));
     app.shutdown.spawn(metrics.clone().upkeep(stop.clone()));
-    app.shutdown.spawn(app.brake.log_ins.clone().tell(stop.clone()));
+    app.shutdown
+        .spawn(app.brake.log_ins.clone().tell(stop.clone()));
     let Routers { shop, ops } = routers(&app, &metrics);
     let shop = Port {
         listener: listeners.shop,

@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn nobody_is_believed_who_is_no_trusted_proxy() {
         assert_eq!(found("192.0.2.1", &["198.51.100.7"], &[]), "192.0.2.1");
-        assert_eq!(found("192.0.2.1", &["198.51.100.7"], &["10.0.0.0/8"]), "192.0.2.1");
+        assert_eq!(
+            found("192.0.2.1", &["198.51.100.7"], &["10.0.0.0/8"]),
+            "192.0.2.1"
+        );
     }
 
     #[test]
@@ -110,7 +113,11 @@ mod tests {
             (&["10.0.0.3"], "10.0.0.3"),
             (&[], "10.0.0.1"),
         ] {
-            assert_eq!(found("10.0.0.1", forwarded, &proxies), client, "{forwarded:?}");
+            assert_eq!(
+                found("10.0.0.1", forwarded, &proxies),
+                client,
+                "{forwarded:?}"
+            );
             assert_eq!(found("::ffff:10.0.0.1", forwarded, &proxies), client);
         }
     }

@@ -50,13 +50,6 @@ pub struct Attempt {
     pub password_hash: Option<String>,
 }
 
-impl Attempt {
-    /// Whether it is one of the device's own.
-    pub fn is_by_device(&self) -> bool {
-        self.by_device
-    }
-}
-
 /// Whether a password may be tried.
 #[derive(Debug)]
 pub enum Claim {
@@ -150,38 +143,6 @@ pub async fn claim(
     // Nothing to wait for is known when another attempt came first at this very moment.
     let wait = Duration::try_from_secs_f64(claimed.wait.unwrap_or_default());
     Ok(Claim::TooEarly(wait.unwrap_or_default()))
-}
-
-/// Takes back an attempt whose password was not checked. One statement.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn give_back(
-    conn: &mut PgConnection,
-    email: &str,
-    device: Option<&Token>,
-    attempt: &Attempt,
-) -> Result<(), StoreError> {
-    let query = if attempt.by_device {
-        sqlx::query(
-            "UPDATE devices SET spent_until = spent_until - make_interval(secs => $3)
-              WHERE account_id = $1 AND token_hash = $2",
-        )
-        .bind(attempt.account)
-        .bind(device.map(Token::hash))
-        .bind(f64::from(DEVICE_ATTEMPT))
-    } else {
-        sqlx::query(
-            "UPDATE log_in_attempts
-                SET failures = greatest(failures - 1, 0), next_at = now(),
-                    spent_until = spent_until - make_interval(secs => $2)
-              WHERE email_hash = sha256(convert_to(lower($1), 'UTF8'))",
-        )
-        .bind(email)
-        .bind(f64::from(ATTEMPT))
-    };
-    query.execute(conn).await?;
-    Ok(())
 }
 
 /// What a right password opens.

@@ -65,7 +65,8 @@ async fn an_address_is_registered_once_in_whatever_letter_case() {
 #[tokio::test]
 async fn an_account_from_before_logs_in_with_the_address_as_it_was_typed() {
     let shop = TestApp::start().await;
-    let hash = shop.app.passwords.hash(PASSWORD.into(), 0).await.unwrap();
+    let turn = shop.app.passwords.turn(0).await.unwrap();
+    let hash = turn.hash(PASSWORD.into()).await.unwrap();
     sqlx::query("INSERT INTO accounts (email, password_hash) VALUES ('Old@Example.org', $1)")
         .bind(hash)
         .execute(&mut shop.sql().await)

@@ -1,6 +1,7 @@
 //! The HTTP API, over TCP.
 
 mod accounts;
+mod brake;
 mod edge;
 mod lifecycle;
 mod lock;

@@ -7,7 +7,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
-static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("common.txt").lines().collect());
+static COMMON: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("common.txt").lines().collect());
 
 /// What is wrong with `password` as the choice of somebody with this e-mail address and name, for that
 /// person; `None` when nothing is.
@@ -18,7 +19,9 @@ pub fn objection(password: &str, email: &str, name: &str) -> Option<&'static str
         return Some("only blanks: choose something that others cannot guess");
     }
     if password.chars().collect::<BTreeSet<_>>().len() < 4 {
-        return Some("the same few characters over and over: choose something longer that others cannot guess");
+        return Some(
+            "the same few characters over and over: choose something longer that others cannot guess",
+        );
     }
     if is_own(&password, core, &email.to_lowercase(), &name.to_lowercase()) {
         return Some("made of your own address or name: choose something that others cannot guess");
@@ -81,7 +84,11 @@ mod tests {
             "Wolkenbruch über Köln",
             "пять тихих кошек",
         ] {
-            assert_eq!(objection(accepted, "ann@example.org", ""), None, "{accepted}");
+            assert_eq!(
+                objection(accepted, "ann@example.org", ""),
+                None,
+                "{accepted}"
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
 pub use choice::objection;
+pub use turns::Turn;
 use turns::Turns;
 
 /// Checked when there is no such account, so that the answer takes as long as for any other. Random bytes,
@@ -28,10 +29,7 @@ pub enum PasswordError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Hashes and checks passwords. Cheap to clone.
-///
-/// Whoever asks says how much its client has open ([`Attempts`](crate::brake::Attempts)): those with the least
-/// come first.
+/// Hashes and checks passwords, a few at once. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Passwords {
     turns: Turns,
@@ -45,15 +43,25 @@ impl Passwords {
         }
     }
 
-    /// The hash of a new password, with a random salt, as a PHC string. Takes about 30 ms of a core.
+    /// Waits for the right to compute. Those whose client has the least `open`
+    /// ([`Attempts`](crate::brake::Attempts)) come first.
     ///
     /// # Errors
     /// [`PasswordError::Busy`] when others come first for too long.
-    pub async fn hash(&self, password: String, open: u32) -> Result<String, PasswordError> {
-        let turn = self.turns.take(open).await.ok_or(PasswordError::Busy)?;
+    pub async fn turn(&self, open: u32) -> Result<Turn, PasswordError> {
+        self.turns.take(open).await.ok_or(PasswordError::Busy)
+    }
+}
+
+impl Turn {
+    /// The hash of a new password, with a random salt, as a PHC string. Takes about 30 ms of a core.
+    ///
+    /// # Errors
+    /// [`PasswordError`], which is a fault of this program.
+    pub async fn hash(self, password: String) -> Result<String, PasswordError> {
         // The turn moves into the computation, which goes on when the client hangs up.
         let hash = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _turn = self;
             compute(&password)
         });
         Ok(hash.await??)
@@ -62,16 +70,14 @@ impl Passwords {
     /// Whether `password` has the hash `expected`. Without one the answer is no, after the same time.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`] when others come first for too long.
+    /// [`PasswordError`], which is a fault of this program.
     pub async fn verify(
-        &self,
+        self,
         password: String,
         expected: Option<String>,
-        open: u32,
     ) -> Result<bool, PasswordError> {
-        let turn = self.turns.take(open).await.ok_or(PasswordError::Busy)?;
         let verdict = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _turn = self;
             let known = expected.is_some();
             let hash = expected.as_deref().unwrap_or(NOBODY);
             matches(&password, hash).map(|matches| matches && known)
@@ -101,17 +107,16 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_an_account_that_exists_matches() {
         let passwords = Passwords::new(1);
-        let hash = passwords
-            .hash("correct horse".into(), 0)
-            .await
-            .expect("hashes");
+        let turn = async || passwords.turn(0).await.expect("is free");
+        let hash = turn().await.hash("correct horse".into());
+        let hash = hash.await.expect("hashes");
         assert!(hash.starts_with("$argon2id$"));
         for (password, hash, matches) in [
             ("correct horse", Some(hash.clone()), true),
             ("correct horsf", Some(hash), false),
             ("correct horse", None, false),
         ] {
-            let verdict = passwords.verify(password.into(), hash, 0).await;
+            let verdict = turn().await.verify(password.into(), hash).await;
             assert_eq!(verdict.expect("verifies"), matches);
         }
     }

@@ -33,9 +33,9 @@ struct State {
     next: u64,
 }
 
-/// The right to compute. Dropping it lets the next one in.
+/// The right to compute one password. Dropping it lets the next one in.
 #[derive(Debug)]
-pub(super) struct Turn(Turns);
+pub struct Turn(Turns);
 
 impl Turns {
     /// At most `concurrency` at once.

@@ -100,7 +100,8 @@ pub async fn fill(
     let (products, accounts) = (u64::from(size.products), u64::from(size.accounts));
     let total = products + accounts + u64::from(size.orders);
     catalog::fill(conn, size.products, &|done| progress(done, total)).await?;
-    let hash = Passwords::new(1).hash(DEMO_PASSWORD.to_owned(), 0).await?;
+    let turn = Passwords::new(1).turn(0).await?;
+    let hash = turn.hash(DEMO_PASSWORD.to_owned()).await?;
     people::fill(conn, size.accounts, &hash, &|done| {
         progress(products + done, total)
     })
