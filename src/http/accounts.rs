@@ -34,14 +34,19 @@ pub fn router() -> OpenApiRouter<App> {
 struct Registration {
     /// E-mail address, by which the account logs in, in whatever letter case.
     #[garde(custom(email_address))]
+    #[schema(min_length = 3, max_length = 254,
+        pattern = r"^[^\s\u0000-\u001f\u007f-\u009f@]+@[^\s\u0000-\u001f\u007f-\u009f@]+$",
+        example = "ann@example.org")]
     email: String,
     /// 8 to 128 characters that are hard to guess: not one of the passwords that are tried first, and not
     /// made of the address or the name.
     #[garde(length(chars, min = 8, max = 128))]
-    #[schema(min_length = 8, max_length = 128)]
+    #[schema(min_length = 8, max_length = 128, pattern = r"^[^\u0000]*$",
+        example = "correct horse battery staple")]
     password: String,
     /// Name for people.
     #[garde(length(chars, max = 200), custom(one_line))]
+    #[schema(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ann")]
     #[serde(default)]
     name: String,
 }
@@ -49,9 +54,10 @@ struct Registration {
 /// For `garde(custom(...))`: an e-mail address, as far as one can tell without writing to it.
 pub(super) fn email_address(text: &str, ctx: &()) -> garde::Result {
     one_line(text, ctx)?;
-    let parts = text.rsplit_once('@');
-    let plausible = parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
-    if !plausible || text.len() > 254 || text.contains(char::is_whitespace) {
+    let plausible = text.split_once('@').is_some_and(|(name, host)| {
+        !name.is_empty() && !host.is_empty() && !host.contains('@')
+    });
+    if !plausible || text.chars().count() > 254 || text.contains(char::is_whitespace) {
         return Err(garde::Error::new("not an e-mail address"));
     }
     Ok(())
@@ -59,11 +65,9 @@ pub(super) fn email_address(text: &str, ctx: &()) -> garde::Result {
 
 /// Register an account.
 #[utoipa::path(post, path = "/api/accounts", tag = "accounts", request_body = Registration,
-    responses(
-        (status = CREATED, body = Account),
-        (status = TOO_MANY_REQUESTS, body = Problem, content_type = "application/problem+json",
-            description = "Too much was tried from this network",
-            headers(("Retry-After" = u64, description = "Seconds until the next attempt")))))]
+    responses((status = CREATED, body = Account),
+        (status = CONFLICT, description = "Another account has this e-mail address"),
+        (status = TOO_MANY_REQUESTS, description = "Too much was tried from this network")))]
 async fn register(
     State(app): State<App>,
     origin: Origin,
@@ -89,7 +93,8 @@ async fn register(
 
 /// Log out: end the session whose token is sent.
 #[utoipa::path(delete, path = "/api/sessions/current", tag = "accounts",
-    security(("bearer" = []), ("cookie" = [])), responses((status = NO_CONTENT)))]
+    security(("bearer" = []), ("cookie" = [])), responses((status = NO_CONTENT, description = "The session has ended",
+        headers(("Set-Cookie" = String, description = "Removes the session's cookie")))))]
 async fn log_out(
     State(app): State<App>,
     SessionToken(token): SessionToken,

@@ -41,7 +41,8 @@ impl From<ChangeError> for ApiError {
 #[derive(Deserialize, Validate, ToSchema)]
 struct ChangeEvent {
     /// Ignored: the bearer token says who may.
-    #[garde(length(max = 100))]
+    #[garde(length(chars, max = 100))]
+    #[schema(max_length = 100, pattern = r"^[^\u0000]*$")]
     #[serde(default)]
     routing_key: String,
     /// What was changed.
@@ -49,6 +50,7 @@ struct ChangeEvent {
     payload: Payload,
     /// Where to read more.
     #[garde(length(max = 20), dive)]
+    #[schema(max_items = 20)]
     #[serde(default)]
     links: Vec<Link>,
 }
@@ -58,16 +60,18 @@ struct ChangeEvent {
 struct Payload {
     /// In a few words.
     #[garde(length(chars, min = 1, max = changes::LONGEST_SUMMARY), custom(one_line))]
+    #[schema(min_length = 1, max_length = 1024, example = "deployed 1.4.2", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
     summary: String,
-    /// When, in RFC 3339; now if absent.
-    #[schema(example = "2024-06-20T10:00:00.000+0000")]
+    /// When, in RFC 3339: within the last 30 days; now if absent.
+    #[schema(format = DateTime)]
     #[garde(custom(moment))]
     timestamp: Option<String>,
     /// Where it was changed.
     #[garde(length(chars, max = changes::LONGEST_SOURCE), custom(one_line))]
+    #[schema(max_length = 255, example = "ci", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     #[serde(default)]
     source: String,
-    /// Anything else. `kind` in here is `deploy`, `job`, `config`, `migration` or `other`; without it
+    /// Anything else, at most 16 KiB with the links. `kind` in here is `deploy`, `job`, `config`, `migration` or `other`; without it
     /// the summary's words decide.
     #[garde(skip)]
     #[serde(default)]
@@ -79,10 +83,13 @@ struct Payload {
 #[derive(Deserialize, Serialize, Validate, ToSchema)]
 struct Link {
     /// Its address.
-    #[garde(length(min = 1, max = 2000), custom(web_address))]
+    #[garde(length(chars, min = 1, max = 2000), custom(web_address))]
+    #[schema(min_length = 7, max_length = 2000, example = "https://ci.example.org/build/17",
+        pattern = r"^https?://[^\s\u0000-\u001f\u007f-\u009f]*$")]
     href: String,
     /// What is there.
     #[garde(length(chars, max = 255), custom(one_line))]
+    #[schema(max_length = 255, example = "build 17", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     #[serde(default)]
     text: String,
 }

@@ -6,7 +6,7 @@ use crate::config::Accounts;
 use crate::store::sessions::Token;
 
 /// Name of the cookie that holds a session's token.
-pub const SESSION: &str = "evenkeel_session";
+const SESSION: &str = "evenkeel_session";
 /// Its name where clients reach the service over TLS: browsers take a cookie of this name from this host
 /// alone, and over TLS alone.
 const SECURE_SESSION: &str = "__Host-evenkeel_session";
@@ -15,6 +15,11 @@ const SECURE_SESSION: &str = "__Host-evenkeel_session";
 const DEVICE: &str = "evenkeel_device";
 /// For as long as browsers keep any cookie: 400 days.
 const DEVICE_SECONDS: u64 = 400 * 24 * 3600;
+
+/// Name of the session's cookie, `over_tls` or not.
+pub fn session_name(over_tls: bool) -> &'static str {
+    if over_tls { SECURE_SESSION } else { SESSION }
+}
 
 /// Sets the session's cookie.
 pub fn session(token: &str, settings: &Accounts) -> HeaderValue {
@@ -27,11 +32,7 @@ pub fn no_session(settings: &Accounts) -> HeaderValue {
 }
 
 fn session_for(token: &str, max_age: u64, settings: &Accounts) -> HeaderValue {
-    let name = if settings.secure_cookies {
-        SECURE_SESSION
-    } else {
-        SESSION
-    };
+    let name = session_name(settings.secure_cookies);
     set(name, token, "Path=/; SameSite=Lax", max_age, settings)
 }
 

@@ -18,6 +18,8 @@ use crate::store::orders::OrderError;
 use crate::store::passwords::PasswordError;
 use crate::store::{Remedy, StoreError};
 
+/// The media type of a [`Problem`].
+pub const PROBLEM: &str = "application/problem+json";
 /// Seconds after which a request that met an overloaded database is worth repeating.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -57,6 +59,8 @@ kinds! {
     NOT_FOUND = NOT_FOUND, "not-found", "Not found";
     /// The address exists, but not for this method.
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed";
+    /// The client takes no encoding in which the answer can be sent.
+    NOT_ACCEPTABLE = NOT_ACCEPTABLE, "not-acceptable", "The answer cannot be sent as asked for";
     /// The body did not arrive in time.
     TOO_SLOW = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
     /// The state of things does not permit it.
@@ -65,6 +69,8 @@ kinds! {
     EMAIL_TAKEN = CONFLICT, "email-taken", "Another account has this e-mail address";
     /// Fewer pieces are left than ordered.
     OUT_OF_STOCK = CONFLICT, "out-of-stock", "Out of stock";
+    /// A line names what is not on sale, or not on sale together with the others.
+    NOT_ON_SALE = CONFLICT, "not-on-sale", "Not on sale as ordered";
     /// The body is larger than the service reads.
     TOO_LARGE = PAYLOAD_TOO_LARGE, "body-too-large", "The request body is too large";
     /// The body is not JSON.
@@ -131,9 +137,13 @@ impl ApiError {
 
     /// Fields that are not as they have to be.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let mut error = Self::new(Kind::INVALID, "");
-        error.0.1.errors = errors;
-        error
+        Self::new(Kind::INVALID, "").about(errors)
+    }
+
+    /// Says which fields it is about.
+    fn about(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.1.errors = errors;
+        self
     }
 
     /// One field that is not as it has to be.
@@ -185,7 +195,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
+            HeaderValue::from_static(PROBLEM),
         );
         if let Some(retry_after) = retry_after {
             headers.insert(header::RETRY_AFTER, retry_after);
@@ -256,25 +266,29 @@ impl From<AccountError> for ApiError {
     }
 }
 
+/// The order is well-formed; what the shop sells does not permit it.
+fn not_on_sale(fields: impl IntoIterator<Item = String>, message: &str) -> ApiError {
+    let errors = fields.into_iter().map(|field| FieldError {
+        field,
+        message: message.to_owned(),
+    });
+    ApiError::new(Kind::NOT_ON_SALE, "").about(errors.collect())
+}
+
 impl From<OrderError> for ApiError {
     fn from(err: OrderError) -> Self {
         match err {
             OrderError::NoSession => Self::unauthenticated(),
             OrderError::NotFound => Self::not_found("order"),
-            OrderError::UnknownSku(lines) => Self::invalid(
-                lines
-                    .into_iter()
-                    .map(|line| FieldError {
-                        field: format!("lines[{line}].sku"),
-                        message: "nothing on sale has this SKU".to_owned(),
-                    })
-                    .collect(),
-            ),
-            OrderError::MixedCurrencies => Self::field(
-                "lines",
+            OrderError::UnknownSku(lines) => {
+                let lines = lines.into_iter().map(|line| format!("lines[{line}].sku"));
+                not_on_sale(lines, "nothing on sale has this SKU")
+            }
+            OrderError::MixedCurrencies => not_on_sale(
+                ["lines".to_owned()],
                 "prices are in different currencies: place one order per currency",
             ),
-            OrderError::TotalTooLarge => Self::field("lines", "the total is too large"),
+            OrderError::TotalTooLarge => not_on_sale(["lines".to_owned()], "the total is too large"),
             OrderError::OutOfStock(skus) => Self::new(
                 Kind::OUT_OF_STOCK,
                 format!("Fewer pieces are left than ordered: {}.", skus.join(", ")),

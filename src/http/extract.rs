@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::clock::{Clock, SlowBody};
 use super::cookies;
 use super::error::{ApiError, FieldError, Kind};
+use super::json::{self, Unfit};
 use crate::app::App;
 use crate::class::Class;
 use crate::store::accounts;
@@ -34,13 +35,7 @@ where
         let body = std::str::from_utf8(&body).map_err(|err| {
             ApiError::new(Kind::MALFORMED, format!("The body is not UTF-8: {err}."))
         })?;
-        let mut json = serde_json::Deserializer::from_str(body);
-        let value: T = serde_path_to_error::deserialize(&mut json).map_err(|err| {
-            let field = err.path().to_string();
-            unfit(field, err.inner(), err.inner().is_data())
-        })?;
-        json.end()
-            .map_err(|err| unfit(String::new(), &err, false))?;
+        let value: T = json::read(body)?;
         validate(&value)?;
         Ok(Self(value))
     }
@@ -70,7 +65,14 @@ where
         }
         let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value: T = serde_path_to_error::deserialize(pairs)
-            .map_err(|err| unfit(err.path().to_string(), err.inner(), true))?;
+            .map_err(|err| {
+                let field = match err.path().to_string() {
+                    // The path of the whole.
+                    whole if whole == "." => "query".to_owned(),
+                    field => field,
+                };
+                ApiError::field(field, err.inner().to_string())
+            })?;
         validate(&value)?;
         Ok(Self(value))
     }
@@ -201,6 +203,11 @@ pub fn one_line(text: &str, _: &()) -> garde::Result {
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let unsupported = |detail| Err(ApiError::new(Kind::UNSUPPORTED_MEDIA_TYPE, detail));
+    let coding = headers.get(header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return unsupported("Send the body as it is, without Content-Encoding.");
+    }
     let kind = headers.get(header::CONTENT_TYPE);
     let essence = kind
         .and_then(|value| value.to_str().ok())
@@ -209,10 +216,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
         return Ok(());
     }
-    Err(ApiError::new(
-        Kind::UNSUPPORTED_MEDIA_TYPE,
-        "Send the body with Content-Type: application/json.",
-    ))
+    unsupported("Send the body with Content-Type: application/json.")
 }
 
 fn unread(rejection: BytesRejection) -> ApiError {
@@ -228,18 +232,15 @@ fn unread(rejection: BytesRejection) -> ApiError {
     ApiError::new(Kind::MALFORMED, "The body ended early.")
 }
 
-/// `is_data`: it could be read, but a field is not as it has to be.
-fn unfit(field: String, err: &dyn std::fmt::Display, is_data: bool) -> ApiError {
-    if is_data {
-        // The path of the whole is a lone dot.
-        let field = if field == "." {
-            "body".to_owned()
-        } else {
-            field
-        };
-        ApiError::field(field, err.to_string())
-    } else {
-        ApiError::new(Kind::MALFORMED, format!("The body is not JSON: {err}."))
+impl From<Unfit> for ApiError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::NotJson(message) => {
+                Self::new(Kind::MALFORMED, format!("The body is not JSON: {message}."))
+            }
+            Unfit::Part { path, message } if path.is_empty() => Self::field("body", message),
+            Unfit::Part { path, message } => Self::field(path, message),
+        }
     }
 }
 

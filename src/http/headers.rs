@@ -14,7 +14,14 @@ const DOCUMENTATION: HeaderValue = HeaderValue::from_static(
      form-action 'self'; frame-ancestors 'none'",
 );
 
-const COMMON: [(HeaderName, HeaderValue); 5] = [
+/// No page uses a camera, a payment sheet or any other of these.
+const PERMISSIONS: HeaderValue = HeaderValue::from_static(
+    "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), \
+     microphone=(), midi=(), payment=(), publickey-credentials-get=(), screen-wake-lock=(), usb=(), \
+     web-share=(), xr-spatial-tracking=()",
+);
+
+const COMMON: [(HeaderName, HeaderValue); 7] = [
     // Answers are for whoever asked: products, too, change with every order.
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
@@ -30,6 +37,16 @@ const COMMON: [(HeaderName, HeaderValue); 5] = [
     (
         HeaderName::from_static("cross-origin-resource-policy"),
         HeaderValue::from_static("same-origin"),
+    ),
+    // A page that opens one of ours, or is opened by it, gets no hold of it.
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    // For what reads PDF and Flash policies.
+    (
+        HeaderName::from_static("x-permitted-cross-domain-policies"),
+        HeaderValue::from_static("none"),
     ),
 ];
 
@@ -51,6 +68,8 @@ pub(super) async fn complete<B>(
             .or_insert(TLS_ONLY);
     }
     let policy = if is_page(headers) {
+        let permissions = HeaderName::from_static("permissions-policy");
+        headers.entry(permissions).or_insert(PERMISSIONS);
         DOCUMENTATION
     } else {
         NOTHING

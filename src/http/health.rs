@@ -71,7 +71,7 @@ struct Readiness {
 struct ReadyQuery {
     /// Answer for this class alone: checkout, account or browse.
     #[garde(inner(custom(shopper)))]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^(checkout|account|browse)$")]
     #[serde(default)]
     class: Option<Class>,
 }
@@ -84,7 +84,7 @@ fn shopper(class: &Class, _: &()) -> garde::Result {
 }
 
 /// Whether the process runs.
-#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = OK)))]
+#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = OK, description = "It runs")))]
 async fn live() -> StatusCode {
     StatusCode::OK
 }

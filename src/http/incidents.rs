@@ -80,6 +80,7 @@ struct Who {
     /// Your name.
     #[serde(default = "operator")]
     #[garde(length(chars, min = 1, max = 100), custom(extract::one_line))]
+    #[schema(min_length = 1, max_length = 100, example = "Ann", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
     by: String,
 }
 
@@ -91,7 +92,8 @@ fn operator() -> String {
 #[utoipa::path(post, path = "/ops/incidents/{id}/acknowledge", tag = "operations",
     security(("bearer" = [])), request_body = Who,
     params(("id" = Uuid, Path, description = "Identity of the incident")),
-    responses((status = OK, body = Incident)))]
+    responses((status = OK, body = Incident),
+        (status = CONFLICT, description = "It is over, or there is nothing to allow")))]
 async fn acknowledge(
     State(app): State<App>,
     _: Operator,
@@ -105,7 +107,8 @@ async fn acknowledge(
 #[utoipa::path(post, path = "/ops/incidents/{id}/allow", tag = "operations",
     security(("bearer" = [])), request_body = Who,
     params(("id" = Uuid, Path, description = "Identity of the incident")),
-    responses((status = OK, body = Incident)))]
+    responses((status = OK, body = Incident),
+        (status = CONFLICT, description = "It is over, or there is nothing to allow")))]
 async fn allow(
     State(app): State<App>,
     _: Operator,
@@ -122,9 +125,12 @@ struct Note {
     /// Your name.
     #[serde(default = "operator")]
     #[garde(length(chars, min = 1, max = 100), custom(extract::one_line))]
+    #[schema(min_length = 1, max_length = 100, example = "Ann", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
     by: String,
     /// The words.
     #[garde(length(chars, min = 1, max = 4000))]
+    #[schema(min_length = 1, max_length = 4000, example = "The import was stopped.",
+        pattern = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*$")]
     text: String,
 }
 
@@ -147,7 +153,8 @@ async fn note(
 #[utoipa::path(post, path = "/ops/incidents/{id}/resolve", tag = "operations",
     security(("bearer" = [])), request_body = Who,
     params(("id" = Uuid, Path, description = "Identity of the incident")),
-    responses((status = OK, body = Incident)))]
+    responses((status = OK, body = Incident),
+        (status = CONFLICT, description = "It is over, or there is nothing to allow")))]
 async fn resolve(
     State(app): State<App>,
     _: Operator,

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::accounts::email_address;
 use super::cookies;
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::Json;
 use crate::app::App;
 use crate::brake::{Origin, Outcome};
@@ -35,9 +35,14 @@ pub fn router() -> OpenApiRouter<App> {
 struct LogIn {
     /// E-mail address.
     #[garde(custom(email_address))]
+    #[schema(min_length = 3, max_length = 254,
+        pattern = r"^[^\s\u0000-\u001f\u007f-\u009f@]+@[^\s\u0000-\u001f\u007f-\u009f@]+$",
+        example = "ann@example.org")]
     email: String,
     /// Password.
     #[garde(length(chars, min = 1, max = 128))]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000]*$",
+        example = "correct horse battery staple")]
     password: String,
 }
 
@@ -52,11 +57,11 @@ struct Session {
 
 /// Log in.
 #[utoipa::path(post, path = "/api/sessions", tag = "accounts", request_body = LogIn,
-    responses(
-        (status = CREATED, body = Session),
-        (status = TOO_MANY_REQUESTS, body = Problem, content_type = "application/problem+json",
-            description = "Too many passwords were tried for the account, or from this network",
-            headers(("Retry-After" = u64, description = "Seconds until the next attempt")))))]
+    responses((status = CREATED, body = Session, headers(("Set-Cookie" = String,
+            description = "The session for browsers, and what this device is known by"))),
+        (status = UNAUTHORIZED, description = "E-mail address or password is wrong"),
+        (status = TOO_MANY_REQUESTS,
+            description = "Too many passwords were tried for the account, or from this network")))]
 async fn log_in(
     State(app): State<App>,
     origin: Origin,

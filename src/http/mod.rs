@@ -4,13 +4,16 @@ mod accounts;
 mod changes;
 pub mod clock;
 mod cookies;
+mod compression;
 mod docs;
 pub mod error;
 pub mod extract;
+mod foreign;
 mod headers;
 mod health;
 mod incidents;
 mod log_in;
+mod json;
 mod measure;
 mod metrics;
 mod ops;
@@ -27,7 +30,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{from_fn_with_state, map_response_with_state};
+use axum::middleware::{from_fn_with_state, map_response, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
@@ -63,19 +66,20 @@ pub struct Routers {
 /// All addresses of `app`, counted in `metrics`.
 pub fn routers(app: &App, metrics: &Metrics) -> Routers {
     let class = |class, routes| measured(app, metrics, class, routes);
-    let (shop, api) = OpenApiRouter::with_openapi(docs::base())
-        .merge(class(Class::Browse, products::router()))
+    let described = || docs::base(app.settings.accounts.secure_cookies);
+    let (shop, api) = OpenApiRouter::with_openapi(described())
+        .merge(class(Class::Browse, products::router()).layer(compression::layer()))
         .merge(class(Class::Account, accounts::router()))
         .merge(class(Class::Account, log_in::router()))
         .merge(class(Class::Account, orders::reading()))
         .merge(class(Class::Checkout, orders::placing()))
         .merge(health::router())
         .split_for_parts();
+    let files = docs::pages(api).merge(pages::router());
     let shop = shop
-        .merge(docs::pages(api))
-        .merge(pages::router())
+        .merge(files.layer(compression::layer()))
         .merge(tickets::router());
-    let (ops, api) = OpenApiRouter::with_openapi(docs::base())
+    let (ops, api) = OpenApiRouter::with_openapi(described())
         .merge(health::router())
         .merge(metrics::router())
         .merge(ops::router())
@@ -85,6 +89,7 @@ pub fn routers(app: &App, metrics: &Metrics) -> Routers {
         .split_for_parts();
     let ops = ops
         .merge(docs::pages(api))
+        .layer(compression::layer())
         .layer(Extension(metrics.clone()));
     Routers {
         shop: around(app, shop),
@@ -116,6 +121,7 @@ fn around(app: &App, routes: Router<App>) -> Router {
                 )
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 .layer(CatchPanicLayer::custom(panicked))
+                .layer(map_response(foreign::as_problem))
                 .layer(from_fn_with_state(http.clone(), clock::timed))
                 .layer(DefaultBodyLimit::max(http.body_limit)),
         )

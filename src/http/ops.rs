@@ -173,7 +173,8 @@ fn listed(
 #[serde(deny_unknown_fields)]
 struct Start {
     /// Name of the migration.
-    #[garde(length(min = 1, max = 100), custom(extract::one_line))]
+    #[garde(length(chars, min = 1, max = 100), custom(extract::one_line))]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "orders_total")]
     name: String,
     /// Whether to run a migration again that is complete, for rows that became pending since.
     #[garde(skip)]
@@ -183,7 +184,10 @@ struct Start {
 
 /// Queue a run of a migration. One that is complete is refused, unless `again` is asked for.
 #[utoipa::path(post, path = "/ops/migrations", tag = "operations", request_body = Start,
-    security(("bearer" = [])), responses((status = CREATED, body = Progress)))]
+    security(("bearer" = [])),
+    responses((status = CREATED, body = Progress),
+        (status = NOT_FOUND, description = "There is no such migration"),
+        (status = CONFLICT, description = "It is complete, under way, or cannot run on this database")))]
 async fn start(
     State(app): State<App>,
     _: Operator,
@@ -204,7 +208,7 @@ async fn start(
 
 /// Show how far a run is, how fast it goes and what limits it.
 #[utoipa::path(get, path = "/ops/migrations/{run}", tag = "operations", security(("bearer" = [])),
-    params(("run" = i64, Path, description = "Number of the run")),
+    params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
     responses((status = OK, body = Progress)))]
 async fn status(
     State(app): State<App>,
@@ -223,24 +227,27 @@ async fn status(
 
 /// Stop a run after the batch in flight; its cursor is kept.
 #[utoipa::path(post, path = "/ops/migrations/{run}/pause", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
-    responses((status = OK, body = Progress)))]
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    responses((status = OK, body = Progress),
+        (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn pause(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
     command(app, by, run, RunState::Paused).await
 }
 
 /// Let a paused or failed run go on.
 #[utoipa::path(post, path = "/ops/migrations/{run}/resume", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
-    responses((status = OK, body = Progress)))]
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    responses((status = OK, body = Progress),
+        (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn resume(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
     command(app, by, run, RunState::Queued).await
 }
 
 /// Give a run up; what was changed stays changed.
 #[utoipa::path(post, path = "/ops/migrations/{run}/cancel", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
-    responses((status = OK, body = Progress)))]
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    responses((status = OK, body = Progress),
+        (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn cancel(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
     command(app, by, run, RunState::Cancelled).await
 }
@@ -264,8 +271,9 @@ async fn command(
 /// Look for rows that a run has left, changing nothing: once by key and once by physical position. The
 /// second answer is unknown when it was not there within the time limit of a request.
 #[utoipa::path(post, path = "/ops/migrations/{run}/verify", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
-    responses((status = OK, body = Verified)))]
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    responses((status = OK, body = Verified),
+        (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn check(
     State(app): State<App>,
     _: Operator,
@@ -347,7 +355,7 @@ struct Proved {
 
 /// Show what a completed run certifies.
 #[utoipa::path(get, path = "/ops/migrations/{run}/certificate", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
     responses((status = OK, body = Proved)))]
 async fn proof(
     State(app): State<App>,

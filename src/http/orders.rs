@@ -47,11 +47,13 @@ struct NewOrder {
 #[serde(deny_unknown_fields)]
 struct NewLine {
     /// Stock keeping unit of a variant.
-    #[garde(length(min = 1, max = 200), custom(one_line))]
+    #[garde(length(chars, min = 1, max = 200), custom(one_line))]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "everyday-linen-shirt-clothing/small")]
     sku: String,
     /// Pieces.
     #[garde(range(min = 1, max = 1000))]
-    #[schema(minimum = 1, maximum = 1000)]
+    #[schema(minimum = 1, maximum = 1000, example = 1)]
     quantity: i32,
 }
 
@@ -81,8 +83,15 @@ impl NewOrder {
 /// Safe to repeat with the same `Idempotency-Key`: the order is placed once, and every repetition is
 /// answered with it, marked by the header `Idempotent-Replayed: true`.
 #[utoipa::path(post, path = "/api/orders", tag = "orders", request_body = NewOrder,
-    params(("Idempotency-Key" = String, Header, description = "A random text per order")),
-    security(("bearer" = []), ("cookie" = [])), responses((status = CREATED, body = Order)))]
+    params(("Idempotency-Key" = String, Header, description = "A random text per order",
+        min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        example = "0b1f6a5e-7f0c-4d0a-9a53-1c9f1d7c2f11")),
+    security(("bearer" = []), ("cookie" = [])),
+    responses(
+        (status = CREATED, body = Order, headers(("Idempotent-Replayed" = String,
+            description = "`true` when an earlier request with this key has placed the order"))),
+        (status = CONFLICT, description = "Something is not on sale, not on sale in the currency of the \
+            rest, or fewer pieces of it are left")))]
 async fn place(
     State(app): State<App>,
     // Whoever is not logged in is told that before anything else.
@@ -112,7 +121,7 @@ async fn place(
 struct HistoryQuery {
     /// Where the page before ended: its `next`.
     #[garde(skip)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
     #[serde(default)]
     after: Option<Cursor>,
     /// Most orders to return.
@@ -142,7 +151,8 @@ async fn history(
 
 /// Show one of one's orders.
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders",
-    params(("id" = i64, Path, description = "Number of the order")),
+    params(("id" = i64, Path, description = "Number of the order",
+        minimum = 1, maximum = 9007199254740991i64)),
     security(("bearer" = []), ("cookie" = [])), responses((status = OK, body = Order)))]
 async fn detail(
     State(app): State<App>,

@@ -1,13 +1,13 @@
 //! The files of `static/`, served from the binary.
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::error::ApiError;
+use super::extract::Path;
 use crate::app::App;
 
 /// Scripts, styles and data come from here alone; product images may come from any HTTPS address.
@@ -66,11 +66,12 @@ fn serve(path: &str, request: &HeaderMap) -> Response {
     response
 }
 
-/// The beginning of the file's SHA-256: files of different content have different tags.
+/// The beginning of the file's SHA-256: files of different content have different tags. Weak, because the
+/// compressed file has the same.
 fn etag(file: &EmbeddedFile) -> String {
     let hash = file.metadata.sha256_hash();
     let start = hash.iter().take(16).map(|byte| format!("{byte:02x}"));
-    format!("\"{}\"", start.collect::<String>())
+    format!("W/\"{}\"", start.collect::<String>())
 }
 
 /// Whether the browser already has the file with this tag.
@@ -79,5 +80,5 @@ fn is_known(request: &HeaderMap, etag: &str) -> bool {
     let tags = tags.iter().filter_map(|value| value.to_str().ok());
     tags.flat_map(|value| value.split(','))
         .map(|tag| tag.trim().trim_start_matches("W/"))
-        .any(|tag| tag == etag || tag == "*")
+        .any(|tag| tag == etag.trim_start_matches("W/") || tag == "*")
 }

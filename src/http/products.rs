@@ -30,16 +30,18 @@ pub fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct ListQuery {
     /// Only products of this category.
-    #[garde(length(max = 200), inner(custom(one_line)))]
+    #[garde(inner(length(chars, max = 200), custom(one_line)))]
+    #[param(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Clothing")]
     #[serde(default)]
     category: Option<String>,
     /// Only products with these words; `"quoted phrases"`, `or` and `-without` work.
-    #[garde(length(max = 200), inner(custom(one_line)))]
+    #[garde(inner(length(chars, max = 200), custom(one_line)))]
+    #[param(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "linen shirt")]
     #[serde(default)]
     q: Option<String>,
     /// Where the page before ended: its `next`.
     #[garde(skip)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
     #[serde(default)]
     after: Option<Cursor>,
     /// Most products to return.
@@ -78,7 +80,8 @@ async fn list(
 
 /// Show a product with its variants and images.
 #[utoipa::path(get, path = "/api/products/{handle}", tag = "products",
-    params(("handle" = String, Path, description = "Name of the product in addresses")),
+    params(("handle" = String, Path, description = "Name of the product in addresses",
+        min_length = 1, pattern = r"^[^\u0000]+$", example = "everyday-linen-shirt-clothing")),
     responses((status = OK, body = Product)))]
 async fn detail(State(app): State<App>, Path(handle): Path<String>) -> Result<Response, ApiError> {
     let product = app

@@ -62,24 +62,29 @@ async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Throttle>>
 #[serde(deny_unknown_fields)]
 struct Add {
     /// Name of the migration; absent for all.
-    #[garde(length(min = 1, max = 100), custom(one_line))]
+    #[garde(length(chars, min = 1, max = 100), custom(one_line))]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "orders_total")]
     migration: Option<String>,
     /// Share of the time to work at most, from 0 (stand still) to 1.
     #[serde(default = "unlimited")]
     #[garde(range(min = 0.0, max = 1.0))]
+    #[schema(minimum = 0, maximum = 1, example = 0.5)]
     duty: f64,
     /// Milliseconds at the 95th percentile that shoppers may pay beyond the pace's own budget; then
     /// the duty is 1.
     #[serde(default)]
     #[garde(range(min = 0.0, max = throttle::MOST_MS))]
+    #[schema(minimum = 0, maximum = 100)]
     extra_ms: f64,
-    /// For how long, e.g. `30m`.
+    /// For how long, e.g. `30m`; at most a week.
     #[serde(rename = "for")]
-    #[schema(example = "30m")]
-    #[garde(length(min = 1, max = 50))]
+    #[schema(min_length = 2, max_length = 5, example = "30m",
+        pattern = "^([1-9][0-9]{0,3}[sm]|([1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-7]d)$")]
+    #[garde(length(chars, min = 1, max = 50))]
     time: String,
     /// Why, for whoever wonders about the pace.
-    #[garde(length(min = 1, max = 500), custom(extract::one_line))]
+    #[garde(length(chars, min = 1, max = 500), custom(extract::one_line))]
+    #[schema(min_length = 1, max_length = 500, example = "sale", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
     why: String,
 }
 
@@ -94,7 +99,9 @@ fn one_line(text: &Option<String>, context: &()) -> garde::Result {
 
 /// Cap the pace of a migration, or of all, for a time.
 #[utoipa::path(post, path = "/ops/migrations/throttles", tag = "operations", request_body = Add,
-    security(("bearer" = [])), responses((status = CREATED, body = Throttle)))]
+    security(("bearer" = [])), 
+    responses((status = CREATED, body = Throttle),
+        (status = NOT_FOUND, description = "There is no such migration")))]
 async fn add(
     State(app): State<App>,
     _: Operator,
@@ -126,7 +133,7 @@ fn duration(text: &str) -> Result<Duration, ApiError> {
 
 /// End a throttle before its time.
 #[utoipa::path(delete, path = "/ops/migrations/throttles/{id}", tag = "operations",
-    security(("bearer" = [])), params(("id" = i64, Path, description = "Number of the throttle")),
+    security(("bearer" = [])), params(("id" = i64, Path, description = "Number of the throttle", minimum = 1, maximum = 9007199254740991i64)),
     responses((status = OK, body = Throttle)))]
 async fn remove(
     State(app): State<App>,

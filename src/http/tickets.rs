@@ -3,13 +3,14 @@
 //! Mail servers and chat programs open links to look at them, so nothing happens by opening one.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use chrono::Utc;
 use html_escape::encode_text;
 
+use super::extract::Path;
 use crate::app::App;
 use crate::watch::event::What;
 use crate::watch::incident::Incident;

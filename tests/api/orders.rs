@@ -118,7 +118,8 @@ async fn what_cannot_be_sold_is_named_and_nothing_is_stored() {
         answer.expect(status).json()
     };
 
-    let unknown = refused(&[("chair", 1), ("bed", 1), ("hidden", 1)], 422).await;
+    let unknown = refused(&[("chair", 1), ("bed", 1), ("hidden", 1)], 409).await;
+    assert_eq!(unknown["type"], "/problems/not-on-sale");
     assert_eq!(unknown["errors"][0]["field"], "lines[1].sku");
     assert_eq!(unknown["errors"][1]["field"], "lines[2].sku");
     let short = refused(&[("chair", 1), ("table", 2)], 409).await;
@@ -127,11 +128,11 @@ async fn what_cannot_be_sold_is_named_and_nothing_is_stored() {
         short["detail"].as_str().unwrap().contains("table"),
         "{short}"
     );
-    let mixed = refused(&[("chair", 1), ("dollar", 1)], 422).await;
+    let mixed = refused(&[("chair", 1), ("dollar", 1)], 409).await;
     assert!(mixed.to_string().contains("currencies"), "{mixed}");
     let twice = refused(&[("chair", 1), ("table", 1), ("chair", 1)], 422).await;
     assert_eq!(twice["errors"][0]["field"], "lines[2].sku");
-    let vast = refused(&[("gold", 2)], 422).await;
+    let vast = refused(&[("gold", 2)], 409).await;
     assert!(vast.to_string().contains("too large"), "{vast}");
 
     assert_eq!(shop.row_counts().await, before);

@@ -78,7 +78,8 @@ async fn a_browser_that_has_the_file_is_told_so() {
         .to_owned();
     for (tags, status) in [
         (etag.clone(), 304),
-        (format!("\"x\", W/{etag}"), 304),
+        (format!("\"x\", {etag}"), 304),
+        (etag.replace("W/", ""), 304),
         ("\"x\"".to_owned(), 200),
     ] {
         let request = shop.request(Method::GET, "/static/app.css");

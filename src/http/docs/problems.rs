@@ -1,0 +1,102 @@
+//! The problems that an operation can answer with, as far as they follow from what it takes: whatever has a
+//! body can be sent too much of it. What is an operation's own (409, for example) stands at its handler.
+
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type};
+
+use crate::http::error::PROBLEM;
+
+/// Status, and what it says whatever the operation.
+const PROBLEMS: [(u16, &str); 10] = [
+    (400, "The request cannot be read"),
+    (401, "Nobody is logged in"),
+    (403, "The token is not the operations token"),
+    (404, "There is nothing of this name or number, or nothing that the caller may see"),
+    (408, "The body did not arrive in time"),
+    (413, "The body is larger than the service reads"),
+    (415, "The body is not said to be JSON, or is encoded"),
+    (422, "Readable, but a field is not as it has to be; `errors` names each"),
+    (500, "A fault of this service"),
+    (503, "Too busy, or the database does not answer"),
+];
+
+/// Adds to every operation of `api` the problems that it can answer with, and to every answer its headers.
+pub(super) fn complete(api: &mut OpenApi) {
+    let components = api.components.get_or_insert_default();
+    for (status, description) in PROBLEMS {
+        let mut response = ResponseBuilder::new().description(description).build();
+        add_problem(&mut response);
+        add_headers(&mut response, status);
+        components.responses.insert(name(status), RefOr::T(response));
+    }
+    for (path, item) in &mut api.paths.paths {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let of_operators = path.starts_with("/ops/");
+            for (status, _) in PROBLEMS {
+                if can_answer(operation, status, of_operators) {
+                    let responses = &mut operation.responses.responses;
+                    let shared = Ref::from_response_name(name(status));
+                    responses.entry(status.to_string()).or_insert(RefOr::Ref(shared));
+                }
+            }
+            for (status, response) in &mut operation.responses.responses {
+                let status = status.parse().unwrap_or_default();
+                if let RefOr::T(response) = response {
+                    if status >= 400 {
+                        add_problem(response);
+                    }
+                    add_headers(response, status);
+                }
+            }
+        }
+    }
+}
+
+fn name(status: u16) -> String {
+    format!("Problem{status}")
+}
+
+/// Whether `operation` can answer with `status`, to judge by what it takes.
+fn can_answer(operation: &Operation, status: u16, of_operators: bool) -> bool {
+    let parameters = operation.parameters.iter().flatten();
+    let mut parameters = parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter),
+        RefOr::Ref(_) => None,
+    });
+    let mut takes = |place| parameters.any(|Parameter { parameter_in, .. }| *parameter_in == place);
+    let takes_body = operation.request_body.is_some();
+    match status {
+        400 => takes_body || parameters.next().is_some(),
+        401 => operation.security.is_some(),
+        403 => of_operators,
+        404 => takes(ParameterIn::Path),
+        408 | 413 | 415 => takes_body,
+        422 => takes_body || takes(ParameterIn::Query),
+        _ => true,
+    }
+}
+
+fn add_problem(response: &mut Response) {
+    let schema = Ref::from_schema_name("Problem");
+    let problem = ContentBuilder::new().schema(Some(schema)).build();
+    response.content.entry(PROBLEM.to_owned()).or_insert(problem.into());
+}
+
+fn add_headers(response: &mut Response, status: u16) {
+    let mut add = |name: &str, header: Header| {
+        response.headers.entry(name.to_owned()).or_insert(header.into());
+    };
+    let text = |description: &str| HeaderBuilder::new().description(Some(description)).build();
+    add("X-Request-Id", text("Under which the request is logged"));
+    match status {
+        401 => add("WWW-Authenticate", text("`Bearer`")),
+        429 | 503 => {
+            let seconds = Header::new(Object::with_type(Type::Integer));
+            add("Retry-After", seconds);
+        }
+        _ => {}
+    }
+}
