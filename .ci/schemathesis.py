@@ -6,10 +6,8 @@ are sent as they are.
 """
 
 import datetime
-import os
 import uuid
 
-import requests
 import schemathesis
 
 
@@ -46,15 +44,3 @@ def before_call(context, case, kwargs):
     label = case.operation.label
     if label in WORDS and case.meta is not None and case.meta.generation.mode.is_positive:
         WORDS[label](case)
-    sent = kwargs.get("headers") or case.headers or {}
-    if label == "DELETE /api/sessions/current" and sent.get("Authorization") == f"Bearer {os.environ['TOKEN']}":
-        # It would end the session of all other cases.
-        sent["Authorization"] = f"Bearer {session()}"
-
-
-def session():
-    """The token of a new session of the account that .ci/schemathesis has registered."""
-    login = {"email": os.environ["EMAIL"], "password": os.environ["PASSWORD"]}
-    answer = requests.post(os.environ["SHOP"] + "/api/sessions", json=login, timeout=10)
-    answer.raise_for_status()
-    return answer.json()["token"]

@@ -34,19 +34,30 @@ pub fn router() -> OpenApiRouter<App> {
 struct Registration {
     /// E-mail address, by which the account logs in, in whatever letter case.
     #[garde(custom(email_address))]
-    #[schema(min_length = 3, max_length = 254,
+    #[schema(
+        min_length = 3,
+        max_length = 254,
         pattern = r"^[^\s\u0000-\u001f\u007f-\u009f@]+@[^\s\u0000-\u001f\u007f-\u009f@]+$",
-        example = "ann@example.org")]
+        example = "ann@example.org"
+    )]
     email: String,
     /// 8 to 128 characters that are hard to guess: not one of the passwords that are tried first, and not
     /// made of the address or the name.
     #[garde(length(chars, min = 8, max = 128))]
-    #[schema(min_length = 8, max_length = 128, pattern = r"^[^\u0000]*$",
-        example = "correct horse battery staple")]
+    #[schema(
+        min_length = 8,
+        max_length = 128,
+        pattern = r"^[^\u0000]*$",
+        example = "correct horse battery staple"
+    )]
     password: String,
     /// Name for people.
     #[garde(length(chars, max = 200), custom(one_line))]
-    #[schema(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ann")]
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "Ann"
+    )]
     #[serde(default)]
     name: String,
 }
@@ -54,9 +65,9 @@ struct Registration {
 /// For `garde(custom(...))`: an e-mail address, as far as one can tell without writing to it.
 pub(super) fn email_address(text: &str, ctx: &()) -> garde::Result {
     one_line(text, ctx)?;
-    let plausible = text.split_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !host.is_empty() && !host.contains('@')
-    });
+    let plausible = text
+        .split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
     if !plausible || text.chars().count() > 254 || text.contains(char::is_whitespace) {
         return Err(garde::Error::new("not an e-mail address"));
     }

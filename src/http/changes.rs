@@ -60,7 +60,12 @@ struct ChangeEvent {
 struct Payload {
     /// In a few words.
     #[garde(length(chars, min = 1, max = changes::LONGEST_SUMMARY), custom(one_line))]
-    #[schema(min_length = 1, max_length = 1024, example = "deployed 1.4.2", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 1024,
+        example = "deployed 1.4.2",
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     summary: String,
     /// When, in RFC 3339: within the last 30 days; now if absent.
     #[schema(format = DateTime)]
@@ -68,7 +73,11 @@ struct Payload {
     timestamp: Option<String>,
     /// Where it was changed.
     #[garde(length(chars, max = changes::LONGEST_SOURCE), custom(one_line))]
-    #[schema(max_length = 255, example = "ci", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        max_length = 255,
+        example = "ci",
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     #[serde(default)]
     source: String,
     /// Anything else, at most 16 KiB with the links. `kind` in here is `deploy`, `job`, `config`, `migration` or `other`; without it
@@ -84,12 +93,20 @@ struct Payload {
 struct Link {
     /// Its address.
     #[garde(length(chars, min = 1, max = 2000), custom(web_address))]
-    #[schema(min_length = 7, max_length = 2000, example = "https://ci.example.org/build/17",
-        pattern = r"^https?://[^\s\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 7,
+        max_length = 2000,
+        example = "https://ci.example.org/build/17",
+        pattern = r"^https?://[^\s\u0000-\u001f\u007f-\u009f]*$"
+    )]
     href: String,
     /// What is there.
     #[garde(length(chars, max = 255), custom(one_line))]
-    #[schema(max_length = 255, example = "build 17", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        max_length = 255,
+        example = "build 17",
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     #[serde(default)]
     text: String,
 }

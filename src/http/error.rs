@@ -193,10 +193,7 @@ impl IntoResponse for ApiError {
         let retry_after = problem.retry_after.map(HeaderValue::from);
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(PROBLEM),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(retry_after) = retry_after {
             headers.insert(header::RETRY_AFTER, retry_after);
         }
@@ -288,7 +285,9 @@ impl From<OrderError> for ApiError {
                 ["lines".to_owned()],
                 "prices are in different currencies: place one order per currency",
             ),
-            OrderError::TotalTooLarge => not_on_sale(["lines".to_owned()], "the total is too large"),
+            OrderError::TotalTooLarge => {
+                not_on_sale(["lines".to_owned()], "the total is too large")
+            }
             OrderError::OutOfStock(skus) => Self::new(
                 Kind::OUT_OF_STOCK,
                 format!("Fewer pieces are left than ordered: {}.", skus.join(", ")),

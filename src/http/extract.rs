@@ -64,15 +64,14 @@ where
             ));
         }
         let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        let value: T = serde_path_to_error::deserialize(pairs)
-            .map_err(|err| {
-                let field = match err.path().to_string() {
-                    // The path of the whole.
-                    whole if whole == "." => "query".to_owned(),
-                    field => field,
-                };
-                ApiError::field(field, err.inner().to_string())
-            })?;
+        let value: T = serde_path_to_error::deserialize(pairs).map_err(|err| {
+            let field = match err.path().to_string() {
+                // The path of the whole.
+                whole if whole == "." => "query".to_owned(),
+                field => field,
+            };
+            ApiError::field(field, err.inner().to_string())
+        })?;
         validate(&value)?;
         Ok(Self(value))
     }

@@ -80,7 +80,12 @@ struct Who {
     /// Your name.
     #[serde(default = "operator")]
     #[garde(length(chars, min = 1, max = 100), custom(extract::one_line))]
-    #[schema(min_length = 1, max_length = 100, example = "Ann", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        example = "Ann",
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     by: String,
 }
 
@@ -125,12 +130,21 @@ struct Note {
     /// Your name.
     #[serde(default = "operator")]
     #[garde(length(chars, min = 1, max = 100), custom(extract::one_line))]
-    #[schema(min_length = 1, max_length = 100, example = "Ann", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        example = "Ann",
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     by: String,
     /// The words.
     #[garde(length(chars, min = 1, max = 4000))]
-    #[schema(min_length = 1, max_length = 4000, example = "The import was stopped.",
-        pattern = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 4000,
+        example = "The import was stopped.",
+        pattern = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*$"
+    )]
     text: String,
 }
 

@@ -7,7 +7,9 @@
 
 mod strict;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Number, Value};
 
 use strict::Strict;
@@ -37,13 +39,22 @@ pub enum Unfit {
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unfit> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = serde_path_to_error::Track::new();
-    let read = Part { depth: 0 }.deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track));
+    let read = Part { depth: 0 }.deserialize(serde_path_to_error::Deserializer::new(
+        &mut json, &mut track,
+    ));
     let value = read.map_err(|err| {
         if err.is_data() {
             let message = err.to_string();
             // Where in the text it stands is of no use beside the path.
-            let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-            Unfit::Part { path: written(&track.path()), message }
+            let message = message
+                .split(" at line ")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            Unfit::Part {
+                path: written(&track.path()),
+                message,
+            }
         } else {
             Unfit::NotJson(err.to_string())
         }
@@ -57,13 +68,20 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unfit> {
             ("", Some(member)) => member,
             (parent, Some(member)) => format!("{parent}.{member}"),
         };
-        Unfit::Part { path, message: wrong.message }
+        Unfit::Part {
+            path,
+            message: wrong.message,
+        }
     })
 }
 
 /// The path of the whole is a lone dot otherwise.
 fn written(path: &serde_path_to_error::Path) -> String {
-    if path.iter().len() == 0 { String::new() } else { path.to_string() }
+    if path.iter().len() == 0 {
+        String::new()
+    } else {
+        path.to_string()
+    }
 }
 
 /// Reads any value in which nothing is said twice, nothing is nested too deeply, and no text has a NUL
@@ -78,7 +96,9 @@ impl Part {
         if self.depth == DEEPEST {
             return Err(E::custom(format!("nested more than {DEEPEST} deep")));
         }
-        Ok(Self { depth: self.depth + 1 })
+        Ok(Self {
+            depth: self.depth + 1,
+        })
     }
 }
 
@@ -138,7 +158,9 @@ impl<'de> Visitor<'de> for Part {
         while let Some(name) = members.next_key::<String>()? {
             without_nul(&name)?;
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format!("has two members named {name:?}: leave one out")));
+                return Err(A::Error::custom(format!(
+                    "has two members named {name:?}: leave one out"
+                )));
             }
             let value = members.next_value_seed(inner)?;
             object.insert(name, value);
@@ -192,22 +214,78 @@ mod tests {
             (r#""a""#, "", "an object is wanted, not a string"),
             ("null", "", "an object is wanted, not null"),
             ("{}", "name", "is missing"),
-            (r#"{"name":"a","nam":1}"#, "nam", "is not known here; known are `name`, `count`, `lines`, `details`"),
-            (r#"{"name":1}"#, "name", "invalid type: integer `1`, expected a string"),
-            (r#"{"name":null}"#, "name", "invalid type: null, expected a string"),
-            (r#"{"name":"a\u0000"}"#, "name", "NUL characters are not allowed"),
-            (r#"{"name":"a","name":"b"}"#, "", "has two members named \"name\": leave one out"),
-            (r#"{"name":"a","lines":[{"sku":"b"},["c"]]}"#, "lines[1]", "an object is wanted, not an array"),
+            (
+                r#"{"name":"a","nam":1}"#,
+                "nam",
+                "is not known here; known are `name`, `count`, `lines`, `details`",
+            ),
+            (
+                r#"{"name":1}"#,
+                "name",
+                "invalid type: integer `1`, expected a string",
+            ),
+            (
+                r#"{"name":null}"#,
+                "name",
+                "invalid type: null, expected a string",
+            ),
+            (
+                r#"{"name":"a\u0000"}"#,
+                "name",
+                "NUL characters are not allowed",
+            ),
+            (
+                r#"{"name":"a","name":"b"}"#,
+                "",
+                "has two members named \"name\": leave one out",
+            ),
+            (
+                r#"{"name":"a","lines":[{"sku":"b"},["c"]]}"#,
+                "lines[1]",
+                "an object is wanted, not an array",
+            ),
             (r#"{"name":"a","lines":[{}]}"#, "lines[0].sku", "is missing"),
-            (r#"{"name":"a","lines":{"0":{"sku":"b"}}}"#, "lines", "an array is wanted, not an object"),
-            (r#"{"name":"a","lines":[{"sku":"b","sku":"b"}]}"#, "lines[0]", "has two members named \"sku\": leave one out"),
-            (r#"{"name":"a","details":{"b":{"c":1,"c":2}}}"#, "details.b", "has two members named \"c\": leave one out"),
-            (r#"{"name":"a","details":{"b\u0000":1}}"#, "details", "NUL characters are not allowed"),
-            (r#"{"name":"a","details":[]}"#, "details", "an object is wanted, not an array"),
-            (r#"{"name":"a","count":1.5}"#, "count", "invalid type: floating point `1.5`, expected i32"),
-            (r#"{"name":"a","count":4294967296}"#, "count", "invalid value: integer `4294967296`, expected i32"),
+            (
+                r#"{"name":"a","lines":{"0":{"sku":"b"}}}"#,
+                "lines",
+                "an array is wanted, not an object",
+            ),
+            (
+                r#"{"name":"a","lines":[{"sku":"b","sku":"b"}]}"#,
+                "lines[0]",
+                "has two members named \"sku\": leave one out",
+            ),
+            (
+                r#"{"name":"a","details":{"b":{"c":1,"c":2}}}"#,
+                "details.b",
+                "has two members named \"c\": leave one out",
+            ),
+            (
+                r#"{"name":"a","details":{"b\u0000":1}}"#,
+                "details",
+                "NUL characters are not allowed",
+            ),
+            (
+                r#"{"name":"a","details":[]}"#,
+                "details",
+                "an object is wanted, not an array",
+            ),
+            (
+                r#"{"name":"a","count":1.5}"#,
+                "count",
+                "invalid type: floating point `1.5`, expected i32",
+            ),
+            (
+                r#"{"name":"a","count":4294967296}"#,
+                "count",
+                "invalid value: integer `4294967296`, expected i32",
+            ),
         ] {
-            assert_eq!(complaint(text), (path.to_owned(), message.to_owned()), "{text}");
+            assert_eq!(
+                complaint(text),
+                (path.to_owned(), message.to_owned()),
+                "{text}"
+            );
         }
     }
 
@@ -226,7 +304,15 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_told_apart() {
-        for text in ["", "{", "{,}", r#"{"name":"a"}x"#, r#"{"name":"\ud800"}"#, "{'name':1}", "nul"] {
+        for text in [
+            "",
+            "{",
+            "{,}",
+            r#"{"name":"a"}x"#,
+            r#"{"name":"\ud800"}"#,
+            "{'name':1}",
+            "nul",
+        ] {
             let read = read::<Outer>(text);
             assert!(matches!(read, Err(Unfit::NotJson(_))), "{text}: {read:?}");
         }
@@ -234,7 +320,13 @@ mod tests {
 
     #[test]
     fn a_whole_number_is_one_however_it_is_written() {
-        for (text, count) in [("1", Some(1)), ("1.0", Some(1)), ("1e2", Some(100)), ("-0.0", Some(0)), ("null", None)] {
+        for (text, count) in [
+            ("1", Some(1)),
+            ("1.0", Some(1)),
+            ("1e2", Some(100)),
+            ("-0.0", Some(0)),
+            ("null", None),
+        ] {
             let outer: Outer = read(&format!(r#"{{"name":"a","count":{text}}}"#)).expect(text);
             assert_eq!(outer.count, count);
         }

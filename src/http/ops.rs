@@ -174,7 +174,12 @@ fn listed(
 struct Start {
     /// Name of the migration.
     #[garde(length(chars, min = 1, max = 100), custom(extract::one_line))]
-    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "orders_total")]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "orders_total"
+    )]
     name: String,
     /// Whether to run a migration again that is complete, for rows that became pending since.
     #[garde(skip)]

@@ -48,8 +48,12 @@ struct NewOrder {
 struct NewLine {
     /// Stock keeping unit of a variant.
     #[garde(length(chars, min = 1, max = 200), custom(one_line))]
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        example = "everyday-linen-shirt-clothing/small")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "everyday-linen-shirt-clothing/small"
+    )]
     sku: String,
     /// Pieces.
     #[garde(range(min = 1, max = 1000))]

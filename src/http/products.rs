@@ -31,12 +31,20 @@ pub fn router() -> OpenApiRouter<App> {
 struct ListQuery {
     /// Only products of this category.
     #[garde(inner(length(chars, max = 200), custom(one_line)))]
-    #[param(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Clothing")]
+    #[param(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "Clothing"
+    )]
     #[serde(default)]
     category: Option<String>,
     /// Only products with these words; `"quoted phrases"`, `or` and `-without` work.
     #[garde(inner(length(chars, max = 200), custom(one_line)))]
-    #[param(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "linen shirt")]
+    #[param(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "linen shirt"
+    )]
     #[serde(default)]
     q: Option<String>,
     /// Where the page before ended: its `next`.

@@ -63,7 +63,12 @@ async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Throttle>>
 struct Add {
     /// Name of the migration; absent for all.
     #[garde(length(chars, min = 1, max = 100), custom(one_line))]
-    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "orders_total")]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "orders_total"
+    )]
     migration: Option<String>,
     /// Share of the time to work at most, from 0 (stand still) to 1.
     #[serde(default = "unlimited")]
@@ -78,13 +83,22 @@ struct Add {
     extra_ms: f64,
     /// For how long, e.g. `30m`; at most a week.
     #[serde(rename = "for")]
-    #[schema(min_length = 2, max_length = 5, example = "30m",
-        pattern = "^([1-9][0-9]{0,3}[sm]|([1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-7]d)$")]
+    #[schema(
+        min_length = 2,
+        max_length = 5,
+        example = "30m",
+        pattern = "^([1-9][0-9]{0,3}[sm]|([1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-7]d)$"
+    )]
     #[garde(length(chars, min = 1, max = 50))]
     time: String,
     /// Why, for whoever wonders about the pace.
     #[garde(length(chars, min = 1, max = 500), custom(extract::one_line))]
-    #[schema(min_length = 1, max_length = 500, example = "sale", pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        example = "sale",
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     why: String,
 }
 

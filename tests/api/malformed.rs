@@ -161,15 +161,21 @@ async fn an_order_with_impossible_lines_is_refused_by_field() {
         (sku(json!("a\u{0}b")), "lines[0].sku"),
         (sku(json!("a\nb")), "lines[0].sku"),
         (sku(json!("x".repeat(201))), "lines[0].sku"),
-        (sku(json!("no such sku")), "lines[0].sku"),
-        (sku(json!("chair'; DROP TABLE orders; --")), "lines[0].sku"),
-        (sku(json!("\u{fffd}\u{1f4a9}")), "lines[0].sku"),
         (json!([]), "lines"),
         (json!((0..101).map(line).collect::<Vec<_>>()), "lines"),
     ] {
         let body = json!({"lines": lines});
         let answer = case.post_json("/api/orders", &body).await.expect(422);
         names(&answer, field);
+    }
+    for unknown in [
+        "no such sku",
+        "chair'; DROP TABLE orders; --",
+        "\u{fffd}\u{1f4a9}",
+    ] {
+        let body = json!({"lines": sku(json!(unknown))});
+        let answer = case.post_json("/api/orders", &body).await.expect(409);
+        names(&answer, "lines[0].sku");
     }
     let price = json!({"lines": [{"sku": "chair", "quantity": 1, "unit_price_minor": 1}]});
     case.post_json("/api/orders", &price).await.expect(422);
@@ -184,6 +190,7 @@ async fn an_account_with_impossible_fields_is_refused_by_field() {
         ("email", "nobody".to_owned()),
         ("email", "@example.org".to_owned()),
         ("email", "a b@example.org".to_owned()),
+        ("email", "a@b@example.org".to_owned()),
         ("email", "a\u{0}@example.org".to_owned()),
         ("email", format!("{}@example.org", "a".repeat(250))),
         ("password", "1234567".to_owned()),

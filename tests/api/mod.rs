@@ -1,7 +1,9 @@
 //! The HTTP API, over TCP.
 
 mod accounts;
+mod answers;
 mod brake;
+mod description;
 mod edge;
 mod lifecycle;
 mod lock;
@@ -14,4 +16,5 @@ mod products;
 mod restart;
 mod retention;
 mod statements;
+mod strict;
 mod throttles;

@@ -17,8 +17,9 @@ use crate::app::App;
         title = "Evenkeel",
         description = "A storefront that stays upright while its data is \
         migrated. Money is an integer in the minor unit of its currency.\n\nEvery error is a problem document \
-        (RFC 9457), but for two that are answered before a request has been read: 400 without a body to what is \
-        not HTTP, and 431 to a head of more than 32 KiB."
+        (RFC 9457), but for those without a body that are answered before a request has been read: 400 to what is \
+        not HTTP, 414 and 431 to a head that is too large. Not listed with every operation are 404 for an address \
+        that does not exist, 405 (with `Allow`), and 406 for a client that accepts no encoding at all."
     ),
     components(schemas(Problem))
 )]

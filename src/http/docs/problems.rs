@@ -1,6 +1,7 @@
 //! The problems that an operation can answer with, as far as they follow from what it takes: whatever has a
 //! body can be sent too much of it. What is an operation's own (409, for example) stands at its handler.
 
+use axum::http::StatusCode;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
@@ -13,11 +14,17 @@ const PROBLEMS: [(u16, &str); 10] = [
     (400, "The request cannot be read"),
     (401, "Nobody is logged in"),
     (403, "The token is not the operations token"),
-    (404, "There is nothing of this name or number, or nothing that the caller may see"),
+    (
+        404,
+        "There is nothing of this name or number, or nothing that the caller may see",
+    ),
     (408, "The body did not arrive in time"),
     (413, "The body is larger than the service reads"),
     (415, "The body is not said to be JSON, or is encoded"),
-    (422, "Readable, but a field is not as it has to be; `errors` names each"),
+    (
+        422,
+        "Readable, but a field is not as it has to be; `errors` names each",
+    ),
     (500, "A fault of this service"),
     (503, "Too busy, or the database does not answer"),
 ];
@@ -27,28 +34,33 @@ pub(super) fn complete(api: &mut OpenApi) {
     let components = api.components.get_or_insert_default();
     for (status, description) in PROBLEMS {
         let mut response = ResponseBuilder::new().description(description).build();
-        add_problem(&mut response);
-        add_headers(&mut response, status);
-        components.responses.insert(name(status), RefOr::T(response));
+        finish(&mut response, status);
+        components
+            .responses
+            .insert(name(status), RefOr::T(response));
     }
     for (path, item) in &mut api.paths.paths {
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.delete,
+        ];
         for operation in operations.into_iter().flatten() {
             let of_operators = path.starts_with("/ops/");
             for (status, _) in PROBLEMS {
                 if can_answer(operation, status, of_operators) {
                     let responses = &mut operation.responses.responses;
                     let shared = Ref::from_response_name(name(status));
-                    responses.entry(status.to_string()).or_insert(RefOr::Ref(shared));
+                    responses
+                        .entry(status.to_string())
+                        .or_insert(RefOr::Ref(shared));
                 }
             }
             for (status, response) in &mut operation.responses.responses {
                 let status = status.parse().unwrap_or_default();
                 if let RefOr::T(response) = response {
-                    if status >= 400 {
-                        add_problem(response);
-                    }
-                    add_headers(response, status);
+                    finish(response, status);
                 }
             }
         }
@@ -79,15 +91,27 @@ fn can_answer(operation: &Operation, status: u16, of_operators: bool) -> bool {
     }
 }
 
-fn add_problem(response: &mut Response) {
-    let schema = Ref::from_schema_name("Problem");
-    let problem = ContentBuilder::new().schema(Some(schema)).build();
-    response.content.entry(PROBLEM.to_owned()).or_insert(problem.into());
-}
-
-fn add_headers(response: &mut Response, status: u16) {
+/// Adds to a response with this status what every one with it has.
+fn finish(response: &mut Response, status: u16) {
+    if response.description.is_empty() {
+        let phrase = StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
+        response.description = phrase.unwrap_or_default().to_owned();
+    }
+    if status >= 400 {
+        let schema = Ref::from_schema_name("Problem");
+        let problem = ContentBuilder::new().schema(Some(schema)).build();
+        response
+            .content
+            .entry(PROBLEM.to_owned())
+            .or_insert(problem.into());
+    }
     let mut add = |name: &str, header: Header| {
-        response.headers.entry(name.to_owned()).or_insert(header.into());
+        response
+            .headers
+            .entry(name.to_owned())
+            .or_insert(header.into());
     };
     let text = |description: &str| HeaderBuilder::new().description(Some(description)).build();
     add("X-Request-Id", text("Under which the request is logged"));

@@ -42,11 +42,17 @@ impl std::error::Error for Wrong {}
 
 impl Error for Wrong {
     fn custom<T: Display>(message: T) -> Self {
-        Self { member: None, message: message.to_string() }
+        Self {
+            member: None,
+            message: message.to_string(),
+        }
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self { member: Some(name.to_owned()), message: "is missing".to_owned() }
+        Self {
+            member: Some(name.to_owned()),
+            message: "is missing".to_owned(),
+        }
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
@@ -64,7 +70,10 @@ impl Strict {
         const EXACT: f64 = (1_u64 << 53) as f64;
         let float = self.0.as_f64().filter(|_| self.0.is_f64());
         match float.filter(|float| float.fract() == 0.0 && float.abs() <= EXACT) {
-            #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "it is whole and small enough"
+            )]
             Some(whole) => visitor.visit_i64(whole as i64),
             None => self.deserialize_any(visitor),
         }
@@ -83,7 +92,11 @@ impl<'de> Deserializer<'de> for Strict {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.0.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -108,7 +121,9 @@ impl<'de> Deserializer<'de> for Strict {
         let Value::Object(members) = self.0 else {
             return Err(Wrong::wanted("an object", &self.0));
         };
-        let members = members.into_iter().map(|(name, value)| (name, Strict(value)));
+        let members = members
+            .into_iter()
+            .map(|(name, value)| (name, Strict(value)));
         let mut members = MapDeserializer::new(members);
         let read = visitor.visit_map(&mut members)?;
         members.end()?;
