@@ -59,6 +59,7 @@ pub(super) async fn complete<B>(
     mut response: Response<B>,
 ) -> Response<B> {
     let headers = response.headers_mut();
+    name_charset(headers);
     for (name, value) in COMMON {
         headers.entry(name).or_insert(value);
     }
@@ -78,6 +79,19 @@ pub(super) async fn complete<B>(
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(policy);
     response
+}
+
+/// All text is UTF-8; not every library says so.
+fn name_charset(headers: &mut HeaderMap) {
+    let Some(kind) = headers.get_mut(header::CONTENT_TYPE) else {
+        return;
+    };
+    let text = kind.to_str().ok().filter(|kind| kind.starts_with("text/"));
+    let named = text.filter(|kind| !kind.contains("charset"));
+    let named = named.map(|kind| HeaderValue::try_from(format!("{kind}; charset=utf-8")));
+    if let Some(Ok(named)) = named {
+        *kind = named;
+    }
 }
 
 /// The start page and links in messages bring their own, stricter policy.

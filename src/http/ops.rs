@@ -213,7 +213,7 @@ async fn start(
 
 /// Show how far a run is, how fast it goes and what limits it.
 #[utoipa::path(get, path = "/ops/migrations/{run}", tag = "operations", security(("bearer" = [])),
-    params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    params(("run" = i64, Path, description = "Number of the run")),
     responses((status = OK, body = Progress)))]
 async fn status(
     State(app): State<App>,
@@ -232,7 +232,7 @@ async fn status(
 
 /// Stop a run after the batch in flight; its cursor is kept.
 #[utoipa::path(post, path = "/ops/migrations/{run}/pause", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
     responses((status = OK, body = Progress),
         (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn pause(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
@@ -241,7 +241,7 @@ async fn pause(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Pro
 
 /// Let a paused or failed run go on.
 #[utoipa::path(post, path = "/ops/migrations/{run}/resume", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
     responses((status = OK, body = Progress),
         (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn resume(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
@@ -250,7 +250,7 @@ async fn resume(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Pr
 
 /// Give a run up; what was changed stays changed.
 #[utoipa::path(post, path = "/ops/migrations/{run}/cancel", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
     responses((status = OK, body = Progress),
         (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn cancel(app: State<App>, by: Operator, run: Path<i64>) -> Result<Json<Progress>, ApiError> {
@@ -276,7 +276,7 @@ async fn command(
 /// Look for rows that a run has left, changing nothing: once by key and once by physical position. The
 /// second answer is unknown when it was not there within the time limit of a request.
 #[utoipa::path(post, path = "/ops/migrations/{run}/verify", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
     responses((status = OK, body = Verified),
         (status = CONFLICT, description = "The state of the run does not permit it")))]
 async fn check(
@@ -360,7 +360,7 @@ struct Proved {
 
 /// Show what a completed run certifies.
 #[utoipa::path(get, path = "/ops/migrations/{run}/certificate", tag = "operations",
-    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run", minimum = 1, maximum = 9007199254740991i64)),
+    security(("bearer" = [])), params(("run" = i64, Path, description = "Number of the run")),
     responses((status = OK, body = Proved)))]
 async fn proof(
     State(app): State<App>,

@@ -155,8 +155,7 @@ async fn history(
 
 /// Show one of one's orders.
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders",
-    params(("id" = i64, Path, description = "Number of the order",
-        minimum = 1, maximum = 9007199254740991i64)),
+    params(("id" = i64, Path, description = "Number of the order")),
     security(("bearer" = []), ("cookie" = [])), responses((status = OK, body = Order)))]
 async fn detail(
     State(app): State<App>,

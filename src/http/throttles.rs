@@ -147,7 +147,7 @@ fn duration(text: &str) -> Result<Duration, ApiError> {
 
 /// End a throttle before its time.
 #[utoipa::path(delete, path = "/ops/migrations/throttles/{id}", tag = "operations",
-    security(("bearer" = [])), params(("id" = i64, Path, description = "Number of the throttle", minimum = 1, maximum = 9007199254740991i64)),
+    security(("bearer" = [])), params(("id" = i64, Path, description = "Number of the throttle")),
     responses((status = OK, body = Throttle)))]
 async fn remove(
     State(app): State<App>,

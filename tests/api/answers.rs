@@ -14,6 +14,8 @@ async fn shop(over_tls: bool) -> TestApp {
     let change = |settings: &mut evenkeel::config::Settings| {
         settings.ops.admin_token = Some(TOKEN.to_owned());
         settings.accounts.secure_cookies = over_tls;
+        // One that fits into what is read at once: a client that is still sending may miss the answer.
+        settings.http.body_limit = 1024;
     };
     TestApp::builder().settings(change).start().await
 }
@@ -41,7 +43,7 @@ fn kinds(shop: &TestApp, ann: &Shopper) -> Vec<(u16, RequestBuilder)> {
             413,
             post("/api/sessions")
                 .header("content-type", json)
-                .body("x".repeat(70_000)),
+                .body("x".repeat(2_000)),
         ),
         (415, post("/api/sessions").body("{}")),
         (400, get("/api/products/%ff")),
@@ -209,7 +211,7 @@ async fn what_everybody_may_see_is_compressed_when_that_is_worth_it() {
         assert_eq!(headers["content-encoding"], "gzip", "{path}");
         assert_eq!(headers["vary"], "accept-encoding", "{path}");
         assert!(
-            bytes.len() * 2 < plain.text.len(),
+            bytes.len() * 4 < plain.text.len() * 3,
             "{path}: {}",
             bytes.len()
         );

@@ -1,11 +1,13 @@
-//! The problems that an operation can answer with, as far as they follow from what it takes: whatever has a
-//! body can be sent too much of it. What is an operation's own (409, for example) stands at its handler.
+//! What a description says of every operation alike: the problems that it can answer with, as far as they
+//! follow from what it takes (whatever has a body can be sent too much of it), their headers, and the bounds of
+//! numbers. What is an operation's own (409, for example) stands at its handler.
 
 use axum::http::StatusCode;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
-use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type};
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema, Type};
 
 use crate::http::error::PROBLEM;
 
@@ -47,6 +49,7 @@ pub(super) fn complete(api: &mut OpenApi) {
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
+            bound_numbers(operation);
             let of_operators = path.starts_with("/ops/");
             for (status, _) in PROBLEMS {
                 if can_answer(operation, status, of_operators) {
@@ -63,6 +66,22 @@ pub(super) fn complete(api: &mut OpenApi) {
                     finish(response, status);
                 }
             }
+        }
+    }
+}
+
+/// Things are numbered from 1, as far as a floating-point number holds every whole one: clients in JavaScript
+/// have no others.
+fn bound_numbers(operation: &mut Operation) {
+    let parameters = operation.parameters.iter_mut().flatten();
+    for parameter in parameters {
+        if let RefOr::T(parameter) = parameter
+            && parameter.parameter_in == ParameterIn::Path
+            && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+            && schema.schema_type == SchemaType::new(Type::Integer)
+        {
+            schema.minimum = Some(1_usize.into());
+            schema.maximum = Some(((1_usize << 53) - 1).into());
         }
     }
 }
