@@ -1,12 +1,11 @@
 //! The `evenkeel` binary: parse the command line, start tracing, dispatch.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use evenkeel::cli::database::Database;
-use evenkeel::cli::{alert, catalog, demo, incident, load, migrate, serve};
+use evenkeel::cli::elsewhere::Place;
+use evenkeel::cli::{alert, catalog, demo, incident, load, migrate, psql, serve};
 use evenkeel::config::Settings;
 use tracing_subscriber::EnvFilter;
 
@@ -19,12 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
-    /// Settings in TOML; `evenkeel config` prints all of them.
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where the embedded server keeps its data.
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -36,6 +31,7 @@ enum Command {
     Migrate(migrate::Args),
     Catalog(catalog::Args),
     Load(load::Args),
+    Psql(psql::Args),
     Incident(incident::Args),
     Alert(alert::Args),
     /// Print the settings that are in force, as a settings file.
@@ -85,10 +81,8 @@ async fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
-    let mut settings = Settings::load(cli.config.as_deref())?;
-    if let Some(dir) = &cli.data_dir {
-        settings.database.data_dir = Some(dir.clone());
-    }
+    let settings = Settings::load(cli.place.config.as_deref())?;
+    let settings = cli.place.settings(settings);
     match cli
         .command
         .unwrap_or(Command::Serve(serve::Args::default()))
@@ -96,21 +90,15 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::run(args, settings).await?,
         Command::Demo(args) => return Ok(demo::run(args, settings).await?),
         Command::Migrate(args) => {
-            let flags = args.flags(cli.config.as_deref(), cli.data_dir.as_deref());
+            let flags = args.flags(&cli.place);
             migrate::run(args, settings, &flags).await?;
         }
-        Command::Load(args) => load::run(args).await?,
+        Command::Load(args) => load::run(args, &settings).await?,
+        Command::Psql(args) => return Ok(psql::run(args, &settings).await?),
         Command::Incident(args) => incident::run(args, &settings).await?,
         Command::Alert(args) => return Ok(alert::run(args, settings).await?),
         Command::Config => print!("{}", toml::to_string(&settings)?),
-        Command::Catalog(args) => {
-            let database = Database::shared(&settings).await?;
-            let mut conn = database.connect().await?;
-            let status = catalog::run(args, &mut conn).await;
-            drop(conn);
-            database.close().await?;
-            return Ok(status);
-        }
+        Command::Catalog(args) => return Ok(catalog::run(args, &settings).await?),
     }
     Ok(ExitCode::SUCCESS)
 }

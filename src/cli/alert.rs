@@ -149,14 +149,17 @@ impl Test {
         }
         if self.from_database {
             let database = Database::shared(settings).await?;
-            let mut conn = database.connect().await?;
-            let loaded = history::load(&mut conn, DateTime::UNIX_EPOCH).await;
-            drop(conn);
+            let loaded = load(&database).await;
             database.close().await?;
             readings.extend(loaded?);
         }
         Ok(readings)
     }
+}
+
+async fn load(database: &Database) -> Result<Vec<Reading>, AlertError> {
+    let mut conn = database.shop_as_it_is().await?;
+    Ok(history::load(&mut conn, DateTime::UNIX_EPOCH).await?)
 }
 
 fn show(replay: &Replay, readings: &[Reading], rules: &Rules) {

@@ -1,5 +1,8 @@
-//! The database that a command works on: `DATABASE_URL`, the embedded server of a running shop, or
-//! an embedded server of its own for as long as the command lasts.
+//! The database that a command works on, by one rule for all of them: `--database-url` or `--data-dir`,
+//! else `DATABASE_URL`, else the settings, else the embedded server in the user's data directory.
+//!
+//! Whose it is follows from what it holds ([`Contents`]), never from the way in which it was named. What a
+//! command may do to its schema is its [`Access`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +12,8 @@ use tracing::warn;
 
 use crate::config::{self, Settings};
 use crate::db::catalog::{self, Hidden};
-use crate::db::embedded::{Cluster, ClusterOptions, EmbeddedError, default_data_dir};
+use crate::db::contents::{Contents, NotOurs, Whose};
+use crate::db::embedded::{self, Cluster, ClusterOptions, EmbeddedError, default_data_dir};
 use crate::db::schema::{self, Part, SchemaError};
 use crate::db::{PoolError, sessions};
 use crate::migration::lint::{self, Unsafe};
@@ -23,16 +27,41 @@ const URL_FILE: &str = "url";
 pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
+    /// The same as a URL.
+    url: String,
     /// How PostgreSQL itself is reached, where `options` lead to a pooler.
     direct: Option<PgConnectOptions>,
     cluster: Option<Cluster>,
-    /// What a command brings into it; `None` when others see to that.
-    schema: Option<Part>,
+    /// Whether commands may bring its schema up to date.
+    apply_schema: bool,
+}
+
+/// What a command does to the engine's ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It reads, and writes no DDL.
+    Read,
+    /// It changes what is there: a ledger of an earlier version is brought up to date, none is made.
+    Change,
+    /// It needs a ledger, which is made where there is none.
+    Make,
 }
 
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
+    /// There is no embedded server's data, and the command makes none.
+    #[error(
+        "there is no shop in {}: `evenkeel serve --data-dir {}` starts one there. For another one, name its \
+         data directory (--data-dir) or its database (--database-url or DATABASE_URL)", .0.display(), .0.display()
+    )]
+    NoCluster(PathBuf),
+    /// Tables of ours do not go there unasked.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
+    /// The command is about a shop, and there is none in the database.
+    #[error("database {0} holds no shop; `evenkeel serve` makes one in an empty database")]
+    NoShop(String),
     /// `DATABASE_URL` or `--database-url` is not a URL that PostgreSQL's clients understand.
     #[error(
         "the database's URL cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
@@ -42,7 +71,8 @@ pub enum DatabaseError {
     Embedded(#[from] EmbeddedError),
     /// `--fresh` with a database that is not ours to drop.
     #[error(
-        "--fresh drops the embedded server's data only; empty DATABASE_URL's database yourself"
+        "--fresh deletes the embedded server's data only; this database is empty once you drop and create \
+         it (dropdb, createdb)"
     )]
     FreshElsewhere,
     /// Nothing answers at `DATABASE_URL`.
@@ -67,75 +97,114 @@ pub enum DatabaseError {
     },
 }
 
-fn shop(settings: &config::Database) -> Option<Part> {
-    settings.apply_schema.then_some(Part::Everything)
-}
-
-fn data_dir(settings: &config::Database) -> PathBuf {
+pub(super) fn data_dir(settings: &config::Database) -> PathBuf {
     settings.data_dir.clone().unwrap_or_else(default_data_dir)
 }
 
 impl Database {
-    /// The database of a shop that this process runs: an embedded server must be its own.
+    /// The database of a shop that this process runs: an embedded server must be its own, and is made
+    /// where there is none.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn own(settings: &Settings, fresh: bool) -> Result<Self, DatabaseError> {
-        if let Some(url) = &settings.database.url {
-            if fresh {
-                return Err(DatabaseError::FreshElsewhere);
-            }
-            return Ok(Self {
-                options: url.parse().map_err(DatabaseError::Url)?,
-                direct: settings.database.direct().map_err(DatabaseError::Url)?,
-                cluster: None,
-                schema: shop(&settings.database),
-            });
+        if let Some(named) = Self::named(&settings.database)? {
+            return match fresh {
+                true => Err(DatabaseError::FreshElsewhere),
+                false => Ok(named),
+            };
         }
-        let dir = data_dir(&settings.database);
-        let mut options = ClusterOptions::new(&dir);
-        options.fresh = fresh;
-        options.bin_dir.clone_from(&settings.database.bin_dir);
-        let cluster = Cluster::start(options, |step| eprintln!("{step}")).await?;
-        cluster.create_database(NAME).await?;
-        write_address(&dir.join(URL_FILE), &cluster.url(NAME))?;
-        Ok(Self {
-            options: cluster.connect_options(NAME),
-            direct: None,
-            cluster: Some(cluster),
-            schema: shop(&settings.database),
-        })
+        let started = Self::start(&settings.database, fresh).await?;
+        if let Some(cluster) = &started.cluster {
+            cluster.create_database(NAME).await?;
+        }
+        Ok(started)
     }
 
-    /// The database of whichever shop runs, for a command beside it.
+    /// The database of whichever shop runs, or ran, for a command beside it. It makes no data directory.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn shared(settings: &Settings) -> Result<Self, DatabaseError> {
-        if settings.database.url.is_none()
-            && let Some(options) = running(&data_dir(&settings.database)).await
-        {
-            return Ok(Self {
-                options,
-                direct: None,
-                cluster: None,
-                schema: shop(&settings.database),
-            });
+        let settings = &settings.database;
+        if let Some(found) = Self::running(settings).await? {
+            return Ok(found);
         }
-        Self::own(settings, false).await
+        let dir = data_dir(settings);
+        if !embedded::has_cluster(&dir) {
+            return Err(DatabaseError::NoCluster(dir));
+        }
+        Self::start(settings, false).await
     }
 
-    /// A database that Evenkeel did not create and keeps nothing in but the engine's ledger.
+    /// As [`Database::shared`]; with `create` an embedded server is made where there is none.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn shared_or_new(settings: &Settings, create: bool) -> Result<Self, DatabaseError> {
+        match Self::shared(settings).await {
+            Err(DatabaseError::NoCluster(_)) if create => Self::own(settings, false).await,
+            found => found,
+        }
+    }
+
+    /// The database that an address names, or the embedded server of a shop that runs; `None` when none
+    /// does.
     ///
     /// # Errors
     /// [`DatabaseError::Url`].
-    pub fn foreign(url: &str) -> Result<Self, DatabaseError> {
-        Ok(Self {
-            options: url.parse().map_err(DatabaseError::Url)?,
+    pub async fn running(settings: &config::Database) -> Result<Option<Self>, DatabaseError> {
+        if let Some(named) = Self::named(settings)? {
+            return Ok(Some(named));
+        }
+        let running = running(&data_dir(settings)).await;
+        Ok(running.map(|(url, options)| Self {
+            options,
+            url,
             direct: None,
             cluster: None,
-            schema: Some(Part::Engine),
+            apply_schema: settings.apply_schema,
+        }))
+    }
+
+    fn named(settings: &config::Database) -> Result<Option<Self>, DatabaseError> {
+        let Some(url) = &settings.url else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            options: url.parse().map_err(DatabaseError::Url)?,
+            url: url.clone(),
+            direct: settings.direct().map_err(DatabaseError::Url)?,
+            cluster: None,
+            apply_schema: settings.apply_schema,
+        }))
+    }
+
+    /// Starts the embedded server.
+    async fn start(settings: &config::Database, fresh: bool) -> Result<Self, DatabaseError> {
+        let dir = data_dir(settings);
+        let mut options = ClusterOptions::new(&dir);
+        options.fresh = fresh;
+        options.bin_dir.clone_from(&settings.bin_dir);
+        let cluster = Cluster::start(options, |step| eprintln!("{step}")).await?;
+        write_address(&dir.join(URL_FILE), &cluster.url(NAME))?;
+        Ok(Self {
+            options: cluster.connect_options(NAME),
+            url: cluster.url(NAME),
+            direct: None,
+            cluster: Some(cluster),
+            apply_schema: settings.apply_schema,
         })
+    }
+
+    /// How clients of PostgreSQL's own connect to it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether this is an embedded server that this process runs.
+    pub fn is_embedded(&self) -> bool {
+        self.cluster.is_some()
     }
 
     /// Where a session is one's own, unless a pooler is all that the settings name.
@@ -149,16 +218,6 @@ impl Database {
     /// [`PoolError::NoSessions`] says what to do.
     pub async fn refuse_shared_sessions(&self, settings: &Settings) -> Result<(), PoolError> {
         sessions::refuse_shared(self.sessions(), settings.database.connect_timeout).await
-    }
-
-    /// A connection to a schema that is up to date, unless the settings leave that to others.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn connect(&self) -> Result<PgConnection, DatabaseError> {
-        let mut conn = self.open().await?;
-        self.prepare(&mut conn).await?;
-        Ok(conn)
     }
 
     /// A connection, whatever the schema is.
@@ -177,20 +236,74 @@ impl Database {
         }
     }
 
-    /// Brings the schema up to date, unless the settings leave that to others.
+    /// A connection to a shop's database whose schema is up to date, and whether the shop is new: its tables
+    /// are made in a database that is empty, and with `create` beside what others keep there.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn prepare(&self, conn: &mut PgConnection) -> Result<(), DatabaseError> {
-        let Some(part) = self.schema else {
-            return Ok(());
-        };
-        Unsafe::refuse(lint::schema_files(&schema::pending(conn, part).await?))?;
-        match part {
-            Part::Everything => schema::apply(conn, schema::latest()).await?,
-            Part::Engine => schema::apply_engine(conn).await?,
-        };
-        Ok(())
+    pub async fn shop(&self, create: bool) -> Result<(PgConnection, bool), DatabaseError> {
+        let mut conn = self.open().await?;
+        let contents = Contents::read(&mut conn).await?;
+        if self.apply_schema {
+            contents.refuse_shop(create)?;
+            apply(&mut conn, Part::Everything).await?;
+        } else if contents.whose != Whose::Shops {
+            return Err(DatabaseError::NoShop(contents.database));
+        }
+        Ok((conn, contents.whose != Whose::Shops))
+    }
+
+    /// A connection for what reads a shop or takes something away from it, and makes no table.
+    ///
+    /// # Errors
+    /// [`DatabaseError::NoShop`], and where its tables are those of an earlier version.
+    pub async fn shop_as_it_is(&self) -> Result<PgConnection, DatabaseError> {
+        let (conn, contents) = self.record().await?;
+        match contents.whose {
+            Whose::Shops => Ok(conn),
+            _ => Err(DatabaseError::NoShop(contents.database)),
+        }
+    }
+
+    /// A connection for whoever reads or adds to the record of incidents, and what the database holds. There
+    /// is no record where there is no shop.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], also where the tables are those of an earlier version.
+    pub async fn record(&self) -> Result<(PgConnection, Contents), DatabaseError> {
+        let mut conn = self.open().await?;
+        let contents = Contents::read(&mut conn).await?;
+        contents.refuse_taken()?;
+        if contents.whose == Whose::Shops {
+            refuse_earlier(&mut conn, &contents, Part::Everything).await?;
+        }
+        Ok((conn, contents))
+    }
+
+    /// Has the engine's ledger ready for `access`, and says what the database holds.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn ledger(
+        &self,
+        conn: &mut PgConnection,
+        access: Access,
+    ) -> Result<Contents, DatabaseError> {
+        let contents = Contents::read(conn).await?;
+        contents.refuse_taken()?;
+        if access == Access::Read {
+            schema::refuse_unreadable(conn).await?;
+        }
+        if contents.has_ledger && (access == Access::Read || !self.apply_schema) {
+            refuse_earlier(conn, &contents, Part::Engine).await?;
+        } else if self.apply_schema && (contents.has_ledger || access == Access::Make) {
+            let part = match contents.whose {
+                Whose::Shops => Part::Everything,
+                _ => Part::Engine,
+            };
+            apply(conn, part).await?;
+        }
+        Ok(contents)
     }
 
     /// Starts the server again whenever it ends although nobody stopped it, where this process started
@@ -214,13 +327,44 @@ impl Database {
     }
 }
 
+async fn apply(conn: &mut PgConnection, part: Part) -> Result<(), DatabaseError> {
+    Unsafe::refuse(lint::schema_files(&schema::pending(conn, part).await?))?;
+    match part {
+        Part::Everything => schema::apply(conn, schema::latest()).await?,
+        Part::Engine => schema::apply_engine(conn).await?,
+    };
+    Ok(())
+}
+
+/// Refuses tables of an earlier version, whose columns are not what this one reads.
+async fn refuse_earlier(
+    conn: &mut PgConnection,
+    contents: &Contents,
+    part: Part,
+) -> Result<(), DatabaseError> {
+    let lacking = schema::pending(conn, part).await?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(SchemaError::Earlier {
+        database: contents.database.clone(),
+        steps: lacking.into_iter().map(|file| file.name()).collect(),
+        way_out: match contents.whose {
+            Whose::Shops => "`evenkeel serve` of this version applies them",
+            _ => "the next `evenkeel migrate start` or `run` of this version applies them",
+        },
+    }
+    .into())
+}
+
 /// The embedded server that a running shop has in `dir`.
-async fn running(dir: &Path) -> Option<PgConnectOptions> {
+async fn running(dir: &Path) -> Option<(String, PgConnectOptions)> {
     let url = tokio::fs::read_to_string(dir.join(URL_FILE)).await.ok()?;
-    let options: PgConnectOptions = url.trim().parse().ok()?;
+    let url = url.trim().to_owned();
+    let options: PgConnectOptions = url.parse().ok()?;
     let conn = PgConnection::connect_with(&options).await.ok()?;
     let _ = conn.close().await;
-    Some(options)
+    Some((url, options))
 }
 
 fn write_address(path: &Path, url: &str) -> Result<(), DatabaseError> {

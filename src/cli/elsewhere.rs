@@ -1,17 +1,51 @@
-//! Migrations of a database that Evenkeel did not create.
+//! Where a command finds what it works on, when that was said on the command line, and how it says so to
+//! whoever is advised another command.
 
 use std::path::{Path, PathBuf};
 
-use super::database::{Database, DatabaseError};
 use crate::config::Settings;
 
-/// Where the migrated database and the definitions are, when not where the settings say.
-#[derive(Debug, Default, clap::Args)]
-pub struct Elsewhere {
-    /// A database that Evenkeel did not create; the engine keeps its ledger there, in the schema
-    /// `evenkeel`, and needs no shop.
+/// The database, as the command line names it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Place {
+    /// Settings in TOML; `evenkeel config` prints all of them.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the embedded server keeps its data.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        conflicts_with = "database_url"
+    )]
+    data_dir: Option<PathBuf>,
+    /// The database, instead of an embedded server's: postgres://user@host/database. The same as
+    /// DATABASE_URL in the environment. What it holds decides what is done there: the shop's tables go into
+    /// an empty database alone, and reading commands make none.
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
+}
+
+impl Place {
+    /// The settings with what was said on the command line, which comes before all else.
+    #[must_use]
+    pub fn settings(&self, mut settings: Settings) -> Settings {
+        let database = &mut settings.database;
+        if self.data_dir.is_some() || self.database_url.is_some() {
+            database.url.clone_from(&self.database_url);
+            // That leads to the database which the settings name.
+            database.direct_url = None;
+        }
+        if self.data_dir.is_some() {
+            database.data_dir.clone_from(&self.data_dir);
+        }
+        settings
+    }
+}
+
+/// Where the definitions are, when not where the settings say.
+#[derive(Debug, Default, clap::Args)]
+pub struct Elsewhere {
     /// Where the definitions are.
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -25,44 +59,49 @@ pub struct Elsewhere {
 )]
 pub struct NoDefinitions(String);
 
-impl Elsewhere {
-    /// The settings with what was said on the command line. `reads_none` when the command
-    /// needs no definition.
+impl NoDefinitions {
+    /// Refuses a directory that is not there.
     ///
     /// # Errors
-    /// When there are no definitions: those that are built in are the shop's, and mean nothing here.
-    pub fn settings(
-        &self,
-        mut settings: Settings,
-        reads_none: bool,
-    ) -> Result<Settings, NoDefinitions> {
-        let named = self.dir.is_some() || self.database_url.is_some();
+    /// [`NoDefinitions`] names it.
+    pub fn refuse(dir: &Path) -> Result<(), Self> {
+        match dir.is_dir() {
+            true => Ok(()),
+            false => Err(Self(dir.display().to_string())),
+        }
+    }
+}
+
+impl Elsewhere {
+    /// The settings with what was said on the command line.
+    #[must_use]
+    pub fn settings(&self, mut settings: Settings) -> Settings {
         if let Some(dir) = &self.dir {
             settings.migration.definitions.clone_from(dir);
         }
-        if self.database_url.is_some() {
-            // That is the shop's database.
-            settings.database.direct_url = None;
-        }
-        let dir = &settings.migration.definitions;
-        if named && !reads_none && !dir.is_dir() {
-            return Err(NoDefinitions(dir.display().to_string()));
-        }
-        Ok(settings)
+        settings
+    }
+
+    /// Whether a directory of definitions was named.
+    pub fn is_named(&self) -> bool {
+        self.dir.is_some()
     }
 
     /// The flags of this invocation, so that a command that is advised works as it is typed.
-    pub fn flags(&self, config: Option<&Path>, data_dir: Option<&Path>) -> Flags {
+    pub fn flags(&self, place: &Place) -> Flags {
         let mut flags = Vec::new();
         let mut hides_password = false;
-        let paths = [("--config", config), ("--data-dir", data_dir)];
-        let dir = [("--dir", self.dir.as_deref())];
-        for (flag, path) in paths.into_iter().chain(dir) {
+        let paths = [
+            ("--config", &place.config),
+            ("--data-dir", &place.data_dir),
+            ("--dir", &self.dir),
+        ];
+        for (flag, path) in paths {
             if let Some(path) = path {
                 flags.push((flag, quoted(&path.display().to_string())));
             }
         }
-        if let Some(url) = &self.database_url {
+        if let Some(url) = &place.database_url {
             let (url, hidden) = without_password(url);
             hides_password = hidden;
             flags.push(("--database-url", quoted(&url)));
@@ -70,22 +109,6 @@ impl Elsewhere {
         Flags {
             flags,
             hides_password,
-        }
-    }
-
-    /// Whether the definitions in the binary are meant where there is no directory of definitions.
-    pub fn has_built_in(&self) -> bool {
-        self.dir.is_none() && self.database_url.is_none()
-    }
-
-    /// The database to migrate.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn database(&self, settings: &Settings) -> Result<Database, DatabaseError> {
-        match &self.database_url {
-            Some(url) => Database::foreign(url),
-            None => Database::shared(settings).await,
         }
     }
 }
@@ -177,11 +200,14 @@ mod tests {
     use super::*;
 
     fn flags(url: &str, dir: &str) -> Flags {
-        let elsewhere = Elsewhere {
+        let place = Place {
             database_url: Some(url.to_owned()),
+            ..Place::default()
+        };
+        let elsewhere = Elsewhere {
             dir: Some(PathBuf::from(dir)),
         };
-        elsewhere.flags(None, None)
+        elsewhere.flags(&place)
     }
 
     #[test]

@@ -6,17 +6,30 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+mod guests;
+
+use super::database::data_dir;
 use crate::class::Class;
+use crate::config::Settings;
 use crate::rehearsal::load::{
     Capacity, CapacityLimits, ClassStats, Lag, Load, LoadError, Mix, Profile, Recording, Sessions,
     Shop, Target, measure_capacity,
 };
 use crate::shutdown::Shutdown;
+use crate::store::generated::DOMAIN;
+use guests::Guests;
+pub use guests::GuestsError;
 
 /// How often the line on the terminal is renewed.
 const RENEWAL: Duration = Duration::from_millis(250);
 
 /// Send shoppers to a shop on this machine, as an open-loop load.
+///
+/// This places real orders, by accounts that are made for it at load.evenkeel.invalid; pieces are taken from
+/// stock. At its end, also after Ctrl-C, these accounts and their orders are removed and the pieces put back;
+/// what a killed load leaves is removed by the next one. All of that is done in the shop's database, which is
+/// found as by every other command. A shop with accounts that are neither a load's nor of the sample shop's
+/// domains (example.com, .org, .net) is refused without --place-orders.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address of the shop. Only this machine is accepted.
@@ -43,9 +56,29 @@ pub struct Args {
     /// Look for the highest rate that the shop sustains, instead of sending one.
     #[arg(long, conflicts_with_all = ["rate", "duration"])]
     capacity: bool,
+    /// Send it to a real shop as well, or to one whose database is not found; there its orders stay.
+    #[arg(long)]
+    place_orders: bool,
+    /// Send nothing: remove what an earlier load has left.
+    #[arg(long, conflicts_with_all = ["capacity", "place_orders"])]
+    clean: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Why no load was sent, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be sent.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Its accounts could not be made or removed.
+    #[error(transparent)]
+    Guests(#[from] GuestsError),
+    /// Somebody has ended it before there was anything to tell.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -58,24 +91,77 @@ fn positive(text: &str) -> Result<f64, String> {
 /// Runs the command and prints what it measured. Ctrl-C ends a load early and prints so far.
 ///
 /// # Errors
-/// [`LoadError`] when no load could be sent. A shop that fails under the load is a result.
-pub async fn run(args: Args) -> Result<(), LoadError> {
+/// [`CommandError`] when no load could be sent. A shop that fails under the load is a result.
+pub async fn run(args: Args, settings: &Settings) -> Result<(), CommandError> {
+    if args.clean {
+        return clean(settings).await;
+    }
+    if !args.mix.needs_sessions() {
+        return measure(&args, Sessions::Tokens(Vec::new())).await;
+    }
+    let Some(mut guests) = Guests::open(settings, args.place_orders).await? else {
+        eprintln!(
+            "the shop's database was not found: the accounts of this load ({DOMAIN}) and their orders stay; \
+             `evenkeel load --clean` with the shop's --data-dir or --database-url removes them"
+        );
+        return measure(&args, Sessions::Register(args.accounts.into())).await;
+    };
+    let measured = match with(&mut guests, &args).await {
+        Err(CommandError::Load(LoadError::UnknownAccount)) => Err(guests.unknown().into()),
+        measured => measured,
+    };
+    let erased = guests.remove().await?;
+    eprintln!(
+        "removed: the {} accounts of this load and their {} orders; the pieces are back in stock",
+        erased.accounts, erased.orders
+    );
+    measured
+}
+
+async fn with(guests: &mut Guests, args: &Args) -> Result<(), CommandError> {
+    let credentials = guests.register(args.accounts.into()).await?;
+    measure(args, Sessions::LogIn(credentials)).await
+}
+
+async fn clean(settings: &Settings) -> Result<(), CommandError> {
+    let guests = Guests::find(settings).await?;
+    let guests = guests.ok_or_else(|| GuestsError::NotFound(data_dir(&settings.database)))?;
+    let erased = guests.remove().await?;
+    println!(
+        "removed: {} accounts of loads and their {} orders",
+        erased.accounts, erased.orders
+    );
+    Ok(())
+}
+
+async fn measure(args: &Args, sessions: Sessions) -> Result<(), CommandError> {
     let profile = Profile {
         mix: args.mix,
         deadline: args.deadline,
         seed: args.seed,
         ..Profile::default()
     };
-    let sessions = Sessions::Register(args.accounts.into());
-    let shop = Arc::new(Shop::learn(args.url, &profile, sessions).await?);
+    let shop = Shop::learn(args.url, &profile, sessions);
+    let shop = Arc::new(unless_interrupted(shop).await?);
     if args.capacity {
-        let capacity = measure_capacity(&shop, &profile, &CapacityLimits::default()).await?;
+        let limits = CapacityLimits::default();
+        let capacity = unless_interrupted(measure_capacity(&shop, &profile, &limits)).await?;
         print(args.json, &capacity, show_capacity);
     } else {
-        let recording = send(&args, &shop, &profile).await?;
+        let recording = send(args, &shop, &profile).await?;
         print(args.json, &Report::of(args.rate, &recording), show_report);
     }
     Ok(())
+}
+
+/// What `work` finds, unless somebody ends it before.
+async fn unless_interrupted<T>(
+    work: impl Future<Output = Result<T, LoadError>>,
+) -> Result<T, CommandError> {
+    tokio::select! {
+        done = work => Ok(done?),
+        _ = Shutdown::signalled() => Err(CommandError::Interrupted),
+    }
 }
 
 async fn send(args: &Args, shop: &Arc<Shop>, profile: &Profile) -> Result<Recording, LoadError> {

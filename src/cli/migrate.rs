@@ -14,10 +14,11 @@ mod plan;
 mod proof;
 mod status;
 
-use super::database::Database;
-use super::elsewhere::{Elsewhere, Flags};
+use super::database::{Access, Database};
+use super::elsewhere::{Elsewhere, Flags, NoDefinitions, Place};
 use super::standalone;
 use crate::config::Settings;
+use crate::db::contents::{Contents, Whose};
 use crate::migration::control;
 use crate::migration::definition::{self, Definition};
 use crate::migration::ledger::{self, State};
@@ -195,6 +196,29 @@ impl Command {
         )
     }
 
+    /// What it does to the ledger. One that is about a run which is there makes no ledger to say that there
+    /// is none.
+    fn access(&self) -> Access {
+        match self {
+            Self::Start { .. } | Self::Run { .. } | Self::Spend(_) => Access::Make,
+            Self::Throttle(args) if args.adds() => Access::Make,
+            Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Cancel { .. }
+            | Self::Undo { .. }
+            | Self::Retry { .. } => Access::Change,
+            Self::New { .. }
+            | Self::Lint { .. }
+            | Self::List
+            | Self::Plan { .. }
+            | Self::Status { .. }
+            | Self::Verify { .. }
+            | Self::Certificate { .. }
+            | Self::Quarantine { .. }
+            | Self::Throttle(_) => Access::Read,
+        }
+    }
+
     /// Whether it can do nothing without definitions. What has run is there to be looked at, controlled
     /// and taken back when its file is gone.
     fn reads_files(&self) -> bool {
@@ -214,8 +238,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 impl Args {
     /// The flags of this invocation, for commands that are advised.
-    pub fn flags(&self, config: Option<&Path>, data_dir: Option<&Path>) -> Flags {
-        self.elsewhere.flags(config, data_dir)
+    pub fn flags(&self, place: &Place) -> Flags {
+        self.elsewhere.flags(place)
     }
 }
 
@@ -229,37 +253,72 @@ pub async fn run(args: Args, settings: Settings, flags: &Flags) -> Result<(), Mi
 }
 
 async fn run_command(args: Args, settings: Settings, flags: &Flags) -> Result<(), MigrateError> {
-    let settings = args
-        .elsewhere
-        .settings(settings, !args.command.reads_files())?;
+    let settings = args.elsewhere.settings(settings);
     if let Command::New { name } = &args.command {
         return create(&settings.migration.definitions, name, flags);
     }
     if let Command::Lint { files, json } = &args.command {
         return Ok(super::lint::run(files, *json)?);
     }
-    let database = args.elsewhere.database(&settings).await?;
-    if args.command.evaluates() {
-        database.refuse_shared_sessions(&settings).await?;
+    if args.elsewhere.is_named() && args.command.reads_files() {
+        NoDefinitions::refuse(&settings.migration.definitions)?;
     }
-    let context = Context {
-        settings: &settings,
-        database: &database,
+    let database = Database::shared(&settings).await?;
+    let done = on(&database, &args, &settings, flags).await;
+    database.close().await?;
+    done
+}
+
+async fn on(
+    database: &Database,
+    args: &Args,
+    settings: &Settings,
+    flags: &Flags,
+) -> Result<(), MigrateError> {
+    let command = &args.command;
+    if args.command.evaluates() {
+        database.refuse_shared_sessions(settings).await?;
+    }
+    let mut context = Context {
+        settings,
+        database,
         flags,
-        has_built_in: args.elsewhere.has_built_in(),
+        has_built_in: !args.elsewhere.is_named(),
     };
     let mut conn = database.open().await?;
-    let result = match database.prepare(&mut conn).await {
-        Ok(()) => dispatch(args.command, &context, &mut conn).await,
-        Err(refused) => Err(context.refused(refused, &args.command, &mut conn).await),
+    let contents = match database.ledger(&mut conn, command.access()).await {
+        Ok(contents) => contents,
+        Err(refused) => return Err(context.refused(refused, command, &mut conn).await),
     };
-    drop(conn);
-    database.close().await?;
-    result
+    if contents.whose == Whose::Others {
+        // The definitions that are built in are the shop's, and mean nothing here.
+        context.has_built_in = false;
+        if command.reads_files() {
+            NoDefinitions::refuse(&settings.migration.definitions)?;
+        }
+    }
+    if !contents.has_ledger && command.access() == Access::Read {
+        tell_of_no_ledger(&contents);
+    }
+    dispatch(command, &context, &mut conn).await
+}
+
+/// For whoever meant another database.
+fn tell_of_no_ledger(contents: &Contents) {
+    let database = &contents.database;
+    match contents.whose {
+        Whose::Nobodys => eprintln!(
+            "database {database} is empty: `evenkeel serve` makes a shop there, if it is meant"
+        ),
+        _ => eprintln!(
+            "no migration has been started in database {database}; the first `evenkeel migrate start` or \
+             `run` makes the engine's ledger there, the schema `evenkeel`"
+        ),
+    }
 }
 
 async fn dispatch(
-    command: Command,
+    command: &Command,
     context: &Context<'_>,
     conn: &mut PgConnection,
 ) -> Result<(), MigrateError> {
@@ -268,11 +327,14 @@ async fn dispatch(
         context.know(conn, name).await?;
     }
     match command {
-        Command::New { name } => create(&settings.migration.definitions, &name, flags),
-        Command::Lint { files, json } => Ok(super::lint::run(&files, json)?),
-        Command::List => status::list(settings, conn).await,
+        Command::New { name } => create(&settings.migration.definitions, name, flags),
+        Command::Lint { files, json } => Ok(super::lint::run(files, *json)?),
+        Command::List => {
+            super::schema_files::tell(&settings.migration.definitions);
+            status::list(settings, conn).await
+        }
         Command::Plan { name, json } => {
-            plan::show(settings, conn, &context.load(&name)?, json).await
+            plan::show(settings, conn, &context.load(name)?, *json).await
         }
         Command::Start {
             name,
@@ -280,56 +342,56 @@ async fn dispatch(
             again,
             by,
         } => {
-            let definition = context.load(&name)?;
-            let run = if from_last {
+            let definition = context.load(name)?;
+            let run = if *from_last {
                 control::start_from_last(conn, &definition, &actor()).await?
             } else {
-                control::start_or_again(conn, &definition, &actor(), again).await?
+                control::start_or_again(conn, &definition, &actor(), *again).await?
             };
             if let Some(by) = by {
-                ledger::set_deadline(conn, run.id, by, &actor()).await?;
+                ledger::set_deadline(conn, run.id, *by, &actor()).await?;
             }
             context.announce(conn, &run).await
         }
         Command::Spend(args) => {
-            let granted = super::throttle::spend(&args, conn, &actor()).await?;
+            let granted = super::throttle::spend(args, conn, &actor()).await?;
             println!("{}", flags.complete(&granted));
             Ok(())
         }
         Command::Undo { name, again } => {
-            let definition = context.load_or_recall(conn, &name).await?;
-            let run = control::undo(conn, &definition, &actor(), again).await?;
+            let definition = context.load_or_recall(conn, name).await?;
+            let run = control::undo(conn, &definition, &actor(), *again).await?;
             context.announce(conn, &run).await
         }
         Command::Retry { name } => {
-            let run = ledger::latest(conn, &name).await?;
+            let run = ledger::latest(conn, name).await?;
             let run = ledger::retry(conn, run.id, &actor()).await?;
             context.announce(conn, &run).await
         }
-        Command::Quarantine { name } => proof::quarantine(conn, &name, flags).await,
-        Command::Certificate { name, json } => proof::certificate(conn, &name, json).await,
+        Command::Quarantine { name } => proof::quarantine(conn, name, flags).await,
+        Command::Certificate { name, json } => proof::certificate(conn, name, *json).await,
         Command::Status { name: None, .. } => status::show_all(conn).await,
         Command::Status {
             name: Some(name),
             watch,
-        } => status::show(conn, &name, watch, flags).await,
-        Command::Pause { name } => command_run(context, conn, &name, State::Paused).await,
-        Command::Resume { name } => command_run(context, conn, &name, State::Queued).await,
-        Command::Cancel { name } => command_run(context, conn, &name, State::Cancelled).await,
+        } => status::show(conn, name, *watch, flags).await,
+        Command::Pause { name } => command_run(context, conn, name, State::Paused).await,
+        Command::Resume { name } => command_run(context, conn, name, State::Queued).await,
+        Command::Cancel { name } => command_run(context, conn, name, State::Cancelled).await,
         Command::Throttle(args) => {
-            let done = super::throttle::run(&args, conn, &actor()).await?;
+            let done = super::throttle::run(args, conn, &actor()).await?;
             println!("{}", flags.complete(&done));
             Ok(())
         }
         Command::Verify { name, replica } => {
-            proof::verify(settings, context.database, conn, &name, replica.as_deref()).await
+            proof::verify(settings, context.database, conn, name, replica.as_deref()).await
         }
         Command::Run {
             name, duty, again, ..
         } => {
-            let load = || context.load(&name);
-            let queued = standalone::queue(conn, &name, load, again).await?;
-            standalone::run(settings, context.database, conn, &queued, duty).await
+            let load = || context.load(name);
+            let queued = standalone::queue(conn, name, load, *again).await?;
+            standalone::run(settings, context.database, conn, &queued, *duty).await
         }
     }
 }

@@ -13,6 +13,8 @@ use tokio::net::TcpListener;
 use tracing::warn;
 
 use super::database::{Database, DatabaseError};
+use super::fresh::{self, FreshError};
+use super::schema_files;
 use crate::app::{App, MOST_CONNECTIONS};
 use crate::config::{ConfigError, Settings};
 use crate::http::{self, Listeners};
@@ -34,9 +36,20 @@ const FEW_CONNECTIONS: usize = 500;
 /// Run the shop (this is what happens without a command).
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// Drop the embedded server's data first.
+    /// Delete the embedded server's data first: products, orders, accounts and all else. Asks before it does
+    /// so, or wants --yes.
     #[arg(long)]
     fresh: bool,
+    /// Do not ask before --fresh deletes the data.
+    #[arg(long, requires = "fresh")]
+    yes: bool,
+    /// Make the shop's tables also in a database that holds somebody else's.
+    #[arg(long)]
+    create: bool,
+    /// Fill a shop without products with a sample shop. An embedded server's is filled anyway, unless
+    /// `database.sample_shop` is false.
+    #[arg(long)]
+    sample_shop: bool,
     /// Address to listen on; port 0 takes a free one.
     #[arg(long)]
     listen: Option<SocketAddr>,
@@ -54,6 +67,9 @@ pub enum ServeError {
     /// No database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// Nobody has said that the data may be deleted.
+    #[error(transparent)]
+    Fresh(#[from] FreshError),
     /// The sample shop could not be written.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -100,13 +116,17 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
         ops: listen(args.ops_listen.unwrap_or(settings.ops.listen)).await?,
     };
     let (shop, ops) = (listeners.shop.local_addr()?, listeners.ops.local_addr()?);
+    if args.fresh && !args.yes {
+        fresh::consent(&settings).await?;
+    }
     let mut database = Database::own(&settings, args.fresh).await?;
     let prepared = tokio::select! {
-        prepared = prepare(&database, &settings) => prepared.map(|()| true),
+        prepared = prepare(&database, &settings, &args) => prepared.map(|()| true),
         _ = &mut interrupted => Ok(false),
     };
     let served = match prepared {
         Ok(true) => {
+            schema_files::tell(&settings.migration.definitions);
             warn_of_bare_cookies(&settings, shop);
             let token = admin_token(&mut settings);
             let app = App::new(settings, database.options.clone());
@@ -237,19 +257,28 @@ async fn interruption(with_stdin: bool) -> Signalled {
     }
 }
 
-async fn prepare(database: &Database, settings: &Settings) -> Result<(), ServeError> {
-    let mut conn = database.connect().await?;
-    if settings.database.sample_shop {
-        fill(&mut conn).await?;
+async fn prepare(database: &Database, settings: &Settings, args: &Args) -> Result<(), ServeError> {
+    let (mut conn, is_new) = database.shop(args.create).await?;
+    let size = SampleSize::default();
+    let is_wanted = match settings.database.sample_shop {
+        _ if args.sample_shop => sample::is_wanted(&mut conn, size).await?,
+        Some(true) => sample::is_wanted(&mut conn, size).await?,
+        Some(false) => false,
+        // A shop that has lost its products is not filled again unasked.
+        None => is_new && database.is_embedded() || sample::is_unfinished(&mut conn, size).await?,
+    };
+    if is_wanted {
+        fill(&mut conn, size).await?;
+    } else if sample::is_empty(&mut conn).await? {
+        eprintln!(
+            "the shop has no products: `evenkeel catalog import` loads yours, `evenkeel serve --sample-shop` \
+             makes some up"
+        );
     }
     Ok(())
 }
 
-async fn fill(conn: &mut PgConnection) -> Result<(), SampleError> {
-    let size = SampleSize::default();
-    if !sample::is_wanted(conn, size).await? {
-        return Ok(());
-    }
+async fn fill(conn: &mut PgConnection, size: SampleSize) -> Result<(), SampleError> {
     let style = ProgressStyle::with_template("filling the sample shop {bar:40} {percent} %");
     let bar =
         ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -41,6 +41,11 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
+    /// Whether a throttle is to be made.
+    pub(super) fn adds(&self) -> bool {
+        self.time.is_some()
+    }
+
     /// The migration that is named.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()

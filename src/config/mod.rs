@@ -153,8 +153,10 @@ pub struct Database {
     pub connect_timeout: Duration,
     /// Bring the schema up to date at start. Off where a deployment does that in a step of its own.
     pub apply_schema: bool,
-    /// Fill an empty database with a sample shop at start.
-    pub sample_shop: bool,
+    /// Fill a shop without products with a sample shop at start. Without it an embedded server's is filled
+    /// and no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_shop: Option<bool>,
 }
 
 impl Default for Database {
@@ -166,7 +168,7 @@ impl Default for Database {
             bin_dir: None,
             connect_timeout: Duration::from_secs(1),
             apply_schema: true,
-            sample_shop: true,
+            sample_shop: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL: where it comes from, how its connections are shared, how the schema is applied.
 
 pub mod catalog;
+pub mod contents;
 pub mod embedded;
 pub mod gate;
 pub mod pool;

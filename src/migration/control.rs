@@ -16,6 +16,7 @@ use super::names;
 use super::rights::{self, Lacking};
 use super::sweep::VerifyError;
 use super::undo::Direction;
+use crate::db::schema::none_if_absent;
 use crate::db::{PoolError, describe};
 
 /// Why it was not done.
@@ -351,17 +352,15 @@ pub struct Listed {
 /// # Errors
 /// [`ControlError`].
 pub async fn list(conn: &mut PgConnection, dir: &Path) -> Result<Vec<Listed>, ControlError> {
-    let runs: Vec<Run> = sqlx::query_as(
+    let runs = sqlx::query_as(
         "SELECT DISTINCT ON (migration) * FROM evenkeel.runs ORDER BY migration, id DESC",
-    )
-    .fetch_all(&mut *conn)
-    .await?;
-    let completed: Vec<(String, Direction)> = sqlx::query_as(
+    );
+    let runs: Vec<Run> = none_if_absent(runs.fetch_all(&mut *conn).await)?;
+    let completed = sqlx::query_as(
         "SELECT DISTINCT ON (migration) migration, direction
            FROM evenkeel.runs WHERE state = 'completed' ORDER BY migration, id DESC",
-    )
-    .fetch_all(conn)
-    .await?;
+    );
+    let completed: Vec<(String, Direction)> = none_if_absent(completed.fetch_all(conn).await)?;
     let stands: BTreeMap<_, _> = completed.into_iter().collect();
     let mut runs: BTreeMap<_, _> = runs.into_iter().map(|r| (r.migration.clone(), r)).collect();
     let declared = super::definition::load_each(dir)?.into_iter();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sqlx::postgres::PgConnection;
 
 use super::definition::{self, DefinitionError};
+use crate::db::schema::none_if_absent;
 
 /// Neither a file nor a run has the name.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,7 @@ impl Names {
                 .into_iter()
                 .map(|(name, _)| name)
                 .collect(),
-            runs: runs.fetch_all(conn).await?,
+            runs: none_if_absent(runs.fetch_all(conn).await)?,
         })
     }
 

@@ -9,6 +9,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
+use crate::db::schema::none_if_absent;
 use crate::pressure::rules::{Reading, Rule};
 
 /// A rule lasts at most this long; whoever wants more pauses the run.
@@ -139,9 +140,8 @@ pub async fn list(conn: &mut PgConnection) -> Result<Vec<Throttle>, sqlx::Error>
         "SELECT {COLUMNS} FROM evenkeel.throttles
           WHERE removed_at IS NULL AND until > clock_timestamp() ORDER BY id"
     );
-    sqlx::query_as(sqlx::AssertSqlSafe(sql))
-        .fetch_all(conn)
-        .await
+    let rules = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+    none_if_absent(rules.fetch_all(conn).await)
 }
 
 /// Ends a rule before its time, on behalf of `actor`. Its row stays.
@@ -157,12 +157,10 @@ pub async fn remove(
         "UPDATE evenkeel.throttles SET removed_at = clock_timestamp(), removed_by = $2
           WHERE id = $1 AND removed_at IS NULL AND until > clock_timestamp() RETURNING {COLUMNS}"
     );
-    sqlx::query_as(sqlx::AssertSqlSafe(sql))
+    let ended = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(id)
-        .bind(actor)
-        .fetch_optional(conn)
-        .await?
-        .ok_or(ThrottleError::Unknown(id))
+        .bind(actor);
+    none_if_absent(ended.fetch_optional(conn).await)?.ok_or(ThrottleError::Unknown(id))
 }
 
 /// The rules in force as the pace hears of them, asked at `at`.

@@ -2,6 +2,8 @@
 
 pub mod accounts;
 pub mod catalog;
+pub mod erase;
+pub mod generated;
 pub mod import;
 pub mod log_ins;
 pub mod orders;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::event::Event;
 use super::incident::{Incident, Summary};
+use crate::db::schema::none_if_absent;
 
 /// The transactions here. None waits for long, or keeps others waiting if its client freezes.
 pub(super) const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = 2000; \
@@ -160,13 +161,11 @@ fn read(bodies: Vec<Json<Value>>) -> Vec<Event> {
 /// # Errors
 /// What the database says.
 pub async fn list(conn: &mut PgConnection, limit: i64) -> Result<Vec<Summary>, sqlx::Error> {
-    sqlx::query_as(
+    let incidents = sqlx::query_as(
         "SELECT id, opened_at, title, severity, stage, key FROM evenkeel.incidents
           ORDER BY opened_at DESC, id DESC LIMIT $1",
-    )
-    .bind(limit)
-    .fetch_all(conn)
-    .await
+    );
+    none_if_absent(incidents.bind(limit).fetch_all(conn).await)
 }
 
 /// The incident `id` with all its events.
@@ -190,11 +189,11 @@ pub async fn identify(conn: &mut PgConnection, given: &str) -> Result<Uuid, Find
     let prefix = prefix(given)?;
     let ids = sqlx::query_scalar(
         "SELECT id FROM evenkeel.incidents WHERE id::text LIKE $1 || '%' ORDER BY id LIMIT 5",
+    );
+    only(
+        given,
+        none_if_absent(ids.bind(&prefix).fetch_all(conn).await)?,
     )
-    .bind(&prefix)
-    .fetch_all(conn)
-    .await?;
-    only(given, ids)
 }
 
 /// The one of `known` whose identity begins with `given`.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use evenkeel::cli::catalog;
+use evenkeel::cli::catalog::Import;
 use sqlx::postgres::PgConnection;
 
 use crate::support::empty_shop;
@@ -11,15 +11,15 @@ use crate::support::empty_shop;
 #[derive(Parser)]
 struct CommandLine {
     #[command(flatten)]
-    catalog: catalog::Args,
+    import: Import,
 }
 
 async fn import(conn: &mut PgConnection, files: &[&str]) -> String {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
     let files = files.iter().map(|file| format!("{fixtures}{file}"));
-    let words = ["evenkeel".to_owned(), "import".to_owned()].into_iter();
+    let words = ["import".to_owned()].into_iter();
     let args = CommandLine::try_parse_from(words.chain(files)).expect("parses");
-    format!("{:?}", catalog::run(args.catalog, conn).await)
+    format!("{:?}", args.import.run(conn).await)
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::cli::database::{Database, DatabaseError};
 use crate::config::Settings;
+use crate::db::contents::Whose;
 use crate::db::embedded::EmbeddedError;
 use crate::watch::event::{Event, Impact};
 use crate::watch::impact;
@@ -174,7 +175,11 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
         Err(sqlx::Error::Io(std::io::Error::other(silent)))
     });
     answer.map_err(DatabaseError::Connect)?;
-    let conn = database.connect().await?;
+    let (conn, contents) = database.record().await?;
+    if contents.whose != Whose::Shops {
+        let database = contents.database;
+        eprintln!("database {database} holds no shop, so nobody keeps a record of incidents there");
+    }
     Ok((conn, database))
 }
 

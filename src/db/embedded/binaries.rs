@@ -115,8 +115,20 @@ fn unfit(found: &Binaries, wanted: Option<u32>) -> Option<String> {
         .map(|wanted| format!("PostgreSQL {major} in {dir} cannot read data of version {wanted}"))
 }
 
-/// Directories that hold a PostgreSQL: those in PATH, in its order, then Debian's, newest first.
-fn installed(path: &OsStr, debian: &Path) -> Vec<PathBuf> {
+/// Where the client program `name` is: in `bin_dir`, else in PATH, else where Debian keeps the newest.
+pub fn client_program(name: &str, bin_dir: Option<&Path>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = bin_dir.map(Path::to_path_buf).into_iter().collect();
+    dirs.extend(std::env::split_paths(&path));
+    dirs.extend(versions(Path::new(DEBIAN)));
+    let programs = dirs.into_iter().map(|dir| dir.join(name));
+    programs
+        .filter(|program| program.is_absolute())
+        .find(|program| program.is_file())
+}
+
+/// Debian's directories of programs, newest version first.
+fn versions(debian: &Path) -> impl Iterator<Item = PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(debian)
         .into_iter()
         .flatten()
@@ -127,9 +139,13 @@ fn installed(path: &OsStr, debian: &Path) -> Vec<PathBuf> {
         })
         .collect();
     versions.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
+    versions.into_iter().map(|(_, dir)| dir)
+}
 
+/// Directories that hold a PostgreSQL: those in PATH, in its order, then Debian's, newest first.
+fn installed(path: &OsStr, debian: &Path) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
-    for dir in std::env::split_paths(path).chain(versions.into_iter().map(|(_, dir)| dir)) {
+    for dir in std::env::split_paths(path).chain(versions(debian)) {
         if let Some(dir) = home_of(&dir)
             && !dirs.contains(&dir)
         {

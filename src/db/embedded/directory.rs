@@ -53,7 +53,7 @@ impl DataDirectory {
     }
 
     pub(super) fn pgdata(&self) -> PathBuf {
-        self.path.join("pgdata")
+        pgdata(&self.path)
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -226,6 +226,11 @@ impl SocketDirectory {
             Self::Short(dir) => dir.path(),
         }
     }
+}
+
+/// Where the cluster of a data directory is.
+pub(super) fn pgdata(path: &Path) -> PathBuf {
+    path.join("pgdata")
 }
 
 fn create_private(dir: &Path) -> Result<(), EmbeddedError> {

@@ -34,6 +34,7 @@ use binaries::Binaries;
 use directory::{DataDirectory, SocketDirectory};
 use server::{Launch, Server};
 
+pub use binaries::client_program;
 pub use error::EmbeddedError;
 pub use fetch::fetch_binaries;
 pub use package::Source;
@@ -73,6 +74,11 @@ impl ClusterOptions {
             bin_dir: None,
         }
     }
+}
+
+/// Whether a start in `data_dir` would find a cluster, rather than make one.
+pub fn has_cluster(data_dir: &Path) -> bool {
+    directory::pgdata(data_dir).join("PG_VERSION").exists()
 }
 
 /// Where the data lives unless told otherwise: `/var/lib/evenkeel` for root, else `evenkeel` in

@@ -18,6 +18,7 @@ use super::definition::{Definition, DefinitionError};
 use super::keyset::KeyValue;
 use super::physical::Physical;
 use super::undo::Direction;
+use crate::db::schema::none_if_absent;
 
 pub use issue::{IssueError, issue};
 pub use later::{Later, newest_later, store_later};
@@ -200,12 +201,11 @@ pub async fn latest(
     conn: &mut PgConnection,
     migration: &str,
 ) -> Result<Option<Certificate>, sqlx::Error> {
-    let found: Option<Json<Certificate>> = sqlx::query_scalar(
+    let found = sqlx::query_scalar(
         "SELECT document FROM evenkeel.certificates
           WHERE migration = $1 ORDER BY run_id DESC LIMIT 1",
-    )
-    .bind(migration)
-    .fetch_optional(conn)
-    .await?;
+    );
+    let found: Option<Json<Certificate>> =
+        none_if_absent(found.bind(migration).fetch_optional(conn).await)?;
     Ok(found.map(|Json(certificate)| certificate))
 }

@@ -22,6 +22,7 @@ mod step;
 use super::definition::{Definition, DefinitionError};
 use super::keyset::{KeyNames, KeyValue};
 use super::undo::Direction;
+use crate::db::schema::none_if_absent;
 
 pub use command::{Beginning, command, enqueue, enqueue_as, other_table, retry, set_deadline};
 pub use lease::{Done, Tries, acquire, begin_phase, commit, find_empty, finish, renew};
@@ -232,11 +233,9 @@ pub async fn find(conn: &mut PgConnection, id: i64) -> Result<Run, LedgerError> 
 /// # Errors
 /// [`LedgerError::NeverRun`].
 pub async fn latest(conn: &mut PgConnection, migration: &str) -> Result<Run, LedgerError> {
-    sqlx::query_as("SELECT * FROM evenkeel.runs WHERE migration = $1 ORDER BY id DESC LIMIT 1")
-        .bind(migration)
-        .fetch_optional(conn)
-        .await?
-        .ok_or_else(|| LedgerError::NeverRun(migration.to_owned()))
+    let sql = "SELECT * FROM evenkeel.runs WHERE migration = $1 ORDER BY id DESC LIMIT 1";
+    let run = sqlx::query_as(sql).bind(migration).fetch_optional(conn);
+    none_if_absent(run.await)?.ok_or_else(|| LedgerError::NeverRun(migration.to_owned()))
 }
 
 /// The newest runs, newest first.
@@ -244,10 +243,8 @@ pub async fn latest(conn: &mut PgConnection, migration: &str) -> Result<Run, Led
 /// # Errors
 /// What the database says.
 pub async fn recent(conn: &mut PgConnection, limit: i64) -> Result<Vec<Run>, sqlx::Error> {
-    sqlx::query_as("SELECT * FROM evenkeel.runs ORDER BY id DESC LIMIT $1")
-        .bind(limit)
-        .fetch_all(conn)
-        .await
+    let runs = sqlx::query_as("SELECT * FROM evenkeel.runs ORDER BY id DESC LIMIT $1");
+    none_if_absent(runs.bind(limit).fetch_all(conn).await)
 }
 
 /// Appends to the log of a run.

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 
 use super::predict::Quantiles;
+use crate::db::schema::none_if_absent;
 
 /// Days that are looked back.
 const DAYS: i32 = 30;
@@ -34,7 +35,7 @@ pub(super) struct History {
 
 /// Reads the batches of the last month.
 pub(super) async fn read(conn: &mut PgConnection) -> Result<History, sqlx::Error> {
-    let hours: Vec<(i32, f64, f64)> = sqlx::query_as(
+    let hours = sqlx::query_as(
         "SELECT extract(hour FROM committed_at AT TIME ZONE 'UTC')::int,
                 (sum(least(took_ms / 1e3, passed)))::float8, sum(passed)::float8
            FROM (SELECT committed_at, took_ms,
@@ -47,8 +48,8 @@ pub(super) async fn read(conn: &mut PgConnection) -> Result<History, sqlx::Error
     )
     .bind(DAYS)
     .bind(PAUSE_S)
-    .fetch_all(conn)
-    .await?;
+    .fetch_all(conn);
+    let hours: Vec<(i32, f64, f64)> = none_if_absent(hours.await)?;
     let mut history = History::default();
     let (mut worked, mut passed) = (0.0, 0.0);
     for (hour, hour_worked, hour_passed) in hours {

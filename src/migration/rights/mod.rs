@@ -65,7 +65,7 @@ pub async fn lacking(
     let role: String = sqlx::query_scalar("SELECT quote_ident(current_user)")
         .fetch_one(&mut *conn)
         .await?;
-    let mut grants = schema::ledger_grants(conn).await?;
+    let mut grants = schema::ledger_grants(conn, false).await?;
     let mut remarks = Vec::new();
     let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for need in needs::of(definition) {

@@ -33,6 +33,9 @@ pub enum LoadError {
         /// The beginning of the answer's body.
         body: String,
     },
+    /// The shop refused a log-in.
+    #[error("the shop does not know the account that shoppers were to use")]
+    UnknownAccount,
     /// No product can be ordered.
     #[error("the shop has no product in stock: import some, or start it with its sample shop")]
     NothingToBuy,

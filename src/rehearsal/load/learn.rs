@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use super::client::{self, Http};
 use super::profile::Profile;
 use super::shop::{Shop, Shopper};
 use super::{LoadError, Target};
+use crate::store::generated;
 
 /// Products asked for per page.
 const PAGE: usize = 20;
@@ -165,7 +166,7 @@ impl Shop {
         for Credentials { email, password } in credentials {
             let body = Bytes::from(json!({"email": email, "password": password}).to_string());
             let log_in = client::post(self.sessions.clone(), None, body.clone());
-            let session: Session = self.http.json(log_in).await?;
+            let session: Session = self.http.json(log_in).await.map_err(unknown)?;
             self.log_ins.push(body);
             self.learn_shopper(target, &session.token).await?;
         }
@@ -181,7 +182,7 @@ impl Shop {
         let uri = target.uri("/api/accounts")?;
         let mut registered = Vec::with_capacity(count);
         for i in 0..count {
-            let email = format!("load-{}-{i}@example.com", self.run.simple());
+            let email = generated::address(self.run, i);
             let password = uuid::Uuid::new_v4().to_string();
             let body =
                 json!({"email": email, "password": password, "name": format!("Shopper {i}")});
@@ -213,6 +214,16 @@ impl Shop {
         let orders = orders.collect::<Result<_, _>>()?;
         self.shoppers.push(Shopper { session, orders });
         Ok(())
+    }
+}
+
+/// A log-in that is refused says that the account is of another shop.
+fn unknown(err: LoadError) -> LoadError {
+    match err {
+        LoadError::Status { status, .. } if status == StatusCode::UNAUTHORIZED => {
+            LoadError::UnknownAccount
+        }
+        err => err,
     }
 }
 

@@ -7,7 +7,7 @@ use super::departments::{ADJECTIVES, DEPARTMENTS, Department, VARIANTS, VENDORS}
 use super::{STOCK, pick, relax_durability, scramble};
 
 /// Products per transaction.
-const CHUNK: u32 = 500;
+pub(super) const CHUNK: u32 = 500;
 /// Product number `n`, from 0.
 struct Product {
     n: u64,
@@ -82,12 +82,41 @@ impl Product {
     }
 }
 
-/// Whether the first sample product is there.
+/// Whether the first sample product is there, as the sample has it.
 pub(super) async fn has_begun(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM products WHERE handle = $1)")
-        .bind(Product::number(0).handle)
-        .fetch_one(conn)
-        .await
+    let first = found(conn, 0, 1).await?;
+    Ok(first.iter().any(|product| product.is_same))
+}
+
+/// A sample product that is in the shop.
+#[derive(sqlx::FromRow)]
+pub(super) struct Found {
+    pub(super) id: i64,
+    pub(super) handle: String,
+    /// Whether it is called and described as the sample does it.
+    pub(super) is_same: bool,
+}
+
+/// The sample products from number `from` until before `to` that are there.
+pub(super) async fn found(
+    conn: &mut PgConnection,
+    from: u32,
+    to: u32,
+) -> Result<Vec<Found>, sqlx::Error> {
+    let products: Vec<_> = (from..to).map(|n| Product::number(n.into())).collect();
+    let descriptions: Vec<String> = products.iter().map(Product::description).collect();
+    let handles: Vec<&str> = products.iter().map(|p| &*p.handle).collect();
+    let titles: Vec<&str> = products.iter().map(|p| &*p.title).collect();
+    sqlx::query_as(
+        "SELECT p.id, p.handle, p.title = s.title AND p.description = s.description AS is_same
+           FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS s (handle, title, description, n)
+           JOIN products AS p USING (handle) ORDER BY n",
+    )
+    .bind(handles)
+    .bind(titles)
+    .bind(descriptions)
+    .fetch_all(conn)
+    .await
 }
 
 pub(super) async fn fill(

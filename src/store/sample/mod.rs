@@ -8,11 +8,14 @@ mod catalog;
 mod departments;
 mod orders;
 mod people;
+mod removal;
 
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 
 use super::passwords::{PasswordError, Passwords};
+
+pub use removal::{Removed, remove};
 
 /// The password of every sample account.
 pub const DEMO_PASSWORD: &str = "evenkeel-demo";
@@ -54,7 +57,7 @@ pub enum SampleError {
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// The database did not answer, or refused.
-    #[error("the sample shop could not be written: {}", crate::db::summarize(.0))]
+    #[error("the sample shop could not be written or removed: {}", crate::db::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -63,16 +66,35 @@ pub enum SampleError {
 /// # Errors
 /// When the database does not answer.
 pub async fn is_wanted(conn: &mut PgConnection, size: SampleSize) -> Result<bool, SampleError> {
-    if is_empty(conn).await? {
-        return Ok(true);
-    }
-    Ok(catalog::has_begun(conn).await? && !orders::is_complete(conn, size).await?)
+    Ok(is_empty(conn).await? || is_unfinished(conn, size).await?)
 }
 
-async fn is_empty(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM products)")
-        .fetch_one(conn)
-        .await
+/// Whether the shop holds a sample of this size that is not complete.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_unfinished(conn: &mut PgConnection, size: SampleSize) -> Result<bool, SampleError> {
+    Ok(is_there(conn).await? && !orders::is_complete(conn, size).await?)
+}
+
+/// Whether sample products are in the shop.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_there(conn: &mut PgConnection) -> Result<bool, SampleError> {
+    Ok(catalog::has_begun(conn).await?)
+}
+
+/// Whether there are no products at all.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_empty(conn: &mut PgConnection) -> Result<bool, SampleError> {
+    Ok(
+        sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM products)")
+            .fetch_one(conn)
+            .await?,
+    )
 }
 
 /// Fills an empty shop, or completes a fill that was interrupted; does nothing to a complete one.

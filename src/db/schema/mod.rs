@@ -14,6 +14,12 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tracing::{info, warn};
 
+mod rights;
+
+pub use rights::{ledger_grants, refuse_unreadable};
+
+pub(super) use rights::or_denied;
+
 static FILES: Migrator = sqlx::migrate!("migrations/schema");
 
 /// An arbitrary number that all Evenkeel processes agree on: one of them at a time changes the schema.
@@ -62,6 +68,32 @@ pub enum SchemaError {
         /// Number of the file.
         version: i64,
     },
+    /// Something of somebody else's has the name of what a file makes.
+    #[error(
+        "schema step {version} ({description}) cannot be applied: {said}, and Evenkeel did not make that. \
+         Use a database of its own, or rename what is there; nothing of this step was applied"
+    )]
+    Taken {
+        /// Number of the file.
+        version: i64,
+        /// Its name.
+        description: String,
+        /// What the database says.
+        said: String,
+    },
+    /// The tables are those of an earlier version, and whoever only reads does not change them.
+    #[error(
+        "the tables of Evenkeel in database {database} are those of an earlier version and lack the steps \
+         {}: {way_out}", .steps.join(", ")
+    )]
+    Earlier {
+        /// The database.
+        database: String,
+        /// The files that it lacks.
+        steps: Vec<String>,
+        /// What brings it up to date.
+        way_out: &'static str,
+    },
     /// The database refused.
     #[error("schema: {}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),
@@ -81,6 +113,14 @@ pub struct SchemaFile {
     pub sql: &'static str,
 }
 
+impl SchemaFile {
+    /// Its name without `.sql`.
+    pub fn name(&self) -> String {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        name.trim_end_matches(".sql").to_owned()
+    }
+}
+
 /// Which files a database is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -88,6 +128,26 @@ pub enum Part {
     Everything,
     /// The engine's only: the database is somebody else's.
     Engine,
+}
+
+/// Whether file `version` is one of the shop's, which no database has without having been asked for a shop.
+pub(super) fn is_the_shops(version: i64) -> bool {
+    let file = FILES.iter().find(|file| file.version == version);
+    file.is_some_and(|file| !Part::Engine.has(file))
+}
+
+/// What was read from tables of ours; nothing where nobody has made them.
+///
+/// # Errors
+/// Any other error that `read` is.
+pub fn none_if_absent<T: Default>(read: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    match read {
+        // undefined_table
+        Err(sqlx::Error::Database(err)) if err.code().as_deref() == Some("42P01") => {
+            Ok(T::default())
+        }
+        read => read,
+    }
 }
 
 impl Part {
@@ -175,52 +235,13 @@ async fn apply_files(
     or_denied(conn, async |conn| apply_wanted(conn, &wanted).await).await
 }
 
-/// Does `work`, and says what to grant when the role may not.
-async fn or_denied<T>(
-    conn: &mut PgConnection,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, SchemaError>,
-) -> Result<T, SchemaError> {
-    match work(conn).await {
-        // insufficient_privilege
-        Err(SchemaError::Database(sqlx::Error::Database(err)))
-            if err.code().as_deref() == Some("42501") =>
-        {
-            Err(denied(conn, sqlx::Error::Database(err)).await?)
-        }
-        done => done,
-    }
-}
-
 async fn apply_wanted(
     conn: &mut PgConnection,
     wanted: &impl Fn(&Migration) -> bool,
 ) -> Result<Vec<i64>, SchemaError> {
-    // Only what is missing is created: IF NOT EXISTS wants the right to create in any case.
-    conn.execute(
-        "DO $$ BEGIN
-             PERFORM pg_advisory_xact_lock(hashtext('evenkeel schema ledger'));
-             IF to_regnamespace('evenkeel') IS NULL THEN
-                 CREATE SCHEMA evenkeel;
-             END IF;
-             IF to_regclass('evenkeel.schema_steps') IS NULL THEN
-                 CREATE TABLE evenkeel.schema_steps (
-                     version bigint PRIMARY KEY,
-                     description text NOT NULL,
-                     checksum bytea NOT NULL,
-                     applied_at timestamptz NOT NULL DEFAULT now()
-                 );
-             END IF;
-         END $$",
-    )
-    .await?;
     let known: Vec<i64> = FILES.iter().map(|file| file.version).collect();
-    let newer: Option<i64> = sqlx::query_scalar(
-        "SELECT max(version) FROM evenkeel.schema_steps WHERE version <> ALL($1)",
-    )
-    .bind(&known)
-    .fetch_one(&mut *conn)
-    .await?;
-    if let Some(newer) = newer {
+    let there = self::applied(conn).await?;
+    if let Some(newer) = there.into_iter().filter(|v| !known.contains(v)).max() {
         return Err(SchemaError::Newer(newer));
     }
     let mut applied = Vec::new();
@@ -231,90 +252,6 @@ async fn apply_wanted(
         }
     }
     Ok(applied)
-}
-
-/// What to grant so that `refused` does not happen again.
-async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaError, sqlx::Error> {
-    let (role, database): (String, String) =
-        sqlx::query_as("SELECT quote_ident(current_user), quote_ident(current_database())")
-            .fetch_one(&mut *conn)
-            .await?;
-    let owner: Option<(String, bool)> = sqlx::query_as(
-        "SELECT quote_ident(pg_get_userbyid(nspowner)), pg_has_role(nspowner, 'usage')
-           FROM pg_namespace WHERE nspname = 'evenkeel'",
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    let (action, grants) = match owner {
-        None => (
-            "create the schema `evenkeel`, in which the engine keeps its ledger",
-            vec![format!("GRANT CREATE ON DATABASE {database} TO {role}")],
-        ),
-        Some((owner, false)) => {
-            let grants = ledger_grants(conn).await?;
-            if grants.is_empty() {
-                (
-                    "bring the engine's ledger up to date, which belongs to another role",
-                    vec![format!("GRANT {owner} TO {role}")],
-                )
-            } else {
-                ("use the engine's ledger, the schema `evenkeel`", grants)
-            }
-        }
-        Some((_, true)) => return Ok(SchemaError::Database(refused)),
-    };
-    Ok(SchemaError::Denied {
-        role,
-        action,
-        grants,
-    })
-}
-
-/// What the engine does to the tables of its ledger; to those that are not here it adds rows and changes
-/// them.
-const LEDGER: [(&str, &str); 10] = [
-    ("schema_steps", "SELECT"),
-    ("runs", "SELECT, INSERT, UPDATE"),
-    ("batches", "SELECT, INSERT"),
-    ("quarantine", "SELECT, INSERT, UPDATE"),
-    ("events", "SELECT, INSERT"),
-    ("steps", "SELECT, INSERT, UPDATE"),
-    ("throttles", "SELECT, INSERT, UPDATE"),
-    ("certificates", "SELECT, INSERT"),
-    ("proofs", "SELECT, INSERT"),
-    ("readings", "SELECT, INSERT, UPDATE, DELETE"),
-];
-
-/// The statements that let the role of `conn` use the engine's ledger where another role has made it;
-/// none when it may, or there is no ledger yet.
-///
-/// # Errors
-/// What the database says.
-pub async fn ledger_grants(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let (names, privileges): (Vec<&str>, Vec<&str>) = LEDGER.into_iter().unzip();
-    sqlx::query_scalar(
-        "SELECT format('GRANT USAGE ON SCHEMA evenkeel TO %I', current_user)
-           FROM pg_namespace WHERE nspname = 'evenkeel' AND NOT has_schema_privilege(oid, 'USAGE')
-         UNION ALL
-         SELECT format('GRANT %s ON TABLE evenkeel.%I TO %I', string_agg(wanted, ', ' ORDER BY ord),
-                       relname, current_user)
-           FROM (SELECT c.relname, one.wanted, one.ord
-                   FROM pg_namespace n
-                   JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r'
-                   LEFT JOIN unnest($1::text[], $2::text[]) AS known (name, privileges)
-                          ON known.name = c.relname
-                  CROSS JOIN LATERAL unnest(string_to_array(
-                             coalesce(known.privileges, 'SELECT, INSERT, UPDATE'), ', '))
-                             WITH ORDINALITY AS one (wanted, ord)
-                  WHERE n.nspname = 'evenkeel' AND NOT has_table_privilege(c.oid, one.wanted)
-                    -- The watch's, which keeps its record in a shop's database alone.
-                    AND c.relname NOT LIKE ALL ('{incident%,watch%,changes,order_marks}'::text[])) AS lacking
-          GROUP BY relname",
-    )
-    .bind(names)
-    .bind(privileges)
-    .fetch_all(conn)
-    .await
 }
 
 async fn apply_with_patience(
@@ -342,12 +279,45 @@ async fn apply_with_patience(
     })
 }
 
+/// The ledger of applied files, made with the first of them: a file that fails leaves nothing behind. Only
+/// what is missing is created: IF NOT EXISTS wants the right to create in any case.
+const LEDGER_TABLE: &str = "DO $$ BEGIN
+         IF to_regnamespace('evenkeel') IS NULL THEN
+             CREATE SCHEMA evenkeel;
+         END IF;
+         IF to_regclass('evenkeel.schema_steps') IS NULL THEN
+             CREATE TABLE evenkeel.schema_steps (
+                 version bigint PRIMARY KEY,
+                 description text NOT NULL,
+                 checksum bytea NOT NULL,
+                 applied_at timestamptz NOT NULL DEFAULT now()
+             );
+         END IF;
+     END $$";
+
+/// That the name of what `file` makes is taken, if that is why the database refused it.
+fn taken(file: &Migration, refused: sqlx::Error) -> SchemaError {
+    let code = refused
+        .as_database_error()
+        .and_then(|err| err.code().map(|code| code.into_owned()));
+    match code.as_deref() {
+        // duplicate_table, duplicate_column, duplicate_object, duplicate_function
+        Some("42P07" | "42701" | "42710" | "42723") => SchemaError::Taken {
+            version: file.version,
+            description: file.description.to_string(),
+            said: super::summarize(&refused),
+        },
+        _ => refused.into(),
+    }
+}
+
 async fn apply_one(conn: &mut PgConnection, file: &Migration) -> Result<bool, SchemaError> {
     let mut tx = conn.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(ADVISORY_KEY)
         .execute(&mut *tx)
         .await?;
+    tx.execute(LEDGER_TABLE).await?;
     let known: Option<Vec<u8>> =
         sqlx::query_scalar("SELECT checksum FROM evenkeel.schema_steps WHERE version = $1")
             .bind(file.version)
@@ -365,7 +335,8 @@ async fn apply_one(conn: &mut PgConnection, file: &Migration) -> Result<bool, Sc
     }
     let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'");
     tx.execute(AssertSqlSafe(timeout)).await?;
-    tx.execute(AssertSqlSafe(file.sql.as_str())).await?;
+    let done = tx.execute(AssertSqlSafe(file.sql.as_str())).await;
+    done.map_err(|refused| taken(file, refused))?;
     sqlx::query(
         "INSERT INTO evenkeel.schema_steps (version, description, checksum) VALUES ($1, $2, $3)",
     )
