@@ -137,7 +137,7 @@ fn show_removed(removed: &Removed) {
             .map(|(account, order)| format!("{order} of account {account}"))
             .collect();
         println!(
-            "untouched: {} orders of other accounts that name products which are no longer sold: {}",
+            "untouched: orders of other accounts that name products which are no longer sold ({}): {}",
             removed.real_orders,
             named(&orders, removed.real_orders)
         );

@@ -112,7 +112,7 @@ pub async fn run(args: Args, settings: &Settings) -> Result<(), CommandError> {
     };
     let erased = guests.remove().await?;
     eprintln!(
-        "removed: the {} accounts of this load and their {} orders; the pieces are back in stock",
+        "removed: the accounts of this load ({}) and their orders ({}); the pieces are back in stock",
         erased.accounts, erased.orders
     );
     measured
@@ -128,7 +128,7 @@ async fn clean(settings: &Settings) -> Result<(), CommandError> {
     let guests = guests.ok_or_else(|| GuestsError::NotFound(data_dir(&settings.database)))?;
     let erased = guests.remove().await?;
     println!(
-        "removed: {} accounts of loads and their {} orders",
+        "removed: accounts of loads ({}) and their orders ({}); the pieces are back in stock",
         erased.accounts, erased.orders
     );
     Ok(())

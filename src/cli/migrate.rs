@@ -19,7 +19,7 @@ use super::elsewhere::{Elsewhere, Flags, NoDefinitions, Place};
 use super::standalone;
 use crate::config::Settings;
 use crate::db::contents::{Contents, Whose};
-use crate::migration::control;
+use crate::migration::control::{self, ControlError};
 use crate::migration::definition::{self, Definition};
 use crate::migration::ledger::{self, State};
 
@@ -297,10 +297,16 @@ async fn on(
             NoDefinitions::refuse(&settings.migration.definitions)?;
         }
     }
-    if !contents.has_ledger && command.access() == Access::Read {
+    let looks_around = matches!(command, Command::List | Command::Status { name: None, .. });
+    if !contents.has_ledger && looks_around {
         tell_of_no_ledger(&contents);
     }
-    dispatch(command, &context, &mut conn).await
+    match dispatch(command, &context, &mut conn).await {
+        Err(MigrateError::Control(ControlError::Database(refused))) => {
+            Err(context.explained(refused, &mut conn).await)
+        }
+        done => done,
+    }
 }
 
 /// For whoever meant another database.
@@ -311,8 +317,8 @@ fn tell_of_no_ledger(contents: &Contents) {
             "database {database} is empty: `evenkeel serve` makes a shop there, if it is meant"
         ),
         _ => eprintln!(
-            "no migration has been started in database {database}; the first `evenkeel migrate start` or \
-             `run` makes the engine's ledger there, the schema `evenkeel`"
+            "there is no ledger of migrations in database {database}: the first `evenkeel migrate start` or \
+             `run` makes it, the schema `evenkeel`"
         ),
     }
 }

@@ -127,7 +127,8 @@ async fn a_run_that_nobody_is_there_to_take_says_so_and_the_hint_works_as_typed(
 #[tokio::test]
 async fn a_shop_that_takes_no_runs_does_not_count_and_one_that_does_is_relied_on() {
     let foreign = Foreign::new().await;
-    foreign.done(&["list"]).await;
+    foreign.done(&["start", "fill"]).await;
+    foreign.done(&["cancel", "fill"]).await;
     let process = |name: &str, takes: &str| {
         format!(
             "INSERT INTO evenkeel.readings VALUES ('{name}', 1, clock_timestamp(), '{{{takes}}}')"

@@ -13,7 +13,7 @@ mod deaths;
 mod endings;
 mod fail_closed;
 mod files;
-mod fixture;
+pub mod fixture;
 mod flat;
 mod fleet;
 mod foreign;

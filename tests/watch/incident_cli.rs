@@ -218,6 +218,7 @@ async fn an_embedded_server_that_is_gone_is_no_obstacle_either() {
     // Something else stands where its data should be.
     let data = terminal.directory.path().join("data");
     std::fs::write(&data, "").unwrap();
+    std::fs::create_dir_all(terminal.journal()).unwrap();
     command
         .env_remove("DATABASE_URL")
         .env("EVENKEEL_WATCH__JOURNAL", terminal.journal())

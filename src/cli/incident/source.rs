@@ -76,6 +76,10 @@ impl Source {
     pub(super) async fn open(settings: &Settings) -> Result<Self, IncidentError> {
         let problem = match connect(settings).await {
             Ok(found) => return Ok(Self::Record(Box::new(found))),
+            // A journal that somebody has named, or that is left of a data directory, is read all the same.
+            Err(DatabaseError::NoCluster(dir)) if !journal::directory(settings).is_dir() => {
+                return Err(DatabaseError::NoCluster(dir).into());
+            }
             Err(err) => absence(err)?,
         };
         let directory = journal::directory(settings);
@@ -192,6 +196,7 @@ fn absence(err: DatabaseError) -> Result<String, DatabaseError> {
             Ok("the server of the shop that runs here is down".to_owned())
         }
         DatabaseError::Embedded(err) => Ok(err.to_string()),
+        none @ DatabaseError::NoCluster(_) => Ok(none.to_string()),
         other => Err(other),
     }
 }

@@ -111,7 +111,7 @@ impl Guests {
         let left = self.erase().await?;
         if left.accounts > 0 {
             eprintln!(
-                "an earlier load was not ended in order: its {} accounts and {} orders are removed",
+                "an earlier load did not end in order: its accounts ({}) and orders ({}) are removed",
                 left.accounts, left.orders
             );
         }

@@ -59,6 +59,18 @@ impl Context<'_> {
         ControlError::from(lacking).into()
     }
 
+    /// What the database refused, with what helps where that is known.
+    pub(super) async fn explained(
+        &self,
+        refused: sqlx::Error,
+        conn: &mut PgConnection,
+    ) -> MigrateError {
+        match rights::named(conn, &refused).await {
+            Ok(Some(lacking)) => ControlError::from(lacking).into(),
+            _ => refused.into(),
+        }
+    }
+
     /// The definition in the file.
     pub(super) fn load(&self, name: &str) -> Result<Definition, MigrateError> {
         Ok(definition::load(

@@ -94,6 +94,12 @@ pub enum SchemaError {
         /// What brings it up to date.
         way_out: &'static str,
     },
+    /// The server takes no changes.
+    #[error(
+        "the schema lacks steps, and the server is read-only (a replica, or default_transaction_read_only): \
+         give the address of one that can be written to"
+    )]
+    ReadOnly,
     /// The database refused.
     #[error("schema: {}", crate::db::describe(.0))]
     Database(#[from] sqlx::Error),

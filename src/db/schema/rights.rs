@@ -16,6 +16,12 @@ pub(in crate::db) async fn or_denied<T>(
         {
             Err(denied(conn, sqlx::Error::Database(err)).await?)
         }
+        // read_only_sql_transaction
+        Err(SchemaError::Database(sqlx::Error::Database(err)))
+            if err.code().as_deref() == Some("25006") =>
+        {
+            Err(SchemaError::ReadOnly)
+        }
         done => done,
     }
 }
