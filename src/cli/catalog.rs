@@ -96,7 +96,7 @@ async fn on(
 ) -> Result<ExitCode, CatalogError> {
     match command {
         Command::Import(import) => {
-            let (mut conn, _) = database.shop(import.create).await?;
+            let mut conn = database.shop_or_new(import.create).await?;
             let done = import.run(&mut conn).await;
             if sample::is_there(&mut conn).await? {
                 eprintln!(

@@ -41,7 +41,8 @@ pub struct Database {
 pub enum Access {
     /// It reads, and writes no DDL.
     Read,
-    /// It changes what is there: a ledger of an earlier version is brought up to date, none is made.
+    /// It changes what is there: a ledger of an earlier version is brought up to date, except a shop's, and
+    /// none is made.
     Change,
     /// It needs a ledger, which is made where there is none.
     Make,
@@ -253,6 +254,18 @@ impl Database {
         Ok((conn, contents.whose != Whose::Shops))
     }
 
+    /// As [`Database::shop`], for a command beside a shop: it makes one, and changes no shop's tables.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], also where the tables are those of an earlier version.
+    pub async fn shop_or_new(&self, create: bool) -> Result<PgConnection, DatabaseError> {
+        let (conn, contents) = self.record().await?;
+        match contents.whose {
+            Whose::Shops => Ok(conn),
+            _ => Ok(self.shop(create).await?.0),
+        }
+    }
+
     /// A connection for what reads a shop or takes something away from it, and makes no table.
     ///
     /// # Errors
@@ -294,14 +307,12 @@ impl Database {
         if access == Access::Read {
             schema::refuse_unreadable(conn).await?;
         }
-        if contents.has_ledger && (access == Access::Read || !self.apply_schema) {
+        // A newer command would leave the shop's own processes with a schema that they do not know.
+        let is_the_shops = contents.whose == Whose::Shops;
+        if contents.has_ledger && (access == Access::Read || is_the_shops || !self.apply_schema) {
             refuse_earlier(conn, &contents, Part::Engine).await?;
         } else if self.apply_schema && (contents.has_ledger || access == Access::Make) {
-            let part = match contents.whose {
-                Whose::Shops => Part::Everything,
-                _ => Part::Engine,
-            };
-            apply(conn, part).await?;
+            apply(conn, Part::Engine).await?;
         }
         Ok(contents)
     }

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngExt;
-use sqlx::postgres::PgConnection;
 use tokio::net::TcpListener;
 use tracing::warn;
+
+mod prepare;
 
 use super::database::{Database, DatabaseError};
 use super::fresh::{self, FreshError};
@@ -21,7 +21,7 @@ use crate::http::{self, Listeners};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
 use crate::shutdown::{Shutdown, Signalled};
-use crate::store::sample::{self, SampleError, SampleSize};
+use crate::store::sample::SampleError;
 use crate::watch::alerts::{Rules, RulesError};
 use crate::watch::journal;
 use crate::watch::log::{Log, LogError};
@@ -121,7 +121,7 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     }
     let mut database = Database::own(&settings, args.fresh).await?;
     let prepared = tokio::select! {
-        prepared = prepare(&database, &settings, &args) => prepared.map(|()| true),
+        prepared = prepare::prepare(&database, &settings, &args) => prepared.map(|()| true),
         _ = &mut interrupted => Ok(false),
     };
     let served = match prepared {
@@ -254,44 +254,6 @@ async fn interruption(with_stdin: bool) -> Signalled {
     tokio::select! {
         signalled = Shutdown::signalled() => signalled,
         _ = end => Signalled::Interrupt,
-    }
-}
-
-async fn prepare(database: &Database, settings: &Settings, args: &Args) -> Result<(), ServeError> {
-    let (mut conn, is_new) = database.shop(args.create).await?;
-    let size = SampleSize::default();
-    let is_wanted = match settings.database.sample_shop {
-        _ if args.sample_shop => sample::is_wanted(&mut conn, size).await?,
-        Some(true) => sample::is_wanted(&mut conn, size).await?,
-        Some(false) => false,
-        // A shop that has lost its products is not filled again unasked.
-        None => is_new && database.is_embedded() || sample::is_unfinished(&mut conn, size).await?,
-    };
-    if is_wanted {
-        fill(&mut conn, size).await?;
-    } else if sample::is_empty(&mut conn).await? {
-        eprintln!(
-            "the shop has no products: `evenkeel catalog import` loads yours, `evenkeel serve --sample-shop` \
-             makes some up"
-        );
-    }
-    Ok(())
-}
-
-async fn fill(conn: &mut PgConnection, size: SampleSize) -> Result<(), SampleError> {
-    let style = ProgressStyle::with_template("filling the sample shop {bar:40} {percent} %");
-    let bar =
-        ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let done = sample::fill(conn, size, &|done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })
-    .await;
-    bar.finish_and_clear();
-    match done {
-        // A shop with products of its own needs no samples.
-        Ok(()) | Err(SampleError::NotEmpty) => Ok(()),
-        Err(err) => Err(err),
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) async fn show(
     json: bool,
 ) -> Result<(), MigrateError> {
     control::refuse_unsafe(definition)?;
+    refuse_read_only(conn).await?;
     control::refuse_powerless(conn, definition).await?;
     let mut statements = Vec::new();
     for (step, all) in [
@@ -81,6 +82,22 @@ pub(super) async fn show(
         println!("{}", describe(definition, plan));
     }
     refuse_vain(plan.as_ref())
+}
+
+/// A plan tries batches, which a replica and the like do not take.
+async fn refuse_read_only(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    let read_only: bool =
+        sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean")
+            .fetch_one(conn)
+            .await?;
+    match read_only {
+        false => Ok(()),
+        true => Err(MigrateError::Told(
+            "a plan tries batches and rolls them back, but the server is read-only (a replica, or \
+             default_transaction_read_only): plan on one that can be written to"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Why a run would be in vain.
