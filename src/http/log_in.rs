@@ -35,14 +35,21 @@ pub fn router() -> OpenApiRouter<App> {
 struct LogIn {
     /// E-mail address.
     #[garde(custom(email_address))]
-    #[schema(min_length = 3, max_length = 254,
+    #[schema(
+        min_length = 3,
+        max_length = 254,
         pattern = r"^[^\s\u0000-\u001f\u007f-\u009f@]+@[^\s\u0000-\u001f\u007f-\u009f@]+$",
-        example = "ann@example.org")]
+        example = "ann@example.org"
+    )]
     email: String,
     /// Password.
     #[garde(length(chars, min = 1, max = 128))]
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000]*$",
-        example = "correct horse battery staple")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000]*$",
+        example = "correct horse battery staple"
+    )]
     password: String,
 }
 

@@ -121,7 +121,8 @@ impl Guests {
     /// Makes accounts. They are known to nobody else.
     pub(super) async fn register(&mut self, count: usize) -> Result<Vec<Credentials>, GuestsError> {
         let password = uuid::Uuid::new_v4().to_string();
-        let hash = Passwords::new(1).hash(password.clone()).await?;
+        let turn = Passwords::new(1).turn(0).await?;
+        let hash = turn.hash(password.clone()).await?;
         let load = uuid::Uuid::new_v4();
         let emails = generated::create(&mut self.conn, load, count, &hash).await?;
         let credentials = emails.into_iter().map(|email| Credentials {
