@@ -185,7 +185,11 @@ async fn a_member_that_nobody_knows_is_named() {
         for pointer in pointers(&body, "", &Value::is_object) {
             let mut other = body.clone();
             other.pointer_mut(&pointer).unwrap()["is_admin"] = json!(true);
-            let said = ["is_admin", "is not known here"];
+            let field = match pointer.as_str() {
+                "" => r#""is_admin":"#.to_owned(),
+                object => format!(r#""{}.is_admin":"#, written(object)),
+            };
+            let said = [field.as_str(), "is not known here"];
             case.refused(&path, other.to_string(), &said).await;
         }
     }

@@ -10,10 +10,10 @@ use serde_json::Value;
 /// A value that takes neither an array for an object nor anything else for what it is not; but 1.0 is 1.
 pub(super) struct Strict(pub(super) Value);
 
-/// What is wrong with a value, or with one member of an object.
+/// What is wrong with a value, or that an object lacks a member.
 #[derive(Debug)]
 pub(super) struct Wrong {
-    /// The member, if it is one that the object should or should not have.
+    /// The member that an object should have.
     pub(super) member: Option<String>,
     pub(super) message: String,
 }
@@ -55,12 +55,10 @@ impl Error for Wrong {
         }
     }
 
-    fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
+    /// The path ends with its name already.
+    fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
         let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-        Self {
-            member: Some(name.to_owned()),
-            message: format!("is not known here; known are {}", known.join(", ")),
-        }
+        Self::custom(format!("is not known here; known are {}", known.join(", ")))
     }
 }
 
