@@ -22,7 +22,7 @@ pub struct Erased {
     pub orders: u64,
 }
 
-/// Deletes `accounts` with their sessions, idempotency keys and orders, and puts the pieces that they
+/// Deletes `accounts` with their sessions, attempts to log in, idempotency keys and orders, and puts the pieces that they
 /// ordered back into stock, except those of the SKUs in `not_back`. `conn` must not be in a transaction.
 ///
 /// # Errors
@@ -38,6 +38,7 @@ pub async fn erase(
             // Whoever has no session places no further order; one that is under way may yet be written.
             rows(conn, SESSIONS, accounts).await?;
             rows(conn, KEYS, accounts).await?;
+            rows(conn, ATTEMPTS, accounts).await?;
             erased.orders += orders(conn, accounts, not_back).await?;
             match rows(conn, EMPTY_ACCOUNTS, accounts).await {
                 Ok(deleted) => erased.accounts += deleted,
@@ -67,6 +68,9 @@ const SESSIONS: &str = "DELETE FROM sessions WHERE (account_id, token_hash) IN (
     SELECT account_id, token_hash FROM sessions WHERE account_id = ANY ($1) LIMIT $2)";
 const KEYS: &str = "DELETE FROM idempotency_keys WHERE (account_id, key) IN (
     SELECT account_id, key FROM idempotency_keys WHERE account_id = ANY ($1) LIMIT $2)";
+const ATTEMPTS: &str = "DELETE FROM log_in_attempts WHERE email_hash IN (
+    SELECT email_hash FROM log_in_attempts WHERE email_hash IN (
+        SELECT sha256(convert_to(lower(email), 'UTF8')) FROM accounts WHERE id = ANY ($1)) LIMIT $2)";
 const EMPTY_ACCOUNTS: &str = "DELETE FROM accounts WHERE id IN (
     SELECT id FROM accounts AS a WHERE id = ANY ($1)
        AND NOT EXISTS (SELECT FROM orders AS o WHERE o.account_id = a.id) LIMIT $2)";

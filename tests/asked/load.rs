@@ -152,7 +152,11 @@ async fn the_sample_is_removed_and_nothing_else() {
     let order = sold["id"].as_i64().unwrap();
     assert_eq!(removed.orders, [(ana.account, order)]);
     let rows = shop.row_counts().await;
-    let rows: Vec<_> = rows.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    let rows = rows.iter().map(|(name, n)| (name.as_str(), *n));
+    // How often Ana has logged in is no matter here.
+    let rows: Vec<_> = rows
+        .filter(|(name, _)| !["devices", "log_in_attempts"].contains(name))
+        .collect();
     let left = [
         ("accounts", 1),
         ("idempotency_keys", 2),
