@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use evenkeel::cli::elsewhere::Place;
 use evenkeel::cli::{alert, catalog, demo, incident, load, migrate, psql, serve};
-use evenkeel::config::Settings;
+use evenkeel::config::print::print;
+use evenkeel::config::{LogFormat, Settings};
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 /// glibc's allocator keeps what a password hash needs (19 MB) in every thread that ever made one,
@@ -20,6 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(flatten)]
     place: Place,
+    /// How a line of the log is written; log.format unless given.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -58,10 +63,25 @@ fn end_quietly_when_nobody_reads() {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // A service goes on when nobody reads its log any more.
-    if !matches!(cli.command, None | Some(Command::Serve(_))) {
-        end_quietly_when_nobody_reads();
-    }
+    let settings = Settings::load(cli.place.config.as_deref());
+    let configured = settings.as_ref().map(|settings| settings.log.format);
+    let format = cli.log_format.or(configured.ok()).unwrap_or_default();
+    start_log(&cli, format);
+    let ended = match settings {
+        Ok(settings) => dispatch(cli, settings).await,
+        Err(err) => Err(err.into()),
+    };
+    ended.unwrap_or_else(|failure| {
+        match format {
+            LogFormat::Text => eprintln!("evenkeel: {failure}"),
+            LogFormat::Json => error!("{failure}"),
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// From here on the log is written to standard error.
+fn start_log(cli: &Cli, format: LogFormat) {
     let default = match cli.command {
         // It draws on the terminal, and provokes every slow statement that would be logged.
         Some(Command::Demo(_)) => "error",
@@ -69,20 +89,27 @@ async fn main() -> ExitCode {
     };
     let filter =
         EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    dispatch(cli).await.unwrap_or_else(|failure| {
-        eprintln!("evenkeel: {failure}");
-        ExitCode::FAILURE
-    })
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => {
+            log.json().flatten_event(true).with_span_list(false).init();
+            std::panic::set_hook(Box::new(|panic| error!("{panic}")));
+        }
+    }
+    // A service goes on when nobody reads its log any more.
+    if !matches!(cli.command, None | Some(Command::Serve(_))) {
+        end_quietly_when_nobody_reads();
+    }
 }
 
-async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
-    let settings = Settings::load(cli.place.config.as_deref())?;
-    let settings = cli.place.settings(settings);
+async fn dispatch(cli: Cli, settings: Settings) -> Result<ExitCode, Failure> {
+    let mut settings = cli.place.settings(settings);
+    if let Some(format) = cli.log_format {
+        settings.log.format = format;
+    }
     match cli
         .command
         .unwrap_or(Command::Serve(serve::Args::default()))
@@ -97,7 +124,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Psql(args) => return Ok(psql::run(args, &settings).await?),
         Command::Incident(args) => incident::run(args, &settings).await?,
         Command::Alert(args) => return Ok(alert::run(args, settings).await?),
-        Command::Config => print!("{}", toml::to_string(&settings)?),
+        Command::Config => print!("{}", print(&settings)?),
         Command::Catalog(args) => return Ok(catalog::run(args, &settings).await?),
     }
     Ok(ExitCode::SUCCESS)

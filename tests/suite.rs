@@ -9,5 +9,6 @@ mod db;
 mod demo;
 mod load;
 mod migration;
+mod settings;
 mod support;
 mod watch;

@@ -5,16 +5,18 @@
 //! command may do to its schema is its [`Access`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::{self, Settings};
 use crate::db::catalog::{self, Hidden};
 use crate::db::contents::{Contents, NotOurs, Whose};
 use crate::db::embedded::{self, Cluster, ClusterOptions, EmbeddedError, default_data_dir};
 use crate::db::schema::{self, Part, SchemaError};
+use crate::db::sessions::Kept;
 use crate::db::{PoolError, sessions};
 use crate::migration::lint::{self, Unsafe};
 
@@ -32,6 +34,8 @@ pub struct Database {
     /// How PostgreSQL itself is reached, where `options` lead to a pooler.
     direct: Option<PgConnectOptions>,
     cluster: Option<Cluster>,
+    /// How long connecting may take where a pooler may stand before the server; `None` of our own.
+    reached_by_url: Option<Duration>,
     /// Whether commands may bring its schema up to date.
     apply_schema: bool,
 }
@@ -76,6 +80,9 @@ pub enum DatabaseError {
          it (dropdb, createdb)"
     )]
     FreshElsewhere,
+    /// A pooler does not keep what is needed.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// Nothing answers at `DATABASE_URL`.
     #[error("cannot connect to the database: {}", crate::db::describe(.0))]
     Connect(#[source] sqlx::Error),
@@ -164,6 +171,7 @@ impl Database {
             url,
             direct: None,
             cluster: None,
+            reached_by_url: None,
             apply_schema: settings.apply_schema,
         }))
     }
@@ -177,6 +185,7 @@ impl Database {
             url: url.clone(),
             direct: settings.direct().map_err(DatabaseError::Url)?,
             cluster: None,
+            reached_by_url: Some(settings.connect_timeout),
             apply_schema: settings.apply_schema,
         }))
     }
@@ -187,13 +196,14 @@ impl Database {
         let mut options = ClusterOptions::new(&dir);
         options.fresh = fresh;
         options.bin_dir.clone_from(&settings.bin_dir);
-        let cluster = Cluster::start(options, |step| eprintln!("{step}")).await?;
+        let cluster = Cluster::start(options, |step| info!("{step}")).await?;
         write_address(&dir.join(URL_FILE), &cluster.url(NAME))?;
         Ok(Self {
             options: cluster.connect_options(NAME),
             url: cluster.url(NAME),
             direct: None,
             cluster: Some(cluster),
+            reached_by_url: None,
             apply_schema: settings.apply_schema,
         })
     }
@@ -216,16 +226,31 @@ impl Database {
     /// Refuses a pooler that shares sessions, for a command that runs an author's SQL.
     ///
     /// # Errors
-    /// [`PoolError::NoSessions`] says what to do.
+    /// [`PoolError::Pooler`] says what to do.
     pub async fn refuse_shared_sessions(&self, settings: &Settings) -> Result<(), PoolError> {
         sessions::refuse_shared(self.sessions(), settings.database.connect_timeout).await
+    }
+
+    /// What the shop's sessions keep at the address that it is given.
+    ///
+    /// # Errors
+    /// [`PoolError::Pooler`] says what to do about a pooler that the shop cannot be served through.
+    pub async fn kept(&self) -> Result<Kept, PoolError> {
+        match self.reached_by_url {
+            Some(connect_timeout) => sessions::examine(&self.options, connect_timeout).await,
+            None => Ok(Kept::Session),
+        }
     }
 
     /// A connection, whatever the schema is.
     ///
     /// # Errors
-    /// [`DatabaseError::Connect`]; [`DatabaseError::Hidden`] where statements would not mean what they say.
+    /// [`DatabaseError::Connect`]; [`DatabaseError::Pool`] where a pooler would lose statements;
+    /// [`DatabaseError::Hidden`] where statements would not mean what they say.
     pub async fn open(&self) -> Result<PgConnection, DatabaseError> {
+        if let Some(connect_timeout) = self.reached_by_url {
+            sessions::examine(self.sessions(), connect_timeout).await?;
+        }
         let options = self.sessions().clone();
         let options = options.application_name("evenkeel command");
         let connected = PgConnection::connect_with(&options).await;

@@ -12,7 +12,7 @@ use crate::demo::{self, DemoError, Options};
 /// only this machine. Takes about five minutes. Ends with 1 if a claim did not hold.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A smaller shop and shorter acts: under two minutes.
+    /// A smaller shop and shorter acts.
     #[arg(long)]
     quick: bool,
     /// Directory for report.html, postmortem.md and demo.json.

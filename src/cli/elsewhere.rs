@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::Settings;
+use crate::config::{Settings, without_password};
 
 /// The database, as the command line names it.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -102,7 +102,7 @@ impl Elsewhere {
             }
         }
         if let Some(url) = &place.database_url {
-            let (url, hidden) = without_password(url);
+            let (url, hidden) = without_password(url, Some(HIDDEN));
             hides_password = hidden;
             flags.push(("--database-url", quoted(&url)));
         }
@@ -164,35 +164,6 @@ fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// A URL with something else in place of its password, and whether there was one.
-fn without_password(url: &str) -> (String, bool) {
-    let mut hidden = false;
-    let (address, query) = match url.split_once('?') {
-        Some((address, query)) => (address, Some(query)),
-        None => (url, None),
-    };
-    let mut told = address.to_owned();
-    if let Some((scheme, rest)) = address.split_once("://")
-        && let Some((user, host)) = rest.rsplit_once('@')
-        && let Some((name, _)) = user.split_once(':')
-    {
-        hidden = true;
-        told = format!("{scheme}://{name}:{HIDDEN}@{host}");
-    }
-    if let Some(query) = query {
-        let parts = query.split('&').map(|part| match part.split_once('=') {
-            Some((key, _)) if key.eq_ignore_ascii_case("password") => {
-                hidden = true;
-                format!("{key}={HIDDEN}")
-            }
-            _ => part.to_owned(),
-        });
-        let parts: Vec<_> = parts.collect();
-        told = format!("{told}?{}", parts.join("&"));
-    }
-    (told, hidden)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngExt;
 use tokio::net::TcpListener;
-use tracing::warn;
+use tracing::{info, warn};
 
 mod prepare;
 
@@ -16,7 +16,8 @@ use super::database::{Database, DatabaseError};
 use super::fresh::{self, FreshError};
 use super::schema_files;
 use crate::app::{App, MOST_CONNECTIONS};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, LogFormat, SIDE_CONNECTIONS, Settings};
+use crate::db::sessions::Kept;
 use crate::http::{self, Listeners};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
@@ -83,6 +84,19 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The pool is larger than what the server lets in.
+    #[error(
+        "pool.size is {size}, but the database lets in {limit} connections (max_connections less those that \
+         are reserved, or a CONNECTION LIMIT of the role or the database), and a process opens up to \
+         {SIDE_CONNECTIONS} beside its pool: set pool.size to at most {}, or raise the limit",
+        (.limit - SIDE_CONNECTIONS as i64).max(1)
+    )]
+    Connections {
+        /// `pool.size`.
+        size: usize,
+        /// What the server lets in.
+        limit: i64,
+    },
     /// The journal of incidents.
     #[error(transparent)]
     Journal(#[from] LogError),
@@ -121,16 +135,19 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     }
     let mut database = Database::own(&settings, args.fresh).await?;
     let prepared = tokio::select! {
-        prepared = prepare::prepare(&database, &settings, &args) => prepared.map(|()| true),
-        _ = &mut interrupted => Ok(false),
+        prepared = prepare::prepare(&database, &settings, &args) => prepared.map(Some),
+        _ = &mut interrupted => Ok(None),
     };
     let served = match prepared {
-        Ok(true) => {
+        Ok(Some(kept)) => {
             schema_files::tell(&settings.migration.definitions);
             warn_of_bare_cookies(&settings, shop);
             let token = admin_token(&mut settings);
             let app = App::new(settings, database.options.clone());
-            announce(shop, ops, &token);
+            if kept == Kept::Statements {
+                app.pool.share_sessions();
+            }
+            announce(app.settings.log.format, shop, ops, &token);
             let shutdown = app.shutdown.clone();
             tokio::select! {
                 served = serve(app, listeners, interrupted) => served,
@@ -140,7 +157,7 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
                 }
             }
         }
-        Ok(false) => Ok(()),
+        Ok(None) => Ok(()),
         Err(err) => Err(err),
     };
     database.close().await?;
@@ -196,7 +213,7 @@ async fn serve(
     app.shutdown.spawn(http::serve(app.clone(), listeners));
     let notice = app.settings.http.notice;
     if interrupted.await == Signalled::Terminate && !notice.is_zero() {
-        eprintln!("stopping: readiness says so for {notice:?}, then the port closes");
+        info!("stopping: readiness says so for {notice:?}, then the port closes");
         app.shutdown.announce();
         tokio::select! {
             () = tokio::time::sleep(notice) => {}
@@ -204,7 +221,7 @@ async fn serve(
             _ = Shutdown::signalled() => {}
         }
     }
-    eprintln!("stopping: requests and the batch under way are finished first");
+    info!("stopping: requests and the batch under way are finished first");
     app.shutdown.finish().await;
     app.pool.close().await;
     Ok(())
@@ -215,7 +232,7 @@ async fn serve(
 async fn watch(app: &mut App) -> Result<(), ServeError> {
     let settings = &app.settings.watch;
     let options = match &settings.database_url {
-        Some(url) => Some(url.parse().map_err(ServeError::WatchUrl)?),
+        Some(url) => Some(url.expose().parse().map_err(ServeError::WatchUrl)?),
         None => None,
     };
     let rules = Rules::load(settings.alerts.rules.as_deref())?;
@@ -318,7 +335,15 @@ enum Token {
     Made(String),
 }
 
-fn announce(shop: SocketAddr, ops: SocketAddr, token: &Token) {
+fn announce(format: LogFormat, shop: SocketAddr, ops: SocketAddr, token: &Token) {
+    if format == LogFormat::Json {
+        // A token is no matter for a log.
+        if matches!(token, Token::Made(_)) {
+            warn!("ops.admin_token is not set: nobody can use /ops until it is");
+        }
+        info!(%shop, %ops, "serving");
+        return;
+    }
     println!("shop            http://{shop}/");
     println!("API             http://{shop}/api/products");
     println!("documentation   http://{shop}/api/docs");

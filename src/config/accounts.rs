@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check::{lasts, within};
+
 /// Accounts and sessions.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Accounts {
     /// How long a session lives.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub session_lifetime: Duration,
     /// Passwords hashed or checked at once; each takes about 20 MB and 30 ms of a core.
     pub hashing_concurrency: usize,
@@ -41,9 +44,13 @@ impl Accounts {
     /// # Errors
     /// A sentence that names the key.
     pub fn validate(&self) -> Result<(), String> {
-        if self.hashing_concurrency == 0 {
-            return Err("accounts.hashing_concurrency must be at least 1".to_owned());
-        }
+        let second = Duration::from_secs(1);
+        lasts("accounts.session_lifetime", self.session_lifetime, second)?;
+        within(
+            "accounts.hashing_concurrency",
+            self.hashing_concurrency,
+            1..=1_024,
+        )?;
         for (name, attempts) in [
             ("attempts_at_once", self.attempts_at_once),
             ("attempts_per_minute", self.attempts_per_minute),

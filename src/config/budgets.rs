@@ -1,9 +1,10 @@
 //! How much of the database a migration may use up before it yields.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// From where on the engine slows down, and where it stops being a matter of degree.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Judge it. Off: whatever is measured, and whether it can be measured at all, is ignored.
@@ -16,7 +17,7 @@ pub struct Budget {
 
 /// Budgets of the database's own signals. What cannot be measured slows a migration down, so a
 /// signal that this database does not offer has to be switched off by name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
     /// Write-ahead log in MiB per second, of everybody. The default soft limit fills a network of
@@ -65,11 +66,12 @@ impl Budgets {
             ("xmin_age", self.xmin_age),
             ("lock_waiters", self.lock_waiters),
         ] {
+            let (soft, hard) = (budget.soft, budget.hard);
             // Written so that NaN fails too.
-            if !(0.0 < budget.soft && budget.soft <= budget.hard && budget.hard.is_finite()) {
+            if !(0.0 < soft && soft <= hard && hard.is_finite()) {
                 return Err(format!(
-                    "budgets.{name}: 0 < soft <= hard must hold; to ignore the signal set \
-                     budgets.{name}.enabled to false"
+                    "budgets.{name}.soft is {soft} and budgets.{name}.hard is {hard}, but 0 < soft <= hard \
+                     must hold; to ignore the signal set budgets.{name}.enabled to false"
                 ));
             }
         }

@@ -3,24 +3,27 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check::{LONGEST_IN_POSTGRES, above_zero, at_most, lasts, lasts_within, time, within};
+
 /// The background-migration engine.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Engine {
     /// Run queued migrations in this process.
     pub enabled: bool,
     /// How long a lease lasts without renewal; another process takes over after that.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub lease: Duration,
     /// How often an idle engine looks for a queued migration.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub poll: Duration,
     /// Runs that share the budget; others wait until one of them ends.
     pub at_once: usize,
     /// How long a batch should take; its size follows.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub batch_target: Duration,
     /// Write-ahead log that a batch should write at most, in MiB; with wide rows or many indexes it
     /// is this that bounds a batch, and replicas and archives get it in small pieces.
@@ -32,10 +35,10 @@ pub struct Engine {
     /// Rows of a batch at most.
     pub batch_max: u32,
     /// `statement_timeout` of every batch.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub statement_timeout: Duration,
     /// `lock_timeout` of every batch.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub lock_timeout: Duration,
     /// Tries of the smallest batch of a range that cannot get its locks, before it is set aside.
     pub tries: u32,
@@ -46,7 +49,7 @@ pub struct Engine {
     pub sweeps_max: u32,
     /// How long the second proof, which reads the table by physical position, may take; over it the
     /// answer is unknown. It holds one snapshot, and vacuum removes nothing meanwhile.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub proof_limit: Duration,
     /// Where `migrate` looks for definitions; the ones built in are used when it does not exist.
     pub definitions: PathBuf,
@@ -76,7 +79,7 @@ impl Default for Engine {
 }
 
 /// How the engine's speed follows the shoppers. See `migration::pace` for the law.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pace {
     /// Follow the signals. Off: full speed whatever shoppers feel, for tests of the bulkhead.
@@ -86,10 +89,10 @@ pub struct Pace {
     /// Greatest share of time that the engine works.
     pub duty_max: f64,
     /// How often signals are sampled.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub sample: Duration,
     /// A signal older than this is Unknown, and Unknown only slows down.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub stale_after: Duration,
     /// A class may be slower than its baseline by this factor, and by the sampling error of the
     /// measurement, before the engine yields.
@@ -97,16 +100,16 @@ pub struct Pace {
     /// A class that is slower than its baseline by this factor cuts the duty to a third.
     pub cut_factor: f64,
     /// A p95 or in-flight age below this is never called slow, whatever the baseline.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub slow_floor: Duration,
     /// A p95 above this is slow, whatever the baseline: a shop that is slow anyway gets no migration.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub ceiling: Duration,
     /// A p95 or in-flight age above this is critical: the batch in flight is cancelled.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub critical: Duration,
     /// How long the duty stays where a cut has put it.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub hold: Duration,
     /// What the duty gains per second, as a factor, while shoppers are within target and it is
     /// near the duty at which they last were not.
@@ -115,17 +118,17 @@ pub struct Pace {
     pub climb_per_second: f64,
     /// How long the engine rests beside shoppers between two slices of work, to find out by
     /// comparison what it does to them.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub rest: Duration,
     /// How long a slice of work is on average; each is between half and one and a half times as
     /// long, drawn at random.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub work: Duration,
     /// How often a rest is long enough to measure the baseline anew.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub baseline_every: Duration,
     /// How long such a rest lasts.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub baseline_pause: Duration,
 }
 
@@ -154,70 +157,135 @@ impl Default for Pace {
 }
 
 impl Engine {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
     pub(super) fn validate(&self) -> Result<(), String> {
-        if self.batch_min == 0
-            || self.batch_min > self.batch_first
-            || self.batch_first > self.batch_max
-        {
-            return Err(
-                "migration: 1 <= batch_min <= batch_first <= batch_max must hold".to_owned(),
-            );
+        above_zero("migration.poll", self.poll)?;
+        above_zero("migration.batch_target", self.batch_target)?;
+        above_zero("migration.proof_limit", self.proof_limit)?;
+        within("migration.at_once", self.at_once, 1..=1_000)?;
+        within("migration.batch_wal_mib", self.batch_wal_mib, 0.001..=1e6)?;
+        within("migration.batch_min", self.batch_min, 1..=1_000_000)?;
+        within("migration.batch_max", self.batch_max, 1..=1_000_000)?;
+        within("migration.tries", self.tries, 1..=1_000)?;
+        within("migration.sweeps_max", self.sweeps_max, 1..=1_000)?;
+        for (name, limit) in [
+            ("migration.statement_timeout", self.statement_timeout),
+            ("migration.lock_timeout", self.lock_timeout),
+        ] {
+            // PostgreSQL takes zero as no limit.
+            lasts_within(name, limit, Duration::from_millis(1)..=LONGEST_IN_POSTGRES)?;
         }
-        if self.statement_timeout.is_zero() || self.lock_timeout.is_zero() {
-            return Err(
-                "migration: statement_timeout and lock_timeout must be above zero, because \
-                        PostgreSQL takes zero as no limit"
-                    .to_owned(),
-            );
-        }
-        if self.batch_wal_mib.is_nan() || self.batch_wal_mib <= 0.0 {
-            return Err("migration.batch_wal_mib must be above zero".to_owned());
-        }
-        if self.lease < self.statement_timeout * 2 {
-            return Err(
-                "migration.lease must be at least twice migration.statement_timeout, or a \
-                        slow batch outlives its lease"
-                    .to_owned(),
-            );
-        }
-        if self.proof_limit.is_zero() {
-            return Err(
-                "migration.proof_limit must be above zero: at zero no run could be proved a second \
-                 time"
-                    .to_owned(),
-            );
-        }
-        let none = [self.tries == 0, self.sweeps_max == 0, self.at_once == 0];
-        if self.batch_target.is_zero() || none.contains(&true) {
-            return Err(
-                "migration: batch_target, tries, sweeps_max and at_once must be above zero"
-                    .to_owned(),
-            );
-        }
-        Ok(())
+        above_zero("migration.lease", self.lease)?;
+        at_most(
+            ("migration.batch_min", self.batch_min),
+            ("migration.batch_first", self.batch_first),
+            u32::to_string,
+            "the first batch cannot have fewer rows than any batch",
+        )?;
+        at_most(
+            ("migration.batch_first", self.batch_first),
+            ("migration.batch_max", self.batch_max),
+            u32::to_string,
+            "the first batch cannot have more rows than any batch",
+        )?;
+        at_most(
+            ("migration.lock_timeout", self.lock_timeout),
+            ("migration.statement_timeout", self.statement_timeout),
+            time,
+            "a statement that waits for a lock is cancelled at the latter",
+        )?;
+        at_most(
+            ("migration.batch_target", self.batch_target),
+            ("migration.statement_timeout", self.statement_timeout),
+            time,
+            "no batch would be long enough",
+        )?;
+        at_most(
+            (
+                "twice migration.statement_timeout",
+                self.statement_timeout * 2,
+            ),
+            ("migration.lease", self.lease),
+            time,
+            "a slow batch would outlive its lease",
+        )
     }
 }
 
 impl Pace {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
     pub(super) fn validate(&self) -> Result<(), String> {
-        let duty = 0.0 < self.duty_min && self.duty_min <= self.duty_max && self.duty_max <= 1.0;
-        if !duty {
-            return Err("pace: 0 < duty_min <= duty_max <= 1 must hold".to_owned());
+        within("pace.duty_min", self.duty_min, 0.0001..=1.0)?;
+        within("pace.duty_max", self.duty_max, 0.0001..=1.0)?;
+        within("pace.slow_factor", self.slow_factor, 1.001..=1_000.0)?;
+        within("pace.cut_factor", self.cut_factor, 1.001..=1_000.0)?;
+        within(
+            "pace.raise_per_second",
+            self.raise_per_second,
+            1.001..=1_000.0,
+        )?;
+        within(
+            "pace.climb_per_second",
+            self.climb_per_second,
+            1.001..=1_000.0,
+        )?;
+        for (name, span) in [
+            ("pace.sample", self.sample),
+            ("pace.stale_after", self.stale_after),
+            ("pace.ceiling", self.ceiling),
+            ("pace.critical", self.critical),
+            ("pace.rest", self.rest),
+            ("pace.work", self.work),
+            ("pace.baseline_every", self.baseline_every),
+            ("pace.baseline_pause", self.baseline_pause),
+        ] {
+            above_zero(name, span)?;
         }
-        if !(1.0 < self.slow_factor && self.slow_factor <= self.cut_factor) {
-            return Err("pace: 1 < slow_factor <= cut_factor must hold".to_owned());
-        }
-        // Written so that NaN fails too.
-        if !(self.raise_per_second > 1.0 && self.raise_per_second.is_finite()) {
-            return Err("pace.raise_per_second must be above 1".to_owned());
-        }
-        if !(self.climb_per_second >= self.raise_per_second && self.climb_per_second.is_finite()) {
-            return Err("pace.climb_per_second must be at least pace.raise_per_second".to_owned());
-        }
-        if self.sample.is_zero() || self.stale_after < self.sample * 2 {
-            return Err("pace.stale_after must be at least twice pace.sample".to_owned());
-        }
-        Ok(())
+        lasts("pace.slow_floor", self.slow_floor, Duration::ZERO)?;
+        lasts("pace.hold", self.hold, Duration::ZERO)?;
+        let ratio = f64::to_string;
+        at_most(
+            ("pace.duty_min", self.duty_min),
+            ("pace.duty_max", self.duty_max),
+            ratio,
+            "it is the least of what the latter is the most",
+        )?;
+        at_most(
+            ("pace.slow_factor", self.slow_factor),
+            ("pace.cut_factor", self.cut_factor),
+            ratio,
+            "what cuts the duty is slow",
+        )?;
+        at_most(
+            ("pace.raise_per_second", self.raise_per_second),
+            ("pace.climb_per_second", self.climb_per_second),
+            ratio,
+            "far from the limit the duty rises at least as fast as near it",
+        )?;
+        at_most(
+            ("pace.slow_floor", self.slow_floor),
+            ("pace.ceiling", self.ceiling),
+            time,
+            "nothing would ever be slow",
+        )?;
+        at_most(
+            ("pace.ceiling", self.ceiling),
+            ("pace.critical", self.critical),
+            time,
+            "the engine yields before it stops",
+        )?;
+        at_most(
+            ("twice pace.sample", self.sample * 2),
+            ("pace.stale_after", self.stale_after),
+            time,
+            "every signal would be stale before the next",
+        )
     }
 }
 

@@ -7,41 +7,51 @@
 
 mod accounts;
 mod budgets;
+mod check;
+mod database;
 mod engine;
+mod hidden;
+mod http;
+mod human;
+mod log;
 mod network;
 pub mod notify;
 mod pool;
+pub mod print;
+mod read;
 mod retention;
 mod watch;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
 
 pub use accounts::Accounts;
 pub use budgets::{Budget, Budgets};
+pub use database::Database;
 pub use engine::{Engine, Pace};
+pub use hidden::without_password;
+pub use http::Http;
+pub use human::HumanTime;
+pub use log::{Log, LogFormat};
 pub use network::Network;
 pub use notify::Notify;
-pub use pool::{ClassSettings, Limits, PoolSettings, Share};
+pub use pool::{ClassSettings, Limits, PoolSettings, SIDE_CONNECTIONS, Share};
 pub use retention::Retention;
 pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
-
-/// A time limit for a client that is shorter than this is a mistake.
-const SHORTEST_LIMIT: Duration = Duration::from_millis(50);
+use check::{at_most, time};
 
 /// Fewest characters of the operations token.
 const SHORTEST_TOKEN: usize = 16;
 
 /// All settings of a process.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where the HTTP service listens and what it accepts.
@@ -64,177 +74,23 @@ pub struct Settings {
     pub watch: Watch,
     /// How long rows are kept that would otherwise only become more.
     pub retention: Retention,
-}
-
-/// The HTTP service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Http {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Networks of the proxies in front, such as `10.1.0.0/16`: what they say in X-Forwarded-For is believed,
-    /// so that a client's address is the nearest one that is not theirs. Nobody's, unless set.
-    pub trusted_proxies: Vec<Network>,
-    /// A request that has waited for the shop for longer is answered with 503. The time in which the
-    /// client sends its body does not count.
-    #[serde(with = "humantime_serde")]
-    pub request_timeout: Duration,
-    /// A request whose body takes longer to arrive is answered with 408.
-    #[serde(with = "humantime_serde")]
-    pub body_timeout: Duration,
-    /// A client that hangs up after it has waited for so long was failed by the shop; one that does so
-    /// earlier left for reasons of its own, and is counted as abandoned alone.
-    #[serde(with = "humantime_serde")]
-    pub patience: Duration,
-    /// Most connections at once; without one, as many as the limit of open files leaves room for, at
-    /// most 10,000. At the cap a connection that waits for its client makes room for a new one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_connections: Option<usize>,
-    /// How long a client may take from connecting, or from the first byte of a request, to the end of
-    /// the request's head.
-    #[serde(with = "humantime_serde")]
-    pub head_timeout: Duration,
-    /// How long a connection stays open between two requests.
-    #[serde(with = "humantime_serde")]
-    pub idle_timeout: Duration,
-    /// How long an answer waits for a client that takes less than 16 KiB of it.
-    #[serde(with = "humantime_serde")]
-    pub unread_timeout: Duration,
-    /// Largest request body, in bytes.
-    pub body_limit: usize,
-    /// How long readiness says 503 before the port closes, after SIGTERM: long enough for a load
-    /// balancer to notice. Ctrl-C does not wait.
-    #[serde(with = "humantime_serde")]
-    pub notice: Duration,
-    /// How long a shutdown waits for requests under way.
-    #[serde(with = "humantime_serde")]
-    pub drain: Duration,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            trusted_proxies: Vec::new(),
-            request_timeout: Duration::from_secs(5),
-            body_timeout: Duration::from_secs(10),
-            patience: Duration::from_millis(250),
-            max_connections: None,
-            head_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            unread_timeout: Duration::from_secs(30),
-            body_limit: 64 * 1024,
-            notice: Duration::from_secs(2),
-            drain: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Which PostgreSQL is used.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Database {
-    /// A `postgres://` URL; without one an embedded server is started. Also read from `DATABASE_URL`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// A `postgres://` URL that reaches PostgreSQL itself, where `url` leads through a pooler in
-    /// transaction mode. What needs a session goes there: the SQL of migrations. Its connections count
-    /// as the pool's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub direct_url: Option<String>,
-    /// Where the embedded server keeps its data; without one the user's data directory is used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
-    /// Where PostgreSQL's programs are, for the embedded server. Also read from `PG_BIN_DIR`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bin_dir: Option<PathBuf>,
-    /// How long opening a connection may take.
-    #[serde(with = "humantime_serde")]
-    pub connect_timeout: Duration,
-    /// Bring the schema up to date at start. Off where a deployment does that in a step of its own.
-    pub apply_schema: bool,
-    /// Fill a shop without products with a sample shop at start. Without it an embedded server's is filled
-    /// and no other.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample_shop: Option<bool>,
-}
-
-impl Default for Database {
-    fn default() -> Self {
-        Self {
-            url: None,
-            direct_url: None,
-            data_dir: None,
-            bin_dir: None,
-            connect_timeout: Duration::from_secs(1),
-            apply_schema: true,
-            sample_shop: None,
-        }
-    }
-}
-
-impl Http {
-    /// Checks what types cannot express.
-    ///
-    /// # Errors
-    /// A sentence that names the key.
-    fn validate(&self) -> Result<(), String> {
-        for (name, limit) in [
-            ("request_timeout", self.request_timeout),
-            ("body_timeout", self.body_timeout),
-            ("head_timeout", self.head_timeout),
-            ("idle_timeout", self.idle_timeout),
-            ("unread_timeout", self.unread_timeout),
-        ] {
-            if limit < SHORTEST_LIMIT {
-                return Err(format!(
-                    "http.{name} is {limit:?}, but no client is as quick as that: set at least \
-                     {SHORTEST_LIMIT:?}"
-                ));
-            }
-        }
-        if self.patience > self.request_timeout {
-            return Err(
-                "http.patience must be at most http.request_timeout: nobody waits for longer"
-                    .to_owned(),
-            );
-        }
-        if self.max_connections == Some(0) {
-            return Err("http.max_connections must be at least 1, or be left out".to_owned());
-        }
-        if self.trusted_proxies.iter().any(Network::is_everything) {
-            return Err(
-                "http.trusted_proxies holds every address there is, so that any client could claim to be \
-                 any other: name the networks of your proxies alone"
-                    .to_owned(),
-            );
-        }
-        if self.body_limit == 0 {
-            return Err("http.body_limit must be at least 1 byte".to_owned());
-        }
-        Ok(())
-    }
-}
-
-impl Database {
-    /// How PostgreSQL itself is reached, where that differs from `url`.
-    ///
-    /// # Errors
-    /// When the URL is none; [`Settings::validate`] refuses it.
-    pub fn direct(&self) -> Result<Option<PgConnectOptions>, sqlx::Error> {
-        self.direct_url.as_deref().map(str::parse).transpose()
-    }
+    /// What is written to standard error.
+    pub log: Log,
 }
 
 /// Operations endpoints.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ops {
     /// Address at which `/ops` and `/metrics` are served; port 0 takes a free one. Not for shoppers.
     pub listen: SocketAddr,
     /// Bearer token for `/ops`, of at least 16 characters; without one a random token is made at start and
     /// printed once.
-    #[serde(skip_serializing)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "hidden::hidden"
+    )]
+    #[schemars(extend("writeOnly" = true))]
     pub admin_token: Option<String>,
 }
 
@@ -281,8 +137,8 @@ impl std::fmt::Debug for Ops {
 pub enum ConfigError {
     /// A file or variable could not be read as settings.
     #[error("settings: {0}")]
-    Read(#[from] Box<figment::Error>),
-    /// The settings contradict each other.
+    Read(String),
+    /// A setting is out of its bounds, or settings contradict each other.
     #[error("settings: {0}")]
     Invalid(String),
 }
@@ -321,7 +177,9 @@ impl Settings {
                     .only(&["PG_BIN_DIR"])
                     .map(|_| "database.bin_dir".into()),
             );
-        let settings: Self = figment.extract().map_err(Box::new)?;
+        let settings: Self = figment
+            .extract()
+            .map_err(|err| ConfigError::Read(read::sentence(err)))?;
         settings.validate().map_err(ConfigError::Invalid)?;
         Ok(settings)
     }
@@ -333,37 +191,44 @@ impl Settings {
     pub fn validate(&self) -> Result<(), String> {
         self.http.validate()?;
         self.pool.validate()?;
-        self.database.direct().map_err(|err| {
-            format!(
-                "database.direct_url cannot be used: {err}; it should look like \
-                 postgres://user@host/database"
-            )
-        })?;
-        if self.database.direct_url.is_some() && self.database.url.is_none() {
-            return Err(
-                "database.direct_url stands beside database.url, which is missing".to_owned(),
-            );
-        }
+        self.database.validate()?;
         for class in Class::SHOPPERS {
-            if self.pool.class(class).acquire * 2 > self.http.request_timeout {
-                return Err(format!(
-                    "pool.{class}.acquire must be at most half of http.request_timeout, or requests \
-                     time out while they queue"
-                ));
-            }
+            at_most(
+                (
+                    &format!("twice pool.{class}.acquire"),
+                    self.pool.class(class).acquire * 2,
+                ),
+                ("http.request_timeout", self.http.request_timeout),
+                time,
+                "requests would time out while they queue",
+            )?;
         }
         self.accounts.validate()?;
         self.ops.validate()?;
+        let (shop, ops) = (self.http.listen, self.ops.listen);
+        if shop.port() != 0 && shop.port() == ops.port() && overlap(shop.ip(), ops.ip()) {
+            return Err(format!(
+                "http.listen is {shop} and ops.listen is {ops}, but they must not have one port: \
+                 operators have a port of their own"
+            ));
+        }
         self.migration.validate()?;
         self.pace.validate()?;
         self.budgets.validate()?;
         self.retention.validate()?;
-        self.watch.notify.validate()
+        self.watch.validate()
     }
+}
+
+/// Whether somebody who listens at one address also hears the other.
+fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    one == other || one.is_unspecified() || other.is_unspecified()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check::{above_zero, within};
 use crate::class::Class;
 
+/// No server takes more connections.
+const MOST: usize = 10_000;
+
+/// Connections that a process opens beside the pool, at most: the probe, the one that cancels statements,
+/// the sampler, the watch, its history of readings, the record of incidents, and retention's indexes.
+pub const SIDE_CONNECTIONS: usize = 7;
+
 /// One class's part of the pool and its time limits.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassSettings {
     /// Connections that no other class can occupy.
@@ -16,11 +25,11 @@ pub struct ClassSettings {
     pub max: usize,
     /// How long a request waits for a connection. Far below `http.request_timeout`: a queue of
     /// requests that will time out anyway keeps an outage alive after its cause has gone.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub acquire: Duration,
     /// How long it may hold one before its statement is cancelled; absent for no limit.
     #[serde(
-        with = "humantime_serde",
+        with = "crate::config::HumanTime",
         default,
         skip_serializing_if = "Option::is_none"
     )]
@@ -28,7 +37,7 @@ pub struct ClassSettings {
 }
 
 /// The shared connection pool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolSettings {
     /// Connections.
@@ -40,7 +49,7 @@ pub struct PoolSettings {
     pub checkout: ClassSettings,
     /// Log-in, sessions, order history.
     pub account: ClassSettings,
-    /// Products.
+    /// Looking at products.
     pub browse: ClassSettings,
     /// Migrations and operations.
     pub background: ClassSettings,
@@ -133,7 +142,16 @@ impl PoolSettings {
     /// # Errors
     /// A sentence when the reserved shares exceed the pool, or a class could never be served.
     pub fn validate(&self) -> Result<(), String> {
+        within("pool.size", self.size, 1..=MOST)?;
         let (size, shares) = (self.size, self.shares());
+        for class in Class::ALL {
+            let settings = self.class(class);
+            within(&format!("pool.{class}.min"), settings.min, 0..=MOST)?;
+            above_zero(&format!("pool.{class}.acquire"), settings.acquire)?;
+            if let Some(hold) = settings.hold {
+                above_zero(&format!("pool.{class}.hold"), hold)?;
+            }
+        }
         let reserved: usize = shares.iter().map(|s| s.min).sum();
         if reserved > size {
             return Err(format!(

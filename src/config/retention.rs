@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::check::{lasts, within};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A client that repeats an order after a day must still be recognised.
@@ -12,49 +15,49 @@ const LEAST_KEYS: Duration = DAY;
 const LEAST_RECORDS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How long rows are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Whether this process deletes what has been kept for long enough.
     pub enabled: bool,
     /// How often it looks.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub every: Duration,
     /// Rows that are deleted in one transaction.
     pub batch: u32,
     /// Idempotency keys of orders, since they were used: a repetition within this time is recognised. At
     /// least a day.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub idempotency_keys: Duration,
     /// Sessions, since they expired.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub sessions: Duration,
     /// Failed log-ins, since the brake forgot them.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub log_in_attempts: Duration,
     /// Devices from which an account was logged in to, since the last time. Browsers forget them after 400
     /// days at the latest.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub devices: Duration,
     /// The list of batches of a migration, since its run ended and the migration was complete. At least 30
     /// days.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub batches: Duration,
     /// Runs with their events, steps and quarantine, since they ended. The newest completed run of a
     /// migration, and those after it, are kept for ever.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub runs: Duration,
     /// Certificates and later proofs. The newest of a migration is kept for ever.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub certificates: Duration,
     /// Throttles, since they ended.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub throttles: Duration,
     /// Incidents that are over, since they began. At least 30 days.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub incidents: Duration,
     /// Deploys, jobs and settings that were told from outside.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub changes: Duration,
 }
 
@@ -84,14 +87,19 @@ impl Retention {
     /// # Errors
     /// A sentence that names the key.
     pub fn validate(&self) -> Result<(), String> {
-        if self.every < Duration::from_secs(1) {
-            return Err("retention.every must be at least 1 s".to_owned());
-        }
-        if !(1..=10_000).contains(&self.batch) {
-            return Err(format!(
-                "retention.batch is {}, but it must be between 1 and 10000 rows",
-                self.batch
-            ));
+        lasts("retention.every", self.every, Duration::from_secs(1))?;
+        within("retention.batch", self.batch, 1..=10_000)?;
+        for (name, life) in [
+            ("retention.idempotency_keys", self.idempotency_keys),
+            ("retention.sessions", self.sessions),
+            ("retention.batches", self.batches),
+            ("retention.runs", self.runs),
+            ("retention.certificates", self.certificates),
+            ("retention.throttles", self.throttles),
+            ("retention.incidents", self.incidents),
+            ("retention.changes", self.changes),
+        ] {
+            lasts(name, life, Duration::ZERO)?;
         }
         if self.idempotency_keys < LEAST_KEYS {
             return Err(

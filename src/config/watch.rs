@@ -3,32 +3,34 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::notify::Notify;
+use super::check::{above_zero, at_most, database_url, lasts, time, within};
+use super::notify::{Notify, Secret};
 
 /// The watch: who overloads the database.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Watch {
     /// Whether this process watches.
     pub enabled: bool,
     /// How the watch connects, if not as the shop does: as a role that may see and end other
     /// roles' sessions, and that gets in when all ordinary connections are taken.
-    #[serde(skip_serializing)]
-    pub database_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<Secret>,
     /// Where incidents are kept beside the database, which may be what is down; without one the
     /// user's state directory is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal: Option<PathBuf>,
     /// How often the sessions are looked at while all is well.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub calm: Duration,
     /// How often they are looked at while shoppers suffer.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub trouble: Duration,
     /// How long shoppers have to be well before an incident is over.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub resolve_after: Duration,
     /// What the watch may do to sessions.
     pub breaker: Breaker,
@@ -67,8 +69,49 @@ impl Default for Watch {
     }
 }
 
+impl Watch {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        database_url(
+            "watch.database_url",
+            self.database_url.as_ref().map(Secret::expose),
+        )?;
+        above_zero("watch.calm", self.calm)?;
+        above_zero("watch.trouble", self.trouble)?;
+        above_zero("watch.resolve_after", self.resolve_after)?;
+        at_most(
+            ("watch.trouble", self.trouble),
+            ("watch.calm", self.calm),
+            time,
+            "who suffers is looked after more often",
+        )?;
+        within("watch.breaker.certainty", self.breaker.certainty, 0.0..=1.0)?;
+        lasts("watch.breaker.grace", self.breaker.grace, Duration::ZERO)?;
+        for (rule, number) in self.breaker.rules.iter().zip(1..) {
+            let given = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
+            if !given(&rule.role) && !given(&rule.application) {
+                return Err(format!(
+                    "watch.breaker.rules: rule {number} has neither role nor application, so it would \
+                     hold for everybody's sessions; give one of them"
+                ));
+            }
+            if let Some(grace) = rule.grace {
+                lasts(
+                    &format!("grace of rule {number} in watch.breaker.rules"),
+                    grace,
+                    Duration::ZERO,
+                )?;
+            }
+        }
+        self.notify.validate()
+    }
+}
+
 /// What is worth a person's time.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alerts {
     /// A file of rules, in the form of `monitoring/alerts.toml`; without one, those are used.
@@ -77,7 +120,7 @@ pub struct Alerts {
 }
 
 /// What the watch may do to sessions that it blames. Without any rule it asks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Breaker {
     /// Roles that run maintenance only. Their sessions may be ended.
@@ -87,7 +130,7 @@ pub struct Breaker {
     /// How sure the watch has to be, from 0 to 1.
     pub certainty: f64,
     /// How long a culprit may go on after it was named.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub grace: Duration,
 }
 
@@ -103,7 +146,7 @@ impl Default for Breaker {
 }
 
 /// What may be done to sessions of a role or an application.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerRule {
     /// The role; every role if absent.
@@ -118,13 +161,13 @@ pub struct BreakerRule {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "humantime_serde::option"
+        with = "crate::config::HumanTime"
     )]
     pub grace: Option<Duration>,
 }
 
 /// What may be done to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// Nothing, whatever it does.
@@ -138,7 +181,7 @@ pub enum Policy {
 }
 
 /// A job that somebody answers for. A session is that job when all that is given here fits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// Its name; also what a session's SQL comments may call it.

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use super::error::{ApiError, Kind};
+use super::outage::Fault;
 use crate::class::Class;
 use crate::config::Http;
 use crate::connections::Arrival;
@@ -184,7 +185,10 @@ pub async fn timed(State(limits): State<Http>, mut request: Request, next: Next)
             } else {
                 "The request took too long: repeat it in a moment."
             };
-            ApiError::new(Kind::UNAVAILABLE, detail).into_response()
+            let limit = limits.request_timeout;
+            let why = format!("a request was not answered within {limit:?}");
+            let fault = Fault::new("request timed out", why);
+            ApiError::new(Kind::UNAVAILABLE, detail).because(fault).into_response()
         }
     }
 }

@@ -8,9 +8,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tracing::{error, warn};
+use tracing::error;
 use utoipa::ToSchema;
 
+use super::outage::Fault;
 use crate::class::Class;
 use crate::db::PoolError;
 use crate::store::accounts::AccountError;
@@ -119,7 +120,7 @@ pub struct Problem {
 
 /// An error answer. Boxed, because results carry it everywhere and it is rare.
 #[derive(Clone, Debug)]
-pub struct ApiError(Box<(StatusCode, Problem)>);
+pub struct ApiError(Box<(StatusCode, Problem, Option<Fault>)>);
 
 impl ApiError {
     /// An error of `kind`, with a sentence on what happened this time and what to do.
@@ -132,7 +133,13 @@ impl ApiError {
             errors: Vec::new(),
             retry_after: None,
         };
-        Self(Box::new((kind.status, problem)))
+        Self(Box::new((kind.status, problem, None)))
+    }
+
+    /// With what the log counts it as.
+    pub fn because(mut self, fault: Fault) -> Self {
+        self.0.2 = Some(fault);
+        self
     }
 
     /// Fields that are not as they have to be.
@@ -189,9 +196,12 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, problem) = *self.0;
+        let (status, problem, fault) = *self.0;
         let retry_after = problem.retry_after.map(HeaderValue::from);
         let mut response = (status, Json(problem)).into_response();
+        if let Some(fault) = fault {
+            response.extensions_mut().insert(fault);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(retry_after) = retry_after {
@@ -223,8 +233,7 @@ impl From<StoreError> for ApiError {
                 "A text contains a character that cannot be stored, such as NUL.",
             ),
             Remedy::Retry => {
-                warn!(%err, "database unavailable");
-                Self::new(Kind::UNAVAILABLE, unavailable(&err))
+                Self::new(Kind::UNAVAILABLE, unavailable(&err)).because(Fault::of(&err))
             }
         }
     }
@@ -256,6 +265,7 @@ impl From<AccountError> for ApiError {
             AccountError::NoSession => Self::unauthenticated(),
             AccountError::Password(PasswordError::Busy) => {
                 Self::new(Kind::UNAVAILABLE, "Too many people are logging in.")
+                    .because(Fault::new("too many log-ins", PasswordError::Busy))
             }
             AccountError::Password(err) => Self::internal(&err),
             AccountError::Store(err) => err.into(),
@@ -314,14 +324,12 @@ impl ApiError {
             )
         };
         match err {
-            OrderError::Store(err) if err.remedy() == Remedy::Retry && sent(&err) => {
-                warn!(%err, "order unconfirmed");
-                Self::new(
-                    Kind::UNAVAILABLE,
-                    "The database does not answer. The order may have been placed: repeat the \
+            OrderError::Store(err) if err.remedy() == Remedy::Retry && sent(&err) => Self::new(
+                Kind::UNAVAILABLE,
+                "The database does not answer. The order may have been placed: repeat the \
                      request with the same Idempotency-Key.",
-                )
-            }
+            )
+            .because(Fault::of(&err)),
             err => err.into(),
         }
     }

@@ -19,6 +19,7 @@ mod metrics;
 mod ops;
 mod orders;
 mod origin;
+mod outage;
 mod pages;
 mod products;
 mod surroundings;
@@ -26,7 +27,7 @@ mod throttles;
 mod tickets;
 
 use std::any::Any;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
@@ -39,8 +40,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{
     MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
 };
-use tower_http::trace::TraceLayer;
-use tracing::{Span, debug, error, info_span, warn};
+use tower_http::trace::{OnResponse, TraceLayer};
+use tracing::{Span, debug, error, info_span};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
@@ -49,6 +50,7 @@ use crate::connections::{Port, Register};
 use error::{ApiError, Kind};
 use measure::measured;
 use metrics::Metrics;
+use outage::Outages;
 
 /// Connections of operators, which no crowd of shoppers can take.
 pub const OPERATORS: usize = 32;
@@ -64,7 +66,7 @@ pub struct Routers {
 }
 
 /// All addresses of `app`, counted in `metrics`.
-pub fn routers(app: &App, metrics: &Metrics) -> Routers {
+pub fn routers(app: &App, metrics: &Metrics, outages: &Outages) -> Routers {
     let class = |class, routes| measured(app, metrics, class, routes);
     let described = || docs::base(app.settings.accounts.secure_cookies);
     let (shop, api) = OpenApiRouter::with_openapi(described())
@@ -92,13 +94,13 @@ pub fn routers(app: &App, metrics: &Metrics) -> Routers {
         .layer(compression::layer())
         .layer(Extension(metrics.clone()));
     Routers {
-        shop: around(app, shop),
-        ops: around(app, ops),
+        shop: around(app, outages, shop),
+        ops: around(app, outages, ops),
     }
 }
 
 /// Puts around `routes` what every answer needs.
-fn around(app: &App, routes: Router<App>) -> Router {
+fn around(app: &App, outages: &Outages, routes: Router<App>) -> Router {
     let http = &app.settings.http;
     routes
         .fallback(async || ApiError::not_found("address"))
@@ -116,7 +118,7 @@ fn around(app: &App, routes: Router<App>) -> Router {
                     TraceLayer::new_for_http()
                         .make_span_with(request_span)
                         .on_request(())
-                        .on_response(log_response)
+                        .on_response(Answered(outages.clone()))
                         .on_failure(()),
                 )
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -143,9 +145,11 @@ pub async fn serve(app: App, listeners: Listeners) {
     let stop = app.shutdown.token();
     app.shutdown.spawn(app.probe.clone().watch(stop.clone()));
     app.shutdown.spawn(metrics.clone().upkeep(stop.clone()));
+    let outages = Outages::default();
+    app.shutdown.spawn(outages.clone().watch(stop.clone()));
     app.shutdown
         .spawn(app.brake.log_ins.clone().tell(stop.clone()));
-    let Routers { shop, ops } = routers(&app, &metrics);
+    let Routers { shop, ops } = routers(&app, &metrics, &outages);
     let shop = Port {
         listener: listeners.shop,
         router: shop,
@@ -186,12 +190,16 @@ fn request_span(request: &Request) -> Span {
     info_span!("request", id, method = %request.method(), route)
 }
 
-fn log_response<B>(response: &axum::http::Response<B>, took: Duration, _: &Span) {
-    let status = response.status().as_u16();
-    if response.status().is_server_error() {
-        warn!(status, ?took, "failed");
-    } else {
-        debug!(status, ?took, "answered");
+/// Counts the answers that say that the shop could not serve.
+#[derive(Clone)]
+struct Answered(Outages);
+
+impl<B> OnResponse<B> for Answered {
+    fn on_response(self, response: &axum::http::Response<B>, took: Duration, _: &Span) {
+        if let Some(fault) = response.extensions().get() {
+            self.0.failed(fault, Instant::now());
+        }
+        debug!(status = response.status().as_u16(), ?took, "answered");
     }
 }
 

@@ -100,7 +100,7 @@ impl From<ControlError> for ApiError {
             ControlError::TakenBack { .. } => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Rights(err) => Self::new(Kind::CONFLICT, err.to_string()),
             ControlError::Unknown(_) => Self::not_found("migration"),
-            ControlError::Pool(err @ PoolError::NoSessions(_)) => {
+            ControlError::Pool(err @ PoolError::Pooler(_)) => {
                 Self::new(Kind::CONFLICT, err.to_string())
             }
             ControlError::Pool(err) => err.into(),

@@ -79,7 +79,7 @@ impl Failure {
         match self {
             Self::Pool(PoolError::Saturated { .. }) => Fault::Busy,
             Self::Pool(PoolError::TimedOut { .. } | PoolError::Closed) => Fault::Lost,
-            Self::Pool(PoolError::NoSessions(_)) | Self::Ledger(_) | Self::Uncertified(_) => {
+            Self::Pool(PoolError::Pooler(_)) | Self::Ledger(_) | Self::Uncertified(_) => {
                 Fault::Permanent
             }
             Self::Pool(PoolError::Connect(err)) | Self::Database(err) => fault::of_driver(err),

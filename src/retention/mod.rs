@@ -113,6 +113,8 @@ impl Sweeper {
 
 /// Deletes everything that has been kept for long enough at `now`, whenever `polite` permits a batch.
 pub async fn sweep(pool: &Pool, settings: &Retention, now: DateTime<Utc>, mut polite: impl Polite) {
+    // Told once: what ails one rule mostly ails them all.
+    let mut failed: Option<(RetentionError, Vec<&str>)> = None;
     for rule in &RULES {
         let life = TimeDelta::from_std((rule.life)(settings)).ok();
         // Before PostgreSQL's first year nothing is old enough.
@@ -131,7 +133,7 @@ pub async fn sweep(pool: &Pool, settings: &Retention, now: DateTime<Utc>, mut po
             let batch = match batch(pool, rule, before, settings.batch).await {
                 Ok(batch) => batch,
                 Err(err) => {
-                    warn!(what = rule.what, %err, "old rows are not deleted; the next pass tries again");
+                    failed.get_or_insert((err, Vec::new())).1.push(rule.what);
                     break;
                 }
             };
@@ -146,6 +148,10 @@ pub async fn sweep(pool: &Pool, settings: &Retention, now: DateTime<Utc>, mut po
         if deleted > 0 {
             info!(deleted, what = rule.what, %before, "old rows deleted");
         }
+    }
+    if let Some((err, what)) = failed {
+        let what = what.join(", ");
+        warn!(what, %err, "old rows are not deleted; the next pass tries again");
     }
 }
 

@@ -7,6 +7,7 @@ mod description;
 mod edge;
 mod lifecycle;
 mod lock;
+mod log;
 mod malformed;
 mod observability;
 mod ops;

@@ -10,7 +10,7 @@ use evenkeel::db::gate::{Admission, Gate};
 use evenkeel::db::{Pool, PoolError};
 use evenkeel::store::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::timeout;
 
 use crate::support::server;
@@ -276,4 +276,59 @@ async fn a_pool_full_of_background_work_still_serves_shoppers() {
     timeout(PATIENCE, pool.close())
         .await
         .expect("all connections come back");
+}
+
+#[tokio::test]
+async fn nothing_is_rolled_back_where_no_transaction_is_open() {
+    let own = server::OwnServer::start("rollbacks").await;
+    let mut observer = own.database.connect().await.unwrap();
+    // As servers of others are set up.
+    let warn = "ALTER DATABASE shop SET log_min_messages = warning";
+    observer.execute(warn).await.unwrap();
+    let pool = pool_of(&own.database, 1, [Share { min: 0, max: 1 }; 4], PATIENCE);
+    for sql in [
+        "SELECT 1",
+        "SELECT 1 / 0",
+        "BEGIN",
+        "BEGIN; SELECT 1 / 0",
+        "BEGIN; CREATE TABLE left_open ()",
+    ] {
+        let failed: Result<(), StoreError> = pool
+            .run(CLASS, async |conn| {
+                let _ = conn.execute(sql).await;
+                // As a refusal by the domain does.
+                Err(sqlx::Error::RowNotFound.into())
+            })
+            .await;
+        assert!(failed.is_err());
+        // A transaction of the driver's that is dropped half-way.
+        let failed: Result<(), StoreError> = pool
+            .run(CLASS, async |conn| {
+                let mut tx = conn.begin().await?;
+                tx.execute("SELECT 1 / 0").await?;
+                Ok(())
+            })
+            .await;
+        assert!(failed.is_err());
+        let author = pool.author();
+        author
+            .run(async |conn| Ok::<_, StoreError>(conn.execute("SELECT 1").await.map(drop)?))
+            .await
+            .unwrap();
+        let open: bool = pool
+            .run(CLASS, async |conn| {
+                let is_left = "SELECT to_regclass('left_open') IS NOT NULL";
+                Ok::<_, StoreError>(sqlx::query_scalar(is_left).fetch_one(conn).await?)
+            })
+            .await
+            .unwrap();
+        assert!(!open, "{sql}");
+    }
+    let log = server::directory("rollbacks").join("postgres.log");
+    let log = std::fs::read_to_string(log).unwrap();
+    // The errors that were provoked show that warnings would be here.
+    assert!(log.contains("division by zero"), "{log}");
+    assert!(!log.contains("no transaction in progress"), "{log}");
+    drop((pool, observer));
+    own.stop().await;
 }

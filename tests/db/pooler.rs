@@ -1,5 +1,5 @@
-//! A pooler between us and PostgreSQL: one that shares sessions is found out, and no author's SQL goes
-//! through it. With a real PgBouncer.
+//! A pooler between us and PostgreSQL: one that loses what the shop has prepared is refused at the start,
+//! and no author's SQL goes through one that shares sessions. With real PgBouncers.
 
 use std::env;
 use std::net::TcpListener;
@@ -12,25 +12,32 @@ use std::time::Duration;
 use evenkeel::class::Class;
 use evenkeel::config::{Limits, Settings, Share};
 use evenkeel::db::gate::{Admission, Gate};
-use evenkeel::db::{Addresses, Pool, PoolError, sessions};
+use evenkeel::db::sessions::{self, Kept};
+use evenkeel::db::{Addresses, Pool, PoolError};
 use evenkeel::store::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor, Row};
 use tempfile::TempDir;
 
 use crate::migration::process::{evenkeel, url};
+use crate::support::app::{Shopper, TestApp, fresh_key, order};
 use crate::support::{eventually, server};
 
-/// Where `.ci/pgbouncer` puts the program.
+/// Where `.ci/pgbouncer` puts the programs: the one of Debian 12, and one that keeps prepared statements.
 const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ci/pgbouncer/bin");
+const KEEPING: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/target/ci/pgbouncer-keeping/bin"
+);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Without it, PgBouncer refuses our driver.
+const IGNORE: &str = "ignore_startup_parameters = extra_float_digits\n";
 
-/// Where PgBouncer is. Without it, the test that asks is skipped and says so, or fails where
-/// `REQUIRE_PGBOUNCER=1` wants it.
-fn program() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .chain([PathBuf::from(UNPACKED), PathBuf::from("/usr/sbin")])
+/// The PgBouncer in one of `directories`. Without it, the test that asks is skipped and says so, or fails
+/// where `REQUIRE_PGBOUNCER=1` wants it.
+fn program(directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let found = directories
+        .into_iter()
         .map(|directory| directory.join("pgbouncer"))
         .find(|program| program.is_file());
     if found.is_none() {
@@ -46,29 +53,51 @@ struct Pooler {
     process: Child,
     /// Through it.
     options: PgConnectOptions,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Pooler {
     /// One in `mode` with at most `size` sessions; `None` where there is no program.
     async fn start(database: &PgConnectOptions, mode: &str, size: usize) -> Option<Self> {
-        let program = program()?;
+        let path = env::var_os("PATH").unwrap_or_default();
+        let unpacked = [PathBuf::from(UNPACKED), PathBuf::from("/usr/sbin")];
+        let program = program(env::split_paths(&path).chain(unpacked))?;
+        let pooler = Self::run(program, database, mode, size, IGNORE);
+        pooler.answers().await;
+        Some(pooler)
+    }
+
+    /// One that keeps prepared statements.
+    async fn keeping(database: &PgConnectOptions, size: usize) -> Option<Self> {
+        let program = program([PathBuf::from(KEEPING)])?;
+        let settings = format!("{IGNORE}max_prepared_statements = 100\n");
+        let pooler = Self::run(program, database, "transaction", size, &settings);
+        pooler.answers().await;
+        Some(pooler)
+    }
+
+    fn run(
+        program: PathBuf,
+        database: &PgConnectOptions,
+        mode: &str,
+        size: usize,
+        more: &str,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Free again at the end of the statement.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = port.unwrap().port();
         let socket = database.get_socket().unwrap();
         let name = database.get_database().unwrap();
-        let log = directory.path().join("log");
         let settings = format!(
             "[databases]\n{name} = host={} port={} user={} dbname={name}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n\
-             ignore_startup_parameters = extra_float_digits\nlogfile = {}\n",
+             max_client_conn = 500\nlogfile = {}\n{more}",
             socket.display(),
             database.get_port(),
             database.get_username(),
-            log.display(),
+            directory.path().join("log").display(),
         );
         let file = directory.path().join("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
@@ -90,19 +119,22 @@ impl Pooler {
             .port(port)
             .username(database.get_username())
             .database(name);
-        let pooler = Self {
+        Self {
             process,
             options,
-            _directory: directory,
-        };
+            directory: directory,
+        }
+    }
+
+    async fn answers(&self) {
         let answer = async || {
-            let answer = tokio::time::timeout(PATIENCE, pooler.options.connect()).await;
+            let answer = tokio::time::timeout(PATIENCE, self.options.connect()).await;
             // One that cannot reach the server lets its clients wait.
+            let log = self.directory.path().join("log");
             let log = || std::fs::read_to_string(&log).unwrap_or_default();
             answer.unwrap_or_else(|_| panic!("{}", log())).ok()
         };
         eventually("PgBouncer answers", answer).await;
-        Some(pooler)
     }
 
     fn url(&self) -> String {
@@ -132,8 +164,136 @@ fn pool_of(addresses: impl Into<Addresses>) -> Pool {
     Pool::new(addresses, 4, PATIENCE, gate, [limits; 4])
 }
 
+/// What `evenkeel serve` says when it ends by itself, which it must.
+async fn refusal_of_serve(url: &str) -> String {
+    let served = evenkeel(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ])
+    .env("DATABASE_URL", url)
+    .output();
+    let served = tokio::time::timeout(Duration::from_secs(60), served).await;
+    let served = served.expect("serve ends").unwrap();
+    assert!(!served.status.success());
+    String::from_utf8(served.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn serve_refuses_a_pooler_that_loses_statements_and_says_what_to_do() {
+    let database = server::empty_database().await;
+    for (mode, size, more, said) in [
+        ("transaction", 20, IGNORE, "max_prepared_statements"),
+        ("transaction", 1, IGNORE, "max_prepared_statements"),
+        (
+            "transaction",
+            20,
+            "ignore_startup_parameters = extra_float_digits\nserver_round_robin = 1\n",
+            "max_prepared_statements",
+        ),
+        ("transaction", 20, "", "ignore_startup_parameters"),
+        ("statement", 20, IGNORE, "statement mode"),
+        ("session", 1, IGNORE, "default_pool_size"),
+    ] {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let unpacked = [PathBuf::from(UNPACKED), PathBuf::from("/usr/sbin")];
+        let Some(program) = program(env::split_paths(&path).chain(unpacked)) else {
+            return;
+        };
+        let pooler = Pooler::run(program, &database, mode, size, more);
+        let listens = async || {
+            let options = &pooler.options;
+            let address = (options.get_host(), options.get_port());
+            tokio::net::TcpStream::connect(address).await.ok()
+        };
+        eventually("PgBouncer listens", listens).await;
+        let told = refusal_of_serve(&pooler.url()).await;
+        assert!(told.contains(said), "{mode} {size} {more}: {told}");
+        assert!(told.contains("pooler"), "{mode} {size} {more}: {told}");
+        assert!(
+            told.contains("database.url"),
+            "{mode} {size} {more}: {told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_stay_ones_own_are_never_refused_however_busy_the_server_is() {
+    let database = server::empty_database().await;
+    let Some(pooler) = Pooler::start(&database, "session", 60).await else {
+        return;
+    };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut others = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let (options, stop) = (pooler.options.clone(), stop.clone());
+        others.spawn(async move {
+            let mut conn = options.connect().await.unwrap();
+            while !stop.is_cancelled() {
+                conn.execute("SELECT count(*) FROM generate_series(1, 100000)")
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+    for options in [&database, &pooler.options] {
+        for _ in 0..5 {
+            let kept = sessions::examine(options, PATIENCE).await;
+            assert!(matches!(kept, Ok(Kept::Session)), "{kept:?}");
+        }
+    }
+    stop.cancel();
+    others.join_all().await;
+}
+
+/// Everything that a shop does, by many at once, so that every session of the pooler sees every statement.
+#[tokio::test]
+async fn a_pooler_that_keeps_statements_serves_the_shop() {
+    let database = server::empty_database().await;
+    for size in [1, 5] {
+        let Some(pooler) = Pooler::keeping(&database, size).await else {
+            return;
+        };
+        let kept = sessions::examine(&pooler.options, PATIENCE).await;
+        assert!(matches!(kept, Ok(Kept::Statements)), "{size}: {kept:?}");
+        assert!(
+            sessions::refuse_shared(&pooler.options, PATIENCE)
+                .await
+                .is_err()
+        );
+        let shop = TestApp::builder()
+            .database(database.clone())
+            .reached_through(pooler.options.clone())
+            .start()
+            .await;
+        shop.app.pool.share_sessions();
+        let sku = format!("lamp-{size}");
+        shop.product(&sku, 1_000, 1_000).await;
+        let mut shoppers = Vec::new();
+        for number in 0..4 {
+            let email = format!("shopper-{size}-{number}@example.com");
+            shoppers.push(shop.shopper(&email).await);
+        }
+        let buy = async |shopper: &Shopper| {
+            for _ in 0..20 {
+                shop.get("/api/products").await.expect(200);
+                shop.get(&format!("/api/products/{sku}")).await.expect(200);
+                shop.get_as(shopper, "/api/me").await.expect(200);
+                let lines = order(&[(&sku, 1)]);
+                shop.place(shopper, &fresh_key(), &lines).await.expect(201);
+                shop.get_as(shopper, "/api/orders").await.expect(200);
+            }
+        };
+        futures_util::future::join_all(shoppers.iter().map(buy)).await;
+        assert_eq!(shop.stock(&sku).await, 1_000 - 4 * 20);
+        shop.app.shutdown.finish().await;
+    }
+}
+
 fn is_refusal<T: std::fmt::Debug>(found: &Result<T, StoreError>) -> bool {
-    matches!(found, Err(StoreError::Pool(PoolError::NoSessions(_))))
+    matches!(found, Err(StoreError::Pool(PoolError::Pooler(_))))
 }
 
 #[tokio::test]
@@ -157,7 +317,7 @@ async fn a_pooler_that_shares_sessions_is_told_from_one_that_does_not() {
         }
         let found = sessions::refuse_shared(&pooler.options, PATIENCE).await;
         assert_eq!(
-            matches!(found, Err(PoolError::NoSessions(_))),
+            matches!(found, Err(PoolError::Pooler(_))),
             shares,
             "{mode} {size}: {found:?}"
         );

@@ -2,19 +2,29 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::postgres::PgConnection;
+use tracing::warn;
 
 use super::{Args, ServeError};
-use crate::cli::database::Database;
-use crate::config::Settings;
+use crate::cli::database::{Database, DatabaseError};
+use crate::config::{SIDE_CONNECTIONS, Settings};
+use crate::db::capacity::{Capacity, Fit};
+use crate::db::sessions::Kept;
 use crate::store::sample::{self, SampleError, SampleSize};
 
-/// Has the shop's tables ready, and fills them with a sample where that is wanted.
+/// Has the shop's tables ready, and fills them with a sample where that is wanted. Says what the shop's
+/// sessions keep.
 pub(super) async fn prepare(
     database: &Database,
     settings: &Settings,
     args: &Args,
-) -> Result<(), ServeError> {
+) -> Result<Kept, ServeError> {
+    // First, because the next statements would fail behind a pooler that loses them, and not say why.
+    let kept = database.kept().await.map_err(DatabaseError::from)?;
     let (mut conn, is_new) = database.shop(args.create).await?;
+    // Behind a pooler that shares sessions, they are the pooler's to count.
+    if kept == Kept::Session {
+        count_connections(&mut conn, settings.pool.size).await?;
+    }
     let size = SampleSize::default();
     let is_wanted = match settings.database.sample_shop {
         _ if args.sample_shop => sample::is_wanted(&mut conn, size).await?,
@@ -26,12 +36,30 @@ pub(super) async fn prepare(
     if is_wanted {
         fill(&mut conn, size).await?;
     } else if sample::is_empty(&mut conn).await? {
-        eprintln!(
+        warn!(
             "the shop has no products: `evenkeel catalog import` loads yours, `evenkeel serve --sample-shop` \
              makes some up"
         );
     }
-    Ok(())
+    Ok(kept)
+}
+
+/// Refuses a pool that the server has no room for.
+async fn count_connections(conn: &mut PgConnection, size: usize) -> Result<(), ServeError> {
+    let capacity = Capacity::read(conn).await.map_err(DatabaseError::Connect)?;
+    let Capacity { limit, taken } = capacity;
+    match capacity.fits(size, SIDE_CONNECTIONS) {
+        Fit::Fits => Ok(()),
+        Fit::Never => Err(ServeError::Connections { size, limit }),
+        Fit::Tight => {
+            warn!(
+                "the database lets in {limit} connections and {taken} are open; this process opens up to \
+                 {size} (pool.size) and {SIDE_CONNECTIONS} more, so some requests may get none: lower \
+                 pool.size or raise max_connections"
+            );
+            Ok(())
+        }
+    }
 }
 
 async fn fill(conn: &mut PgConnection, size: SampleSize) -> Result<(), SampleError> {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
 
 /// A way to tell people.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Channel {
     /// JSON, signed as Standard Webhooks says.
@@ -23,7 +24,7 @@ pub enum Channel {
 }
 
 /// JSON, signed as Standard Webhooks says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// What levels and messages call it.
@@ -31,10 +32,10 @@ pub struct Webhook {
     /// Whether it may be at an address that is not of the public internet.
     #[serde(default)]
     pub private: bool,
-    /// Where to.
+    /// Where messages are sent to.
     pub url: String,
     /// What bodies are signed with: `whsec_` and at least 24 bytes in base64.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     /// The environment variable that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +43,7 @@ pub struct Webhook {
 }
 
 /// An incoming webhook as Slack understands it. Its URL is the secret.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slack {
     /// What levels and messages call it.
@@ -50,8 +51,8 @@ pub struct Slack {
     /// Whether it may be at an address that is not of the public internet.
     #[serde(default)]
     pub private: bool,
-    /// Where to.
-    #[serde(default, skip_serializing)]
+    /// Where messages are sent to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Secret>,
     /// The environment variable that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +60,7 @@ pub struct Slack {
 }
 
 /// PagerDuty's Events API, version 2.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PagerDuty {
     /// What levels and messages call it.
@@ -71,7 +72,7 @@ pub struct PagerDuty {
     #[serde(default = "pagerduty_events")]
     pub url: String,
     /// The integration's key.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing_key: Option<Secret>,
     /// The environment variable that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +84,7 @@ fn pagerduty_events() -> String {
 }
 
 /// An Alertmanager's API, version 2.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alertmanager {
     /// What levels and messages call it.
@@ -95,7 +96,7 @@ pub struct Alertmanager {
     pub url: String,
     /// How often an alert is sent again while its incident is open; it ends by itself after four
     /// times as long.
-    #[serde(default = "one_minute", with = "humantime_serde")]
+    #[serde(default = "one_minute", with = "crate::config::HumanTime")]
     pub resend_every: Duration,
 }
 
@@ -104,7 +105,7 @@ fn one_minute() -> Duration {
 }
 
 /// E-mail by SMTP.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
     /// What levels and messages call it.
@@ -128,7 +129,7 @@ pub struct Email {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The password.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
     /// The environment variable that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,7 @@ pub struct Email {
 }
 
 /// How the connection to a mail server is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Security {
     /// TLS after a greeting in the clear, never without; port 587.

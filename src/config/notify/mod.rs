@@ -6,15 +6,17 @@ mod secret;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check::{above_zero, lasts, within};
 pub use channel::{Alertmanager, Channel, Email, PagerDuty, Security, Slack, Webhook};
 pub use secret::Secret;
 
 use super::Network;
 
 /// Who is told of an incident. Nobody, unless there are channels.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notify {
     /// The ways to tell people.
@@ -25,28 +27,28 @@ pub struct Notify {
     /// of the public internet.
     pub allow_private: Vec<Network>,
     /// How long the first message may wait for the cause to be named.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub gather_for: Duration,
     /// How long further findings of the same cause are kept back.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub group_for: Duration,
     /// After this, an acknowledgement counts no more if it still goes on.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub unacknowledge_after: Duration,
     /// How long one try to reach a channel may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub timeout: Duration,
     /// Tries before a channel counts as dead for the time being.
     pub tries: usize,
     /// The key that links in messages are signed with, at least 32 characters; without one a random
     /// key is made at start, and links end with the process.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_key: Option<Secret>,
     /// The environment variable that holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_key_env: Option<String>,
     /// How long a link in a message can be used.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::HumanTime")]
     pub ticket_lifetime: Duration,
 }
 
@@ -69,16 +71,16 @@ impl Default for Notify {
 }
 
 /// People who are told together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Level {
     /// The names of the channels that reach them.
     pub channels: Vec<String>,
     /// How long they have to acknowledge before the next level is told.
-    #[serde(default = "five_minutes", with = "humantime_serde")]
+    #[serde(default = "five_minutes", with = "crate::config::HumanTime")]
     pub acknowledge_within: Duration,
     /// How often they are told again until somebody acknowledges, or the next level is told.
-    #[serde(default = "five_minutes", with = "humantime_serde")]
+    #[serde(default = "five_minutes", with = "crate::config::HumanTime")]
     pub repeat_every: Duration,
 }
 
@@ -135,12 +137,12 @@ impl Notify {
                 ));
             }
         }
-        if self.tries == 0 || self.timeout.is_zero() || self.unacknowledge_after.is_zero() {
-            return Err(
-                "watch.notify: tries, timeout and unacknowledge_after must be above zero"
-                    .to_owned(),
-            );
-        }
+        within("watch.notify.tries", self.tries, 1..=100)?;
+        above_zero("watch.notify.timeout", self.timeout)?;
+        above_zero("watch.notify.unacknowledge_after", self.unacknowledge_after)?;
+        above_zero("watch.notify.ticket_lifetime", self.ticket_lifetime)?;
+        lasts("watch.notify.gather_for", self.gather_for, Duration::ZERO)?;
+        lasts("watch.notify.group_for", self.group_for, Duration::ZERO)?;
         if self.ticket_key.is_some() && self.ticket_key_env.is_some() {
             return Err("watch.notify has both ticket_key and ticket_key_env; keep one".to_owned());
         }

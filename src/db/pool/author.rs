@@ -21,6 +21,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 use tracing::debug;
 
+use super::mend::end_transaction;
 use super::slot::{Backend, PING_AFTER_IDLE, Slot};
 use super::{Loan, Pool, PoolError};
 use crate::class::Class;
@@ -29,13 +30,11 @@ use crate::db::sessions;
 /// How long a reset may take.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Takes back what a session can keep, in one round trip of about two tenths of a millisecond. What the
+/// Takes back what a session can keep, in one round trip. What the
 /// client has said when it connected (date style, time zone, encoding) is what RESET goes back to. Our own
 /// prepared statements stay; the answer is whether SQL has made others. The function is asked, and not the
-/// view over it, which takes twice as long as all the rest. There is rarely a transaction to roll back, and
-/// the server is kept from warning of that.
-const RESET: &str = "SET client_min_messages = error; ROLLBACK; RESET statement_timeout; CLOSE ALL; \
-    SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
+/// view over it, which takes twice as long as all the rest.
+const RESET: &str = "RESET statement_timeout; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
     DISCARD TEMP; DISCARD SEQUENCES; \
     SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), \
            pg_catalog.pg_advisory_unlock_all()";
@@ -188,7 +187,7 @@ impl Pool {
     /// backend next.
     ///
     /// # Errors
-    /// [`PoolError::NoSessions`] says what to do; [`PoolError::Connect`] when it cannot be found out.
+    /// [`PoolError::Pooler`] says what to do; [`PoolError::Connect`] when it cannot be found out.
     pub async fn refuse_shared_sessions(&self) -> Result<(), PoolError> {
         let inner = &self.inner;
         let look = async || sessions::refuse_shared(&inner.direct, inner.connect_timeout).await;
@@ -281,6 +280,7 @@ impl Loan {
 
 /// Resets a session; returns whether SQL has prepared statements in it.
 async fn reset(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    end_transaction(conn).await?;
     let rows = conn.fetch_all(RESET).await?;
     rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
 }

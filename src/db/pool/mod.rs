@@ -24,15 +24,16 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::gate::{Gate, GateReading, Permit};
+use super::sessions::Unsuitable;
 use crate::class::Class;
 use crate::config::Limits;
 
 pub use author::Author;
 use author::Tagged;
-use mend::{Canceller, is_fatal};
+use mend::Canceller;
 use slot::{Backend, Slot, Slots, timed_out};
 
 /// Why no result came from the database.
@@ -61,13 +62,9 @@ pub enum PoolError {
     /// The pool is shutting down.
     #[error("the connection pool is closed")]
     Closed,
-    /// An author's SQL needs a session of its own, and the address leads to a pooler that shares them.
-    #[error(
-        "the database is reached through a pooler that gives every transaction another session \
-         ({0}), so what a migration sets in its session would reach shoppers: give PostgreSQL's own \
-         address as database.direct_url (or with --database-url), or have the pooler use session mode"
-    )]
-    NoSessions(&'static str),
+    /// The address leads to a pooler that does not keep what is needed.
+    #[error(transparent)]
+    Pooler(#[from] Unsuitable),
 }
 
 /// Where the database is.
@@ -243,6 +240,12 @@ impl Pool {
         self.inner.slots.status().size
     }
 
+    /// Has no statement cancelled from now on: where a pooler shares sessions, the one that a statement
+    /// was sent to may be somebody else's by now. What is given up is left to run to its end.
+    pub fn share_sessions(&self) {
+        self.inner.canceller.disable();
+    }
+
     /// Refuses new work and waits until every borrowed connection is back or replaced.
     pub async fn close(&self) {
         self.inner.slots.close();
@@ -304,12 +307,13 @@ impl Drop for Loan {
             // tagged is mended, too.
             let mended = pool.inner.canceller.mend(backend).await;
             if let Err(err) = &mended {
-                let (pid, class) = (backend.pid, permit.class());
-                let why = crate::db::summarize(err);
-                debug!(why, pid, "replacing a connection that could not be mended");
-                if !is_fatal(err) {
-                    warn!(why, %class, "a connection could not be rolled back");
-                }
+                // For each of the connections that an outage takes.
+                debug!(
+                    why = crate::db::summarize(err),
+                    pid = backend.pid,
+                    class = %permit.class(),
+                    "replacing a connection that could not be mended"
+                );
             }
             if mended.is_ok() && !backend.tagged {
                 drop(slot);

@@ -164,12 +164,20 @@ impl Runner {
     pub async fn run(&self) {
         // Asked before a lease is held, so that no run waits for it. A refusal ends the run that needs it.
         let _ = self.pool.refuse_shared_sessions().await;
+        let mut failed = false;
         while !self.stop.is_cancelled() {
-            match self.take().await {
+            let taken = self.take().await;
+            let recovered = taken.is_ok() && std::mem::replace(&mut failed, taken.is_err());
+            if recovered {
+                info!("runs can be looked for again");
+            }
+            match taken {
                 Ok(Some(run)) => self.govern(self.drive_all(run)).await,
                 Ok(None) => self.pause(self.engine.poll).await,
                 Err(failure) => {
-                    warn!(error = %failure, "cannot look for runs");
+                    if !std::mem::replace(&mut failed, true) {
+                        warn!(error = %failure, "cannot look for runs");
+                    }
                     self.pause(self.engine.poll).await;
                 }
             }

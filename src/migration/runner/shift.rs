@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::debug;
 
 use super::Runner;
 use crate::migration::governor::Governor;
@@ -40,7 +40,8 @@ impl Runner {
                         drives.spawn(drive(run));
                     }
                     Ok(None) => {}
-                    Err(failure) => warn!(error = %failure, "cannot look for runs"),
+                    // What ails the database is told by the runs that are driven.
+                    Err(failure) => debug!(error = %failure, "cannot look for runs"),
                 }
             }
         }

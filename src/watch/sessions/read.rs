@@ -128,7 +128,8 @@ pub(in crate::watch) async fn rights(conn: &mut PgConnection) -> Result<Vec<Stri
                 rolsuper OR pg_has_role(rolname, 'pg_read_all_stats', 'USAGE') AS sees,
                 rolsuper OR pg_has_role(rolname, 'pg_signal_backend', 'USAGE') AS acts,
                 rolsuper OR coalesce((SELECT pg_has_role(rolname, oid, 'USAGE') FROM pg_roles
-                                       WHERE rolname = 'pg_use_reserved_connections'), false) AS gets_in
+                                       WHERE rolname = 'pg_use_reserved_connections'), false) AS gets_in,
+                current_setting('server_version_num')::int >= 160000 AS reserves
            FROM pg_roles WHERE rolname = current_user",
     )
     .fetch_one(conn)
@@ -148,10 +149,14 @@ pub(in crate::watch) async fn rights(conn: &mut PgConnection) -> Result<Vec<Stri
         (
             "gets_in",
             "connect when all connections are taken",
-            format!(
-                "GRANT pg_use_reserved_connections TO {role} (PostgreSQL 16 or later, with \
-                 reserved_connections above 0), or let the watch connect as a superuser by watch.database_url"
-            ),
+            if row.try_get("reserves")? {
+                format!(
+                    "GRANT pg_use_reserved_connections TO {role}, with reserved_connections above 0; or \
+                     let the watch connect as a superuser by watch.database_url"
+                )
+            } else {
+                "let the watch connect as a superuser by watch.database_url".to_owned()
+            },
         ),
     ];
     let mut lacking = Vec::new();
