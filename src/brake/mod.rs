@@ -16,6 +16,8 @@ use crate::config::Accounts;
 pub struct Brake {
     /// What each network has tried.
     pub attempts: Attempts,
+    /// What each network has tried beyond that with cookies of devices, which anybody can make up.
+    pub of_devices: Attempts,
     /// What became of the log-ins.
     pub log_ins: Tally,
 }
@@ -25,6 +27,7 @@ impl Brake {
     pub fn new(settings: &Accounts) -> Self {
         Self {
             attempts: Attempts::new(settings.attempts_at_once, settings.attempts_per_minute),
+            of_devices: Attempts::new(settings.attempts_at_once, settings.attempts_per_minute),
             log_ins: Tally::default(),
         }
     }

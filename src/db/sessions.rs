@@ -124,9 +124,14 @@ pub async fn refuse_shared(
 
 async fn see(options: &PgConnectOptions, connect_timeout: Duration) -> Result<Seen, PoolError> {
     let look = async {
-        let connect = || PgConnection::connect_with(options);
-        let (client, other) = tokio::try_join!(connect(), connect())?;
-        look(client, other).await
+        loop {
+            let connect = || PgConnection::connect_with(options);
+            let (client, other) = tokio::try_join!(connect(), connect())?;
+            // Until there is an answer: what was slow says nothing.
+            if let Some(seen) = look(client, other).await? {
+                break Ok(seen);
+            }
+        }
     };
     let patience = connect_timeout * 2 + PATIENCE;
     let seen = tokio::time::timeout(patience, look).await;
@@ -137,7 +142,11 @@ async fn see(options: &PgConnectOptions, connect_timeout: Duration) -> Result<Se
         })
 }
 
-async fn look(mut client: PgConnection, mut other: PgConnection) -> Result<Seen, sqlx::Error> {
+/// What was seen; `None` when it has to be looked again.
+async fn look(
+    mut client: PgConnection,
+    mut other: PgConnection,
+) -> Result<Option<Seen>, sqlx::Error> {
     let (mine, theirs) = (Statement::new(), Statement::new());
     let lost = |how| Seen::Shared {
         how,
@@ -146,23 +155,25 @@ async fn look(mut client: PgConnection, mut other: PgConnection) -> Result<Seen,
     let mut shared = None;
     for _ in 0..ROUNDS {
         let Some(first) = mine.run(&mut client).await? else {
-            return Ok(lost("a statement that a client had prepared was lost"));
+            return Ok(Some(lost(
+                "a statement that a client had prepared was lost",
+            )));
         };
         match tokio::time::timeout(WAIT, other.execute("BEGIN")).await {
             Ok(Ok(_)) => {}
-            Ok(Err(err)) if refuses_transactions(&err) => return Ok(Seen::NoTransactions),
+            Ok(Err(err)) if refuses_transactions(&err) => return Ok(Some(Seen::NoTransactions)),
             Ok(Err(err)) => return Err(err),
             Err(_) => return one_session(first, client, other).await,
         }
         let Some(held) = theirs.run(&mut other).await? else {
-            return Ok(lost(
+            return Ok(Some(lost(
                 "two clients were in one session, with statements of one name",
-            ));
+            )));
         };
         let Some(second) = answer(&mine, &mut client, &mut other).await? else {
-            return Ok(lost(
+            return Ok(Some(lost(
                 "a statement that a client had prepared was unknown in its next transaction",
-            ));
+            )));
         };
         if held == first {
             shared = Some("two clients were in one session");
@@ -173,24 +184,23 @@ async fn look(mut client: PgConnection, mut other: PgConnection) -> Result<Seen,
     // Whoever does not hear it finds the socket closed.
     let _ = tokio::join!(client.close(), other.close());
     // Only what was never lost in any of the rounds is kept.
-    Ok(shared.map_or(Seen::Own, |how| Seen::Shared {
+    Ok(Some(shared.map_or(Seen::Own, |how| Seen::Shared {
         how,
         keeps_statements: true,
-    }))
+    })))
 }
 
-/// Whether `other`, which has waited for a session, gets the one of `client` once that leaves.
+/// Whether `other`, which has waited for a session, gets the one of `client` once that leaves; `None` when
+/// it gets another, so that it was only slow.
 async fn one_session(
     first: i32,
     client: PgConnection,
     mut other: PgConnection,
-) -> Result<Seen, sqlx::Error> {
+) -> Result<Option<Seen>, sqlx::Error> {
     let _ = client.close().await;
     // Reads the answer to what was asked before.
-    if Statement::new().run(&mut other).await? == Some(first) {
-        return Ok(Seen::OneSession);
-    }
-    Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+    let got = Statement::new().run(&mut other).await?;
+    Ok((got == Some(first)).then_some(Seen::OneSession))
 }
 
 /// The session in which `client` runs its statement again while `other` is in a transaction, which ends

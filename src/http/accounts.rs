@@ -89,17 +89,23 @@ async fn register(
     }
     let spent = app.brake.attempts.spend(origin, Instant::now());
     let open = spent.map_err(log_in::held_network)?;
+    let registered = try_register(&app, new, open).await;
+    // Nothing was found out by what failed for our sake.
+    if registered.as_ref().is_err_and(ApiError::is_ours) {
+        app.brake.attempts.give_back(origin, Instant::now());
+    }
+    Ok((StatusCode::CREATED, axum::Json(registered?)))
+}
+
+async fn try_register(app: &App, new: Registration, open: u32) -> Result<Account, ApiError> {
     let turn = app.passwords.turn(open).await;
     let turn = turn.map_err(|err| log_in::out_of_turn(err, open))?;
     // Hashed before a connection is taken: nothing waits for a computation while holding one.
     let hash = turn.hash(new.password).await.map_err(AccountError::from)?;
-    let account = app
-        .pool
-        .run(Class::Account, async |conn| {
-            accounts::register(conn, &new.email, &new.name, &hash).await
-        })
-        .await?;
-    Ok((StatusCode::CREATED, axum::Json(account)))
+    let account = app.pool.run(Class::Account, async |conn| {
+        accounts::register(conn, &new.email, &new.name, &hash).await
+    });
+    Ok(account.await?)
 }
 
 /// Log out: end the session whose token is sent.

@@ -53,10 +53,10 @@ fn set(name: &str, value: &str, scope: &str, max_age: u64, settings: &Accounts) 
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// The session's token in a request.
-pub fn session_token(headers: &HeaderMap) -> Option<&str> {
-    // Nobody else can have set the first.
-    named(headers, SECURE_SESSION).or_else(|| named(headers, SESSION))
+/// The session's token in a request. Over TLS only the cookie counts that nobody else can have set: the other
+/// name could be set by a neighbouring host, with a session of its own.
+pub fn session_token(headers: &HeaderMap, over_tls: bool) -> Option<&str> {
+    named(headers, session_name(over_tls))
 }
 
 /// What a device shows to be known.

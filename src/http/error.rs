@@ -147,6 +147,12 @@ impl ApiError {
         Self::new(Kind::INVALID, "").about(errors)
     }
 
+    /// Whether the service could not do what was asked, or not now, whatever it was.
+    pub fn is_ours(&self) -> bool {
+        let status = self.0.0;
+        status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     /// Says which fields it is about.
     fn about(mut self, errors: Vec<FieldError>) -> Self {
         self.0.1.errors = errors;

@@ -112,14 +112,14 @@ where
 /// which their forms cannot send.
 pub struct SessionToken(pub Token);
 
-impl<S: Send + Sync> FromRequestParts<S> for SessionToken {
+impl FromRequestParts<App> for SessionToken {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let headers = &parts.headers;
         let text = match headers.get(header::AUTHORIZATION) {
             Some(value) => value.to_str().ok().and_then(bearer),
-            None => cookies::session_token(headers),
+            None => cookies::session_token(headers, app.settings.accounts.secure_cookies),
         };
         text.and_then(Token::parse)
             .map(Self)

@@ -77,7 +77,7 @@ async fn log_in(
 ) -> Result<Response, ApiError> {
     let device = cookies::device(&headers);
     let spent = app.brake.attempts.spend(origin, Instant::now());
-    let opened = try_log_in(&app, &login, device, spent).await;
+    let opened = try_log_in(&app, &login, device, origin, spent).await;
     if spent.is_ok() && opened.as_ref().err().is_none_or(Refusal::is_no_guess) {
         app.brake.attempts.give_back(origin, Instant::now());
     }
@@ -188,12 +188,17 @@ async fn try_log_in(
     app: &App,
     login: &LogIn,
     device: Option<Token>,
+    origin: Origin,
     spent: Result<u32, Duration>,
 ) -> Result<Opened, Refusal> {
     let open = match (spent, &device) {
         (Ok(open), _) => open,
-        (Err(_), Some(_)) => u32::MAX,
         (Err(wait), None) => return Err(Refusal::NetworkHeld(wait)),
+        // Anybody can make up a cookie, so these are counted as well.
+        (Err(_), Some(_)) => match app.brake.of_devices.spend(origin, Instant::now()) {
+            Ok(_) => u32::MAX,
+            Err(wait) => return Err(Refusal::NetworkHeld(wait)),
+        },
     };
     // Before the attempt is counted, which is a statement: a crowd does not take up the connections either.
     let turn = app.passwords.turn(open).await;

@@ -172,7 +172,9 @@ pub async fn returned(
              SELECT before.id, before.follows FROM chain
                JOIN evenkeel.runs AS before ON before.id OPERATOR(pg_catalog.=) chain.follows)
          SELECT xid FROM evenkeel.batches
-          WHERE xid OPERATOR(pg_catalog.=) ANY ($2) AND run_id IN (SELECT id FROM chain)",
+          WHERE xid OPERATOR(pg_catalog.=) ANY ($2)
+            AND run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM chain))
+            AND cluster OPERATOR(pg_catalog.=) (pg_catalog.pg_control_system()).system_identifier",
     )
     .bind(run)
     .bind(&xids)

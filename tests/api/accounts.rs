@@ -167,6 +167,13 @@ async fn over_tls_the_cookie_belongs_to_this_host_alone_and_browsers_stay_with_t
     let request = shop.request(Method::GET, "/api/me");
     let both = format!("evenkeel_session=forged; {pair}");
     send(request.header("cookie", both)).await.expect(200);
+    // A neighbouring host can set a cookie of the other name, with a session of its own.
+    let (_, token) = pair.split_once('=').unwrap();
+    let request = shop.request(Method::GET, "/api/me");
+    let set_by_others = format!("evenkeel_session={token}");
+    send(request.header("cookie", set_by_others))
+        .await
+        .expect(401);
     let plain = TestApp::start().await;
     assert_eq!(plain.get("/").await.header("strict-transport-security"), "");
 }

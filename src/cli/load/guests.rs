@@ -82,11 +82,11 @@ impl Guests {
                 false => Err(GuestsError::NotFound(data_dir(&settings.database))),
             };
         };
-        guests.tidy().await?;
         let people = generated::people(&mut guests.conn).await?;
         if people > 0 && !place_orders {
             return Err(GuestsError::Real(people));
         }
+        guests.tidy().await?;
         Ok(Some(guests))
     }
 

@@ -1,6 +1,6 @@
 //! Which passwords are too easy to guess to be chosen.
 //!
-//! The list is that of Django 5.2 (`common.txt.license`): the 20,000 most frequent ones of the leaks that
+//! The list is that of Django 5.2 (`common.txt.license`): the most frequent ones of the leaks that
 //! Have I Been Pwned collected, in lower case. NIST SP 800-63B asks for such a list, for the words that the
 //! context suggests, and for nothing about digits and capitals.
 
