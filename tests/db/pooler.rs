@@ -122,7 +122,7 @@ impl Pooler {
         Self {
             process,
             options,
-            directory: directory,
+            directory,
         }
     }
 
