@@ -87,7 +87,7 @@ fn every_setting_is_printed_with_what_it_means() {
             line.starts_with(&format!("{} = ", leaf.key))
         };
         let lines: Vec<_> = table.lines().collect();
-        let at = lines.iter().position(|l| line(l));
+        let at = lines.iter().position(line);
         let at = at.unwrap_or_else(|| panic!("{} is missing", leaf.name()));
         let about = lines[at - 1];
         let told = about.starts_with("# Default: ") || about.starts_with("# Unset by default");
