@@ -99,7 +99,7 @@ impl Database {
     /// How PostgreSQL itself is reached, where that differs from `url`.
     ///
     /// # Errors
-    /// When the URL is none; [`Settings::validate`] refuses it.
+    /// When the URL is none; `Settings::validate` refuses it.
     pub fn direct(&self) -> Result<Option<PgConnectOptions>, sqlx::Error> {
         self.direct_url.as_deref().map(str::parse).transpose()
     }
