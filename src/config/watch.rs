@@ -88,7 +88,8 @@ impl Watch {
             time,
             "who suffers is looked after more often",
         )?;
-        within("watch.breaker.certainty", self.breaker.certainty, 0.0..=1.0)?;
+        // Below a half the other findings together are more likely.
+        within("watch.breaker.certainty", self.breaker.certainty, 0.5..=1.0)?;
         lasts("watch.breaker.grace", self.breaker.grace, Duration::ZERO)?;
         for (rule, number) in self.breaker.rules.iter().zip(1..) {
             let given = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
@@ -127,7 +128,7 @@ pub struct Breaker {
     pub maintenance_roles: Vec<String>,
     /// Rules for roles and applications; the first that fits counts, before the list above.
     pub rules: Vec<BreakerRule>,
-    /// How sure the watch has to be, from 0 to 1.
+    /// How sure the watch has to be, from 0.5 to 1.
     pub certainty: f64,
     /// How long a culprit may go on after it was named.
     #[serde(with = "crate::config::HumanTime")]

@@ -67,9 +67,13 @@ async fn a_dump_is_restored_into_another_embedded_server_and_into_ones_own() {
     stop(shop).await;
     // Into a new data directory, as before an upgrade of PostgreSQL.
     shell(
-        r#"pg_restore --no-owner --file=- "$DUMP" |
-           evenkeel psql --create --data-dir "$NEW" -- -X -q -1 -v ON_ERROR_STOP=1 -f -"#,
-        &[("NEW", &new), ("DUMP", &dump)],
+        r#"pg_restore --no-owner --file="$SCRIPT" "$DUMP" &&
+           evenkeel psql --create --data-dir "$NEW" -- -X -q -1 -v ON_ERROR_STOP=1 -f "$SCRIPT""#,
+        &[
+            ("NEW", &new),
+            ("DUMP", &dump),
+            ("SCRIPT", &path("shop.sql")),
+        ],
     );
     let (shop, restored) = embedded_shop(new.to_str().unwrap(), &[]).await;
     assert_eq!(count(&restored, "products").await, 2);

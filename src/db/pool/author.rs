@@ -21,7 +21,6 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 use tracing::debug;
 
-use super::mend::end_transaction;
 use super::slot::{Backend, PING_AFTER_IDLE, Slot};
 use super::{Loan, Pool, PoolError};
 use crate::class::Class;
@@ -33,8 +32,10 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// Takes back what a session can keep, in one round trip. What the
 /// client has said when it connected (date style, time zone, encoding) is what RESET goes back to. Our own
 /// prepared statements stay; the answer is whether SQL has made others. The function is asked, and not the
-/// view over it, which takes twice as long as all the rest.
-const RESET: &str = "RESET statement_timeout; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
+/// view over it, which takes twice as long as all the rest. A transaction that is open is ended; where there is
+/// none, BEGIN keeps the server from warning of a ROLLBACK in its log, and in one that has failed it is an error,
+/// whereupon the session is closed.
+const RESET: &str = "BEGIN; ROLLBACK; RESET statement_timeout; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
     DISCARD TEMP; DISCARD SEQUENCES; \
     SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), \
            pg_catalog.pg_advisory_unlock_all()";
@@ -280,7 +281,6 @@ impl Loan {
 
 /// Resets a session; returns whether SQL has prepared statements in it.
 async fn reset(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    end_transaction(conn).await?;
     let rows = conn.fetch_all(RESET).await?;
     rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
 }

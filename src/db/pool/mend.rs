@@ -88,7 +88,7 @@ impl Canceller {
 ///
 /// The server is asked, because the driver does not know of a transaction whose `BEGIN` was abandoned;
 /// and it is not told to roll back what is not there, because it would write a warning to its log.
-pub(super) async fn end_transaction(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn end_transaction(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     // The driver takes any statement for a beginning, and looks at what the server says after it.
     let aborted = match conn.begin_with("SELECT").await {
         Ok(open) => return open.rollback().await,
