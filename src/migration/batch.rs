@@ -101,7 +101,8 @@ impl Batch<'_> {
         let mut applied = Applied::default();
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
-            if sweeping {
+            // In the main walk only rows that move ahead of it are met again.
+            if sweeping || keyset.is_changed_by(self.definition) {
                 // The condition may have set a search path in which the ledger's SQL means something else.
                 regain(&mut tx, settings, &name).await?;
                 let run = self.lease.run;

@@ -50,7 +50,23 @@ pub fn changes(statement: &str, table: &str) -> bool {
         _ => None,
     };
     let named = target.and_then(|target| target.relation_name_ref());
-    named.is_some_and(|named| name(&named.syntax().text().to_string()) == name(table))
+    // A schema that only one of them names may be the other's, too.
+    named.is_some_and(|named| {
+        let (named, table) = (name(&named.syntax().text().to_string()), name(table));
+        named
+            .iter()
+            .rev()
+            .zip(table.iter().rev())
+            .all(|(a, b)| a == b)
+    })
+}
+
+/// Whether `statement`, a plain UPDATE of `table`, assigns one of `columns`.
+pub fn assigns_one_of(statement: &str, table: &str, columns: &[String]) -> bool {
+    let assigned = assigned(statement, table);
+    assigned
+        .iter()
+        .any(|one| columns.iter().any(|column| name(column) == name(one)))
 }
 
 /// Whether the condition `text` names a relation, whose rows decide it as well as its own.

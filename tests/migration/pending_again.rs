@@ -85,6 +85,34 @@ async fn rows_that_go_beyond_the_end_of_the_walk_are_changed_once() {
 }
 
 #[tokio::test]
+async fn rows_that_move_ahead_of_the_walk_are_changed_once() {
+    let mut fixture = products().await;
+    fixture
+        .run("UPDATE p SET id = id + 100000 WHERE id > 1990")
+        .await;
+    let text = of_p(
+        "price > 0",
+        "UPDATE p SET id = id + 5000, price = price - 1000 WHERE :range",
+    );
+    let reason = fixture.refusal(&text).await;
+    assert!(reason.contains("true again by itself"), "{reason}");
+    assert_eq!(discounts(&mut fixture).await.0, 1);
+}
+
+#[tokio::test]
+async fn a_schema_in_front_of_the_name_changes_nothing() {
+    let mut fixture = products().await;
+    let text = of_p(
+        "priced_at < '2021-01-01'",
+        "UPDATE public.p AS x SET price = x.price - 1000, priced_at = now()
+           FROM (SELECT id FROM p WHERE :range) r WHERE x.id = r.id OR x.id % 10 = 3",
+    );
+    let reason = fixture.refusal(&text).await;
+    assert!(reason.contains("not limited to its range"), "{reason}");
+    assert_eq!(discounts(&mut fixture).await, (0, 0));
+}
+
+#[tokio::test]
 async fn what_happens_at_commit_is_seen_before_it() {
     for timing in ["DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE"] {
         let mut fixture = products().await;

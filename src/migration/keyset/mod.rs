@@ -16,6 +16,7 @@ mod words;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row, SqlSafeStr, Transaction};
 
+use super::columns;
 use super::definition::Definition;
 
 pub use index::KeysetError;
@@ -145,6 +146,12 @@ impl Keyset {
     pub fn no_keys(&self, further: &str) -> String {
         let keys = self.list(|i, c| format!("NULL::{} AS k{i}", c.operand));
         format!("SELECT {keys}{further} WHERE false")
+    }
+
+    /// Whether the statement of `definition` assigns a column of the key, so that rows move in the walk.
+    pub fn is_changed_by(&self, definition: &Definition) -> bool {
+        let columns: Vec<_> = self.columns.iter().map(|c| c.name.clone()).collect();
+        columns::assigns_one_of(&definition.statement, &definition.table, &columns)
     }
 
     /// The columns that [`Self::no_keys`] names, as an order in which keys are walked.
