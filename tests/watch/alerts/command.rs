@@ -12,7 +12,7 @@ use super::week::{Weeks, monday};
 use crate::support::server;
 
 fn evenkeel(arguments: &[&str]) -> (Option<i32>, String) {
-    evenkeel_on("", arguments)
+    evenkeel_on("postgres://nobody@127.0.0.1:1/none", arguments)
 }
 
 /// Runs the command on this database.
