@@ -102,7 +102,7 @@ impl Batch<'_> {
         // A sweep only reads, except where it finds something to do.
         if range.todo != Some(0) {
             // In the main walk only rows that move ahead of it are met again.
-            if sweeping || keyset.is_changed_by(self.definition) {
+            if sweeping || keyset.moves {
                 // The condition may have set a search path in which the ledger's SQL means something else.
                 regain(&mut tx, settings, &name).await?;
                 let run = self.lease.run;
@@ -194,7 +194,7 @@ pub(super) async fn apply(
             changed,
             seen: range.seen,
             todo: range.todo,
-            before: &pending::snapshot(&before)?,
+            before: &Snapshot::read(&before)?,
         };
         still = counts.still(definition, keyset, made);
     }

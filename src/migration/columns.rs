@@ -1,4 +1,5 @@
-//! Which columns a simple UPDATE assigns, and whether a condition reads more than its own row.
+//! What the text of a statement or a condition says by itself: the columns that it assigns, the table whose
+//! rows it changes, the relations that it reads.
 
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
@@ -71,9 +72,15 @@ pub fn assigns_one_of(statement: &str, table: &str, columns: &[String]) -> bool 
 
 /// Whether the condition `text` names a relation, whose rows decide it as well as its own.
 pub fn reads_relations(text: &str) -> bool {
-    let parse = SourceFile::parse(&format!("SELECT WHERE ({text}\n)"));
-    let root = parse.syntax_node();
-    root.descendants().any(|node| names_relation(&node))
+    condition(text)
+        .descendants()
+        .any(|node| names_relation(&node))
+}
+
+/// The syntax of the condition `text`.
+pub fn condition(text: &str) -> SyntaxNode {
+    // It may end with a comment.
+    SourceFile::parse(&format!("SELECT WHERE ({text}\n)")).syntax_node()
 }
 
 /// Whether `node` is the name of a relation that a query reads.

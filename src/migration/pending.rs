@@ -159,10 +159,7 @@ pub async fn returned(
         return Ok(None);
     }
     let counts = count(conn, definition, keyset, range).await?;
-    let now: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", Snapshot::SQL)))
-        .fetch_one(&mut *conn)
-        .await?;
-    let now = snapshot(&now)?;
+    let now = Snapshot::take(&mut *conn).await?;
     let whole = |xid: u32| i64::try_from(now.whole(xid)).unwrap_or(i64::MAX);
     let xids: Vec<_> = counts.others.iter().map(|(xid, _)| whole(*xid)).collect();
     let ours: Vec<i64> = sqlx::query_scalar(
@@ -198,15 +195,6 @@ pub async fn returned(
             returned.for_example(keyset)
         ),
     }))
-}
-
-/// Reads a snapshot that the database has written.
-///
-/// # Errors
-/// [`sqlx::Error::Decode`] where it is none.
-pub fn snapshot(text: &str) -> Result<Snapshot, sqlx::Error> {
-    text.parse()
-        .map_err(|err: String| sqlx::Error::Decode(err.into()))
 }
 
 impl Counts {

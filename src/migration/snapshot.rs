@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+
 /// A snapshot as `pg_current_snapshot()` writes it: `xmin:xmax:running,…`. Transactions below `xmin` had
 /// ended, those from `xmax` on had not begun; of those in between the ones that are named were running.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,25 @@ pub struct Snapshot {
 impl Snapshot {
     /// The SQL of the current one.
     pub const SQL: &'static str = "pg_catalog.pg_current_snapshot()::pg_catalog.text";
+
+    /// The current one, which takes a round trip.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn take(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let text = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", Self::SQL)));
+        let text: String = text.fetch_one(conn).await?;
+        Self::read(&text)
+    }
+
+    /// Reads what the database has answered to [`SQL`](Self::SQL).
+    ///
+    /// # Errors
+    /// [`sqlx::Error::Decode`] where it is none.
+    pub fn read(text: &str) -> Result<Self, sqlx::Error> {
+        text.parse()
+            .map_err(|err: String| sqlx::Error::Decode(err.into()))
+    }
 
     /// The whole number of the transaction of which a row's `xmin` has the lower 32 bits: the one that is
     /// nearest to this moment.

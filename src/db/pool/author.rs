@@ -29,13 +29,15 @@ use crate::db::sessions;
 /// How long a reset may take.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Takes back what a session can keep, in one round trip. What the
-/// client has said when it connected (date style, time zone, encoding) is what RESET goes back to. Our own
-/// prepared statements stay; the answer is whether SQL has made others. The function is asked, and not the
-/// view over it, which takes twice as long as all the rest. A transaction that is open is ended; where there is
-/// none, BEGIN keeps the server from warning of a ROLLBACK in its log, and in one that has failed it is an error,
-/// whereupon the session is closed.
-const RESET: &str = "BEGIN; ROLLBACK; RESET statement_timeout; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
+/// Takes back what a session can keep, in one round trip. What the client has said when it connected (date
+/// style, time zone, encoding) is what RESET goes back to. Our own prepared statements stay; the answer is
+/// whether SQL has made others. The function is asked, and not the view over it, which takes twice as long as
+/// all the rest.
+///
+/// A transaction that is open is ended. Where there is none, BEGIN keeps the server from warning of a ROLLBACK in
+/// its log; in one that has failed BEGIN is an error, whereupon the session is closed.
+const RESET: &str = "BEGIN; ROLLBACK; RESET statement_timeout; CLOSE ALL; \
+    SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
     DISCARD TEMP; DISCARD SEQUENCES; \
     SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), \
            pg_catalog.pg_advisory_unlock_all()";

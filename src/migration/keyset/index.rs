@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use super::catalog::{self, Index, IndexColumn};
 use super::table::{self, Table};
 use super::{Column, Keyset, Operators};
+use crate::migration::columns;
 use crate::migration::definition::Definition;
 
 /// Why a table cannot be walked.
@@ -193,7 +194,9 @@ impl Index {
         let mixed = columns.iter().any(|column| column.descending);
         let alike = columns.iter().all(|c| c.operators == columns[0].operators)
             && self.columns.iter().all(|column| column.leads);
+        let names: Vec<_> = columns.iter().map(|column| column.name.clone()).collect();
         Keyset {
+            moves: columns::assigns_one_of(&definition.statement, &definition.table, &names),
             table: definition.table.clone(),
             qualifier: definition.qualifier().to_owned(),
             // Partitions are told apart by plain comparisons, not by those of rows.

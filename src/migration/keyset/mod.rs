@@ -16,7 +16,6 @@ mod words;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row, SqlSafeStr, Transaction};
 
-use super::columns;
 use super::definition::Definition;
 
 pub use index::KeysetError;
@@ -57,6 +56,8 @@ pub struct Keyset {
     counted: String,
     /// The unique index that serves the walk.
     pub index: String,
+    /// Whether the statement assigns a column of the key, so that rows move in the walk.
+    pub moves: bool,
 }
 
 /// A column of the index, in the direction of the walk.
@@ -146,12 +147,6 @@ impl Keyset {
     pub fn no_keys(&self, further: &str) -> String {
         let keys = self.list(|i, c| format!("NULL::{} AS k{i}", c.operand));
         format!("SELECT {keys}{further} WHERE false")
-    }
-
-    /// Whether the statement of `definition` assigns a column of the key, so that rows move in the walk.
-    pub fn is_changed_by(&self, definition: &Definition) -> bool {
-        let columns: Vec<_> = self.columns.iter().map(|c| c.name.clone()).collect();
-        columns::assigns_one_of(&definition.statement, &definition.table, &columns)
     }
 
     /// The columns that [`Self::no_keys`] names, as an order in which keys are walked.

@@ -1,11 +1,12 @@
 //! What is wrong with the pending condition of a definition: it has to be true of a row until the
 //! statement has changed the row, and never again.
 
+use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode, BinOp};
-use squawk_syntax::{SourceFile, SyntaxNode};
 
 use super::functions::{Call, calls};
 use super::{Found, rules};
+use crate::migration::columns::condition;
 use crate::migration::source::{Token, tokens};
 
 /// Functions whose value changes while nothing in the database does, or differs between the sessions
@@ -37,8 +38,7 @@ const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 
 /// Adds what is wrong with the condition `text` to `found`, in `line`.
 pub fn check(text: &str, line: usize, found: &mut Found<'_>) {
-    let parse = SourceFile::parse(&format!("SELECT WHERE ({text}\n)"));
-    let root = parse.syntax_node();
+    let root = condition(text);
     if let Some(what) = changing(&root, text) {
         found.add(
             line,
@@ -63,8 +63,7 @@ pub fn check(text: &str, line: usize, found: &mut Found<'_>) {
 
 /// The names of the functions that the condition `text` calls and that may be anybody's.
 pub fn functions(text: &str) -> Vec<String> {
-    let parse = SourceFile::parse(&format!("SELECT WHERE ({text}\n)"));
-    calls(&parse.syntax_node()).map(|call| call.name).collect()
+    calls(&condition(text)).map(|call| call.name).collect()
 }
 
 /// Something in the condition whose value changes by itself, as it is written.

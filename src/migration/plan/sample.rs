@@ -235,9 +235,7 @@ async fn one(
         tx.rollback().await?;
         return Ok(None);
     };
-    let there: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", Snapshot::SQL)))
-        .fetch_one(&mut *tx)
-        .await?;
+    let there = Snapshot::take(&mut tx).await?;
     let statement = keyset.statement(definition, range.lower.is_none());
     let sql = format!("EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {statement}");
     let row = sqlx::query(AssertSqlSafe(sql.clone()))
@@ -265,11 +263,12 @@ async fn one(
     let mut changed = found.changed;
     if changed > range.seen && pending::is_of_own(definition) {
         // The plan counts what was joined, and a row that several others were joined to is changed once.
-        let done = sqlx::query(AssertSqlSafe(statement))
+        let done = sqlx::query(AssertSqlSafe(statement.clone()))
             .bind(&range.lower)
             .bind(&range.upper)
             .execute(&mut *tx)
-            .await?;
+            .await
+            .map_err(|err| definition.place(&statement, err))?;
         changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
     }
     tx.rollback().await?;
@@ -277,20 +276,17 @@ async fn one(
         changed,
         seen: range.seen,
         todo: Some(before),
-        before: &pending::snapshot(&there)?,
+        before: &there,
+    };
+    let made = Made {
+        changed: after.planned(definition, made),
+        ..made
     };
     Ok(Some(Sample {
         rows: range.seen,
         pending: before,
-        changed: after.planned(definition, made),
-        stays_pending: after.still(
-            definition,
-            keyset,
-            Made {
-                changed: after.planned(definition, made),
-                ..made
-            },
-        ),
+        changed: made.changed,
+        stays_pending: after.still(definition, keyset, made),
         ms: took.as_secs_f64() * 1e3,
         wal_bytes: found.wal_bytes,
         place: 0,
