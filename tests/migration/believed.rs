@@ -1,7 +1,7 @@
 //! The numbers of a plan, and rows that a statement leaves pending.
 
 use evenkeel::migration::definition::Definition;
-use evenkeel::migration::plan::{Plan, Source, plan};
+use evenkeel::migration::plan::{Estimate, Plan, Source, plan};
 
 use super::fixture::{Fixture, migration};
 
@@ -77,13 +77,24 @@ async fn the_rows_of_a_table_that_grew_since_it_was_analysed_are_estimated_from_
     fixture
         .wait_until("SELECT count(*) FROM pg_stat_user_tables WHERE relname = 't' AND n_mod_since_analyze > 300000")
         .await;
-    let rows = plan_of(&mut fixture, &filling("done")).await.rows;
-    assert_eq!(rows.from, Source::Sampled, "{rows:?}");
-    assert!((150_000..180_000).contains(&rows.likely), "{rows:?}");
+    // Which pages are drawn is chance: one estimate in twenty may be beyond its bounds, hardly two of three.
+    let mut estimates = Vec::new();
+    for _ in 0..3 {
+        let rows = plan_of(&mut fixture, &filling("done")).await.rows;
+        assert_eq!(rows.from, Source::Sampled, "{rows:?}");
+        assert!(
+            rows.low < rows.likely && rows.likely < rows.high,
+            "{rows:?}"
+        );
+        estimates.push(rows);
+    }
+    estimates.sort_by_key(|rows| rows.likely);
     assert!(
-        rows.low < rows.likely && rows.likely < rows.high,
-        "{rows:?}"
+        (150_000..180_000).contains(&estimates[1].likely),
+        "{estimates:?}"
     );
+    let holds = |rows: &&Estimate| rows.low <= 165_000 && 165_000 <= rows.high;
+    assert!(estimates.iter().filter(holds).count() >= 2, "{estimates:?}");
     fixture.run("ANALYZE t").await;
     let rows = plan_of(&mut fixture, &filling("done")).await.rows;
     assert_eq!(rows.from, Source::Planner, "{rows:?}");
