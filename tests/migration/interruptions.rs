@@ -46,9 +46,11 @@ async fn play(fixture: &mut Fixture, case: &Case) -> Result<(), TestCaseError> {
     let run = fixture.enqueue(&of_t()).await;
     let mut holder = fixture.runner();
     let mut taken = holder.take().await.unwrap().unwrap();
-    // Lives become longer, so that the last one sees the end.
-    for (i, life) in case.lives.iter().cycle().enumerate() {
-        let life = Duration::from_micros(life + 2_000 * i as u64);
+    // Each life is longer than the one before by a share, so that the last one sees the end soon, however
+    // long a start takes.
+    let longer = (0..).map(|i| 1.15_f64.powi(i));
+    for (life, longer) in case.lives.iter().cycle().zip(longer) {
+        let life = Duration::from_micros(life + 2_000).mul_f64(longer);
         let end = tokio::time::timeout(life, holder.drive(taken)).await;
         match end {
             Ok(end) => {

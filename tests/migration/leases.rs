@@ -210,13 +210,21 @@ async fn an_operator_pauses_resumes_and_cancels_at_any_time() {
         .enqueue(&of_t().replace("WHERE", "FROM pg_sleep(0.02) WHERE"))
         .await;
     let mut pauses = 0;
-    for wait in (1..).map(|i| Duration::from_millis(i * 17 % 90)) {
+    for round in 0.. {
         let mut operator = fixture.connect().await;
         let runner = fixture.runner();
         let taken = runner.take().await.unwrap().unwrap();
+        let before = fixture.find(&run).await.batches;
+        let further = format!(
+            "SELECT count(*) FROM evenkeel.runs WHERE state <> 'running' OR batches > {before}"
+        );
         let drive = tokio::time::timeout(PATIENCE, runner.drive(taken));
         let (end, paused) = tokio::join!(drive, async {
-            tokio::time::sleep(wait).await;
+            // Every second pause comes after a batch, so that the run ends however long a start takes.
+            if round % 2 == 1 {
+                fixture.wait_until(&further).await;
+            }
+            tokio::time::sleep(Duration::from_millis(round * 17 % 90)).await;
             ledger::command(&mut operator, run.id, State::Paused, "tester").await
         });
         if end.unwrap() == End::Completed {

@@ -220,6 +220,7 @@ async fn progress_never_falls_whatever_happens_to_the_run() {
     let mut watcher = Fixture::beside(&fixture).await;
     let disturb = async {
         let mut shares = Vec::new();
+        let mut paused_at = 0;
         for round in 0.. {
             let run = ledger::find(&mut watcher.sql, run.id).await.unwrap();
             let ended = run.state == State::Completed;
@@ -230,7 +231,9 @@ async fn progress_never_falls_whatever_happens_to_the_run() {
                 break;
             }
             match (round % 5, state) {
-                (1, State::Running) => {
+                // Not before it got on since the last pause: a start can take longer than a few rounds.
+                (1, State::Running) if run.batches > paused_at => {
+                    paused_at = run.batches;
                     // It may have completed since.
                     let _ = ledger::command(&mut watcher.sql, run.id, State::Paused, "t").await;
                 }

@@ -192,6 +192,9 @@ pub(super) async fn indexes(
     table: Oid,
 ) -> Result<Vec<Index>, sqlx::Error> {
     let mut tx = pinned(conn).await?;
+    // The query's joins stand in their best order. Looking for a better one takes PostgreSQL 27 to 60 ms,
+    // at each start of a drive; the query as it stands takes 4.
+    tx.execute("SET LOCAL join_collapse_limit = 1").await?;
     let indexes = sqlx::query_as(INDEXES)
         .bind(table)
         .fetch_all(&mut *tx)
