@@ -83,9 +83,10 @@ async fn main() -> ExitCode {
 /// From here on the log is written to standard error.
 fn start_log(cli: &Cli, format: LogFormat) {
     let default = match cli.command {
-        // It draws on the terminal, and provokes every slow statement that would be logged.
+        // It draws on the terminal.
         Some(Command::Demo(_)) => "error",
-        _ => "info,sqlx=warn",
+        // In an outage every request's statement is slow, and sqlx would warn of each.
+        _ => "info,sqlx=warn,sqlx::query=error",
     };
     let filter =
         EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));

@@ -22,7 +22,6 @@ async fn an_outage_is_a_line_when_it_begins_and_one_with_counts_when_it_is_over(
         .args(["--ops-listen", "127.0.0.1:0"])
         .env("EVENKEEL_WATCH__ENABLED", "false")
         .env("EVENKEEL_HTTP__NOTICE", "0s")
-        .env("EVENKEEL_POOL__BROWSE__HOLD", "200ms")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -70,10 +69,8 @@ async fn an_outage_is_a_line_when_it_begins_and_one_with_counts_when_it_is_over(
         log.push(serde_json::from_str(&line).unwrap());
     }
     let of_requests = |line: &&Value| {
-        line["target"]
-            .as_str()
-            .unwrap()
-            .starts_with("evenkeel::http")
+        let target = line["target"].as_str().unwrap();
+        target.starts_with("evenkeel::http") || target.starts_with("sqlx")
     };
     let of_requests: Vec<_> = log.iter().filter(of_requests).collect();
     assert_eq!(of_requests.len(), 2, "{of_requests:?}");

@@ -13,7 +13,7 @@ use crate::config::Engine;
 use crate::migration::batch::{APPLICATION, begin, next_size, settle};
 use crate::migration::definition::Definition;
 use crate::migration::fault::Fault;
-use crate::migration::keyset::{KeyValue, Keyset, reading};
+use crate::migration::keyset::{KeyValue, Keyset, Range, reading};
 use crate::migration::pending::{self, Made, Still};
 use crate::migration::retry::Failure;
 use crate::migration::snapshot::Snapshot;
@@ -71,6 +71,31 @@ pub(super) struct Tried {
     pub hopeless: Option<String>,
     /// Tables that every batch reads as a whole.
     pub scans: BTreeSet<String>,
+    /// Whether all that failed did so for its rows.
+    rows_fail_alone: bool,
+}
+
+impl Tried {
+    /// Notes why a sample failed.
+    ///
+    /// # Errors
+    /// `err`, where no sample can succeed: the connection is gone, or the SQL is wrong.
+    fn fail(&mut self, err: sqlx::Error) -> Result<(), sqlx::Error> {
+        let failure = Failure::Database(err);
+        if failure.sqlstate().is_none() || failure.is_of_sql() {
+            return match failure {
+                Failure::Database(err) => Err(err),
+                _ => Ok(()),
+            };
+        }
+        let fault = failure.fault();
+        self.rows_fail_alone &= fault == Fault::Row;
+        if matches!(fault, Fault::Permanent | Fault::Unreadable) {
+            self.hopeless.get_or_insert_with(|| failure.to_string());
+        }
+        self.failures.push(failure.to_string());
+        Ok(())
+    }
 }
 
 /// Tries batches at places that are drawn evenly from the table's rows, each sized as the engine would
@@ -82,13 +107,21 @@ pub(super) async fn take(
     settings: &Engine,
     rows: i64,
 ) -> Result<Tried, sqlx::Error> {
-    let mut tried = Tried::default();
-    let mut rows_fail = true;
+    let mut tried = Tried {
+        rows_fail_alone: true,
+        ..Tried::default()
+    };
     let mut tx = reading(conn).await?;
     let last = keyset.last(&mut tx).await?;
     tx.commit().await?;
     let Some(end) = last else {
         return Ok(tried);
+    };
+    let trial = Trial {
+        definition,
+        keyset,
+        settings,
+        end,
     };
     let began = Instant::now();
     let mut budget = (rows / SHARE).max(1);
@@ -109,66 +142,33 @@ pub(super) async fn take(
     for (number, place, is_small) in tries {
         let enough = tried.samples.len() >= AT_LEAST;
         let out_of_time = began.elapsed() > if enough { BUDGET } else { BUDGET * 2 };
-        if tried.samples.len() >= AT_MOST || out_of_time || budget <= 0 {
+        let refused = tried.failures.len() >= AT_LEAST;
+        if tried.samples.len() >= AT_MOST || out_of_time || refused || budget <= 0 {
             break;
         }
         let part = if is_small { size / SMALLER } else { size };
         let part = part.clamp(1, u32::try_from(budget).unwrap_or(u32::MAX));
         let started = Instant::now();
-        match one(
-            conn,
-            definition,
-            keyset,
-            settings,
-            place,
-            &end,
-            part,
-            &mut tried.scans,
-        )
-        .await
-        {
+        match trial.run(conn, place, part, &mut tried.scans).await {
             Ok(Some(mut sample)) => {
                 sample.place = number;
-                let took = Duration::from_secs_f64(sample.ms / 1e3);
                 if !is_small {
-                    size = next_size(
-                        part,
-                        took,
-                        settings.batch_target,
-                        sample.wal_bytes,
-                        settings,
-                    );
-                    size = size.min(most);
+                    size = trial.next_size(part, &sample).min(most);
                 }
                 budget -= sample.rows;
                 tried.samples.push(sample);
             }
             Ok(None) => {}
             Err(err) => {
-                let failure = Failure::Database(err);
-                if failure.sqlstate().is_none() || failure.is_of_sql() {
-                    let Failure::Database(err) = failure else {
-                        break;
-                    };
-                    return Err(err);
-                }
+                tried.fail(err)?;
                 size = (size / 2).max(1);
-                let fault = failure.fault();
-                rows_fail &= fault == Fault::Row;
-                if matches!(fault, Fault::Permanent | Fault::Unreadable) {
-                    tried.hopeless.get_or_insert_with(|| failure.to_string());
-                }
-                tried.failures.push(failure.to_string());
-                if tried.failures.len() >= AT_LEAST {
-                    break;
-                }
             }
         }
         // The shop gets at least as much of the time.
         tokio::time::sleep(started.elapsed().min(Duration::from_millis(100))).await;
     }
-    if rows_fail && tried.samples.is_empty() && tried.hopeless.is_none() {
-        tried.hopeless = tried.failures.first().cloned();
+    if tried.samples.is_empty() && tried.rows_fail_alone {
+        tried.hopeless = tried.hopeless.or_else(|| tried.failures.first().cloned());
     }
     Ok(tried)
 }
@@ -213,84 +213,125 @@ async fn places(
     Ok(drawn)
 }
 
-#[expect(clippy::too_many_arguments, reason = "a batch is all of these")]
-async fn one(
-    conn: &mut PgConnection,
-    definition: &Definition,
-    keyset: &Keyset,
-    settings: &Engine,
-    place: &KeyValue,
-    end: &KeyValue,
-    size: u32,
-    scans: &mut BTreeSet<String>,
-) -> Result<Option<Sample>, sqlx::Error> {
-    let began = Instant::now();
-    let mut tx = begin(conn, settings).await?;
-    let mut next = keyset.next(&mut tx, Some(place), end, size, None).await?;
-    if next.is_none() {
-        // Behind the last row comes the first.
-        next = keyset.next(&mut tx, None, end, size, None).await?;
-    }
-    let Some(range) = next else {
-        tx.rollback().await?;
-        return Ok(None);
-    };
-    let there = Snapshot::take(&mut tx).await?;
-    let statement = keyset.statement(definition, range.lower.is_none());
-    let sql = format!("EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {statement}");
-    let row = sqlx::query(AssertSqlSafe(sql.clone()))
-        .bind(&range.lower)
-        .bind(&range.upper)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|err| definition.place(&sql, err))?;
-    let worked = began.elapsed();
-    let plan: serde_json::Value = row.try_get(0)?;
-    let mut found = Found::default();
-    found.read(&plan[0]["Plan"], &definition.table);
-    scans.extend(found.scans);
-    settle(&mut tx, settings, APPLICATION).await?;
-    let after = pending::count(&mut tx, definition, keyset, &range).await?;
-    let ending = Instant::now();
-    tx.rollback().await?;
-    let took = worked + ending.elapsed();
-    // What was pending before is counted when all is as it was, so that the statement did not find
-    // the rows read already.
-    let mut tx = begin(conn, settings).await?;
-    let before = pending::count(&mut tx, definition, keyset, &range)
-        .await?
-        .pending;
-    let mut changed = found.changed;
-    if changed > range.seen && pending::is_of_own(definition) {
-        // The plan counts what was joined, and a row that several others were joined to is changed once.
-        let done = sqlx::query(AssertSqlSafe(statement.clone()))
+/// What the samples have in common.
+struct Trial<'a> {
+    definition: &'a Definition,
+    keyset: &'a Keyset,
+    settings: &'a Engine,
+    /// The last key of the table.
+    end: KeyValue,
+}
+
+impl Trial<'_> {
+    /// Runs a batch of `size` rows that begins behind `place`, and rolls it back. `None` where there are no
+    /// rows. Tables that it reads as a whole are put into `scans`.
+    async fn run(
+        &self,
+        conn: &mut PgConnection,
+        place: &KeyValue,
+        size: u32,
+        scans: &mut BTreeSet<String>,
+    ) -> Result<Option<Sample>, sqlx::Error> {
+        let Self {
+            definition, keyset, ..
+        } = *self;
+        let began = Instant::now();
+        let mut tx = begin(conn, self.settings).await?;
+        let Some(range) = self.range(&mut tx, place, size).await? else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        let there = Snapshot::take(&mut tx).await?;
+        let statement = keyset.statement(definition, range.lower.is_none());
+        let sql = format!("EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) {statement}");
+        let row = sqlx::query(AssertSqlSafe(sql.clone()))
             .bind(&range.lower)
             .bind(&range.upper)
-            .execute(&mut *tx)
+            .fetch_one(&mut *tx)
             .await
-            .map_err(|err| definition.place(&statement, err))?;
-        changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+            .map_err(|err| definition.place(&sql, err))?;
+        let worked = began.elapsed();
+        let plan: serde_json::Value = row.try_get(0)?;
+        let mut found = Found::default();
+        found.read(&plan[0]["Plan"], &definition.table);
+        scans.extend(found.scans);
+        settle(&mut tx, self.settings, APPLICATION).await?;
+        let after = pending::count(&mut tx, definition, keyset, &range).await?;
+        let ending = Instant::now();
+        tx.rollback().await?;
+        let took = worked + ending.elapsed();
+        let (before, changed) = self.recount(conn, &range, found.changed).await?;
+        let made = Made {
+            changed,
+            seen: range.seen,
+            todo: Some(before),
+            before: &there,
+        };
+        let made = Made {
+            changed: after.planned(definition, made),
+            ..made
+        };
+        Ok(Some(Sample {
+            rows: range.seen,
+            pending: before,
+            changed: made.changed,
+            stays_pending: after.still(definition, keyset, made),
+            ms: took.as_secs_f64() * 1e3,
+            wal_bytes: found.wal_bytes,
+            place: 0,
+        }))
     }
-    tx.rollback().await?;
-    let made = Made {
-        changed,
-        seen: range.seen,
-        todo: Some(before),
-        before: &there,
-    };
-    let made = Made {
-        changed: after.planned(definition, made),
-        ..made
-    };
-    Ok(Some(Sample {
-        rows: range.seen,
-        pending: before,
-        changed: made.changed,
-        stays_pending: after.still(definition, keyset, made),
-        ms: took.as_secs_f64() * 1e3,
-        wal_bytes: found.wal_bytes,
-        place: 0,
-    }))
+
+    /// Up to `size` rows behind `place`; behind the last row comes the first.
+    async fn range(
+        &self,
+        conn: &mut PgConnection,
+        place: &KeyValue,
+        size: u32,
+    ) -> Result<Option<Range>, sqlx::Error> {
+        let Self { keyset, end, .. } = self;
+        let next = keyset.next(conn, Some(place), end, size, None).await?;
+        if next.is_some() {
+            return Ok(next);
+        }
+        keyset.next(conn, None, end, size, None).await
+    }
+
+    /// How many rows of `range` are pending now that all is as it was, so that the statement did not find
+    /// the rows read already; and how many rows it changes, of which its plan said `planned`.
+    async fn recount(
+        &self,
+        conn: &mut PgConnection,
+        range: &Range,
+        planned: i64,
+    ) -> Result<(i64, i64), sqlx::Error> {
+        let Self {
+            definition, keyset, ..
+        } = *self;
+        let mut tx = begin(conn, self.settings).await?;
+        let before = pending::count(&mut tx, definition, keyset, range).await?;
+        let mut changed = planned;
+        if planned > range.seen && pending::is_of_own(definition) {
+            // The plan counts what was joined, and a row that several others were joined to is changed once.
+            let statement = keyset.statement(definition, range.lower.is_none());
+            let done = sqlx::query(AssertSqlSafe(statement.clone()))
+                .bind(&range.lower)
+                .bind(&range.upper)
+                .execute(&mut *tx)
+                .await
+                .map_err(|err| definition.place(&statement, err))?;
+            changed = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+        }
+        tx.rollback().await?;
+        Ok((before.pending, changed))
+    }
+
+    /// Rows for the batch after `sample`, which was of `rows`.
+    fn next_size(&self, rows: u32, sample: &Sample) -> u32 {
+        let took = Duration::from_secs_f64(sample.ms / 1e3);
+        let target = self.settings.batch_target;
+        next_size(rows, took, target, sample.wal_bytes, self.settings)
+    }
 }
 
 /// What the nodes of an executed plan say.
