@@ -192,6 +192,7 @@ pub(super) async fn apply(
         let counts = pending::count(tx, definition, keyset, range).await?;
         let made = Made {
             changed,
+            exact: true,
             seen: range.seen,
             todo: range.todo,
             before: &Snapshot::read(&before)?,

@@ -34,10 +34,14 @@ pub struct Still {
 /// Rows of a range, as the transaction that counts them sees them.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// All rows.
+    rows: i64,
     /// Rows that are pending.
     pub pending: i64,
     /// Rows that this transaction has written.
     written: i64,
+    /// Rows that it may have written: those whose writer began no sooner than it did.
+    touched: i64,
     /// Those of them that are pending.
     again: Named,
     /// Rows that are pending and that others have written, by the transaction that did, as `xmin` has it.
@@ -73,6 +77,8 @@ impl Named {
 pub struct Made<'a> {
     /// Rows that it changed.
     pub changed: i64,
+    /// Whether rows are left out of that which a trigger kept from being changed, as a plan cannot.
+    pub exact: bool,
     /// Rows of the range.
     pub seen: i64,
     /// Rows of the range that were pending before, where they were counted.
@@ -93,10 +99,15 @@ pub async fn count(
 ) -> Result<Counts, sqlx::Error> {
     let pending = format!("({}) IS TRUE", definition.pending);
     let version = format!("{}.xmin", definition.qualifier());
-    // A subtransaction (an exception handler has one) writes under an id of its own; its rows count as
-    // written elsewhere.
-    let own =
-        format!("{version} OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid");
+    // A subtransaction (an exception handler has one) writes under an id of its own, a later one; its rows
+    // count as written elsewhere.
+    let current = "pg_catalog.pg_current_xact_id()::pg_catalog.xid";
+    let own = format!("{version} OPERATOR(pg_catalog.=) {current}");
+    // Rows of a foreign partition have no version, which is as old as can be.
+    let young = format!(
+        "(pg_catalog.age({version}) OPERATOR(pg_catalog.<=) pg_catalog.age({current}) \
+         OR pg_catalog.age({version}) OPERATOR(pg_catalog.=) 2147483647)"
+    );
     let texts: Vec<_> = keyset.columns();
     let texts: Vec<_> = texts
         .iter()
@@ -105,10 +116,11 @@ pub async fn count(
     let sql = keyset.select(
         range.lower.is_none(),
         &format!(
-            "CASE WHEN {pending} OR {own} THEN {version}::pg_catalog.text END AS version, \
+            "CASE WHEN {pending} OR {young} THEN {version}::pg_catalog.text END AS version, \
              pg_catalog.count(*) AS rows, \
              pg_catalog.count(*) FILTER (WHERE {pending}) AS pending, \
              COALESCE(pg_catalog.bool_or({own}), false) AS own, \
+             COALESCE(pg_catalog.bool_or({young}), false) AS young, \
              pg_catalog.min(ARRAY[{}]) FILTER (WHERE {pending}) AS example",
             texts.join(", ")
         ),
@@ -121,6 +133,8 @@ pub async fn count(
         .map_err(|err| definition.place(&sql, err))?;
     let mut counts = Counts::default();
     for row in rows {
+        let all: i64 = row.try_get("rows")?;
+        counts.rows += all;
         let Some(version) = row.try_get::<Option<&str>, _>("version")? else {
             continue;
         };
@@ -132,8 +146,11 @@ pub async fn count(
             example: row.try_get("example")?,
         };
         counts.pending += named.rows;
+        if row.try_get("young")? {
+            counts.touched += all;
+        }
         if row.try_get("own")? {
-            counts.written += row.try_get::<i64, _>("rows")?;
+            counts.written += all;
             counts.again = named;
         } else {
             counts.others.push((version, named));
@@ -200,7 +217,7 @@ pub async fn returned(
 impl Counts {
     /// Rows that the statement would be applied to again and again, now that it was `made`.
     pub fn still(&self, definition: &Definition, keyset: &Keyset, made: Made<'_>) -> Option<Still> {
-        self.outside(definition, made)
+        self.outside(definition, keyset, made)
             .or_else(|| self.again(definition, keyset, made))
             .or_else(|| self.untouched(definition, keyset, made))
     }
@@ -224,14 +241,21 @@ impl Counts {
     }
 
     /// That it changed rows of the table outside its range, and would with every batch.
-    fn outside(&self, definition: &Definition, made: Made<'_>) -> Option<Still> {
-        let (changed, within) = (made.changed, made.seen.max(self.written));
+    fn outside(&self, definition: &Definition, keyset: &Keyset, made: Made<'_>) -> Option<Still> {
+        let changed = made.changed;
+        // Where no row has gone, what it changed in the range is there to be counted.
+        let all_there = made.exact && !keyset.moves && self.touched > 0 && self.rows >= made.seen;
+        let within = if all_there {
+            self.touched
+        } else {
+            made.seen.max(self.written)
+        };
         (changed > within && is_of_own(definition)).then(|| Still {
             rows: changed - within,
             of: changed,
             why: format!(
-                "the statement is not limited to its range: it changed {changed} rows where the range has \
-                 {within}, and would change the others again with every batch. The batch was rolled back. \
+                "the statement is not limited to its range: it changed {changed} rows, {within} of \
+                 them at most in its range, and would change the others again with every batch. The batch was rolled back. \
                  Join `:range` to the other conditions by AND"
             ),
         })

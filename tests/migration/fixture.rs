@@ -21,7 +21,7 @@ use crate::support::wire::CountingProxy;
 /// Changes a pending row, and would change it again if it were asked to.
 pub const UPDATE: &str = "UPDATE t SET done = true, n = n + 1 WHERE :range";
 /// More than anything here takes; a bound for what would hang.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A database of its own.
 pub struct Fixture {

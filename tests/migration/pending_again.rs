@@ -113,6 +113,21 @@ async fn a_schema_in_front_of_the_name_changes_nothing() {
 }
 
 #[tokio::test]
+async fn rows_that_a_join_reaches_are_outside_though_few() {
+    let mut fixture = products().await;
+    // Half of the range, and as many rows elsewhere.
+    let text = of_p(
+        "priced_at < '2021-01-01'",
+        "UPDATE p SET price = p.price - 1000, priced_at = now()
+           FROM (SELECT id FROM p WHERE :range AND id % 2 = 0) r
+          WHERE p.id IN (r.id, 2001 - r.id)",
+    );
+    let reason = fixture.refusal(&text).await;
+    assert!(reason.contains("not limited to its range"), "{reason}");
+    assert_eq!(discounts(&mut fixture).await, (0, 0));
+}
+
+#[tokio::test]
 async fn what_happens_at_commit_is_seen_before_it() {
     for timing in ["DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE"] {
         let mut fixture = products().await;

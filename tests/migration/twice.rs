@@ -167,14 +167,13 @@ async fn run_of(fixture: &Fixture) -> evenkeel::migration::ledger::Run {
         .unwrap()
 }
 
+/// Makes a walk take its time.
+const SLOWLY: &str = "CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_sleep(0.001); RETURN true; END $$";
+
 /// A sweep of `t` that takes its time, and what is run as soon as it has passed the first rows.
 async fn complete_while_swept(fixture: &mut Fixture, meanwhile: &'static str) {
-    fixture
-        .run(
-            "CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql AS $$
-              BEGIN PERFORM pg_sleep(0.001); RETURN true; END $$",
-        )
-        .await;
+    fixture.run(SLOWLY).await;
     let text = migration(
         "-- table: t\n-- pending: slowly() AND NOT done",
         "UPDATE t SET done = true, n = n + 1 WHERE :range",
@@ -251,24 +250,35 @@ async fn a_partition_that_is_attached_behind_the_sweep_is_found_and_changed_by_t
 #[tokio::test]
 async fn a_shop_that_never_stops_writing_such_rows_fails_the_run() {
     let mut fixture = Fixture::with_rows(200).await;
+    fixture.run(SLOWLY).await;
+    fixture.engine.sweeps_max = 3;
+    fixture.engine.batch_first = 50;
+    fixture.engine.batch_max = 50;
+    let mut shop = fixture.connect().await;
     // Every other sweep finds nothing, and a row that it has passed is undone behind it: always the
     // same, for which the walk by key is not to blame.
-    fixture
-        .run(
-            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$
-             BEGIN
-                 UPDATE t SET done = false WHERE id = 1 AND EXISTS (
-                     SELECT FROM evenkeel.runs WHERE id = NEW.run_id AND sweep_pass % 2 = 1);
-                 RETURN NULL;
-             END $$;
-             CREATE TRIGGER spoil AFTER INSERT ON evenkeel.batches
-                 FOR EACH ROW WHEN (NEW.phase = 'sweep' AND NEW.lower_key IS NOT NULL)
-                 EXECUTE FUNCTION spoil()",
-        )
-        .await;
-    fixture.engine.sweeps_max = 3;
-    let why = fixture.refusal(&of_t()).await;
-    assert!(why.contains("1 rows for which `NOT done` is true"), "{why}");
+    let undoes = async {
+        loop {
+            sqlx::Executor::execute(
+                &mut shop,
+                "UPDATE t SET done = false WHERE id = 1 AND done AND EXISTS (
+                     SELECT FROM evenkeel.runs
+                      WHERE phase = 'sweep' AND sweep_pass % 2 = 1 AND cursor IS NOT NULL)",
+            )
+            .await
+            .unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let text = of_t().replace("NOT done", "slowly() AND NOT done");
+    let why = tokio::select! {
+        why = fixture.refusal(&text) => why,
+        () = undoes => unreachable!(),
+    };
+    assert!(
+        why.contains("1 rows for which `slowly() AND NOT done` is true"),
+        "{why}"
+    );
     assert!(
         why.contains("goes on writing") && why.contains("id 1;"),
         "{why}"
@@ -278,7 +288,7 @@ async fn a_shop_that_never_stops_writing_such_rows_fails_the_run() {
 
 #[tokio::test]
 async fn a_run_whose_second_proof_is_unknown_is_completed_by_the_first_and_says_so() {
-    let mut fixture = Fixture::with_rows(300).await;
+    let mut fixture = Fixture::with_rows(20_000).await;
     fixture.engine.proof_limit = Duration::from_nanos(1);
     let (end, run) = fixture.migrate(&of_t()).await;
     assert_eq!(end, End::Completed);
@@ -287,15 +297,15 @@ async fn a_run_whose_second_proof_is_unknown_is_completed_by_the_first_and_says_
     assert_eq!(proof.answer, Answer::Unknown);
     assert!(proof.reason.unwrap().contains("migration.proof_limit"));
     // Asked again it is still not known, which is said; given time, it is.
-    let (code, said) = verify_by_command(&fixture, "1ns").await;
+    let (code, said) = verify_by_command(&fixture, "1ms").await;
     assert_eq!(code, 0, "{said}");
     assert!(
-        said.contains("300 rows, none pending by key; second proof unknown: "),
+        said.contains("20000 rows, none pending by key; second proof unknown: "),
         "{said}"
     );
     let (code, said) = verify_by_command(&fixture, "1h").await;
     assert!(
-        code == 0 && said.contains("300 rows, none pending\n"),
+        code == 0 && said.contains("20000 rows, none pending\n"),
         "{said}"
     );
     let run = run_of(&fixture).await;

@@ -263,6 +263,7 @@ impl Trial<'_> {
         let (before, changed) = self.recount(conn, &range, found.changed).await?;
         let made = Made {
             changed,
+            exact: false,
             seen: range.seen,
             todo: Some(before),
             before: &there,
