@@ -130,6 +130,8 @@ struct Drive<'a> {
     renewed: Instant,
     spent: Spent,
     /// The sweep before the last second proof, and pending rows that this one named.
+    /// Why the last try came to nothing, until one does not.
+    failed: Option<String>,
     missed: Option<(i32, Vec<String>)>,
 }
 
@@ -316,6 +318,7 @@ impl Runner {
         })
     }
 
+            failed: None,
     /// Sleeps, but not into a shutdown.
     async fn pause(&self, time: Duration) {
         tokio::select! {

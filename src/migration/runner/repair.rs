@@ -111,6 +111,7 @@ impl Drive<'_> {
                         "range repaired"
                     );
                     patience.told();
+                    self.failed = None;
                     return self.rest_after(began.elapsed(), turn).await;
                 }
                 Ok(Repaired::Unheard) => {
@@ -123,6 +124,7 @@ impl Drive<'_> {
                 Err(failure) => {
                     drop(turn);
                     patience.note(&failure);
+                    self.failed = Some(failure.to_string());
                     let tries = self.runner.engine.tries;
                     match failure.remedy(true, patience.failures(), tries) {
                         Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
