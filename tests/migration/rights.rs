@@ -142,6 +142,44 @@ async fn a_ledger_of_another_role_is_used_by_what_is_printed() {
     assert!(!elsewhere.holds(&too_much).await, "{printed}");
 }
 
+/// Retention is a shop's alone.
+#[tokio::test]
+async fn retention_deletes_from_a_ledger_of_another_role_by_what_is_printed() {
+    const SHOP: &str = "CREATE TABLE idempotency_keys (); CREATE TABLE log_in_attempts (); CREATE TABLE order_lines ()";
+    let elsewhere = Elsewhere::new(&format!("{TABLES}{SHOP}")).await;
+    elsewhere.declare(&gross());
+    let (went, said) = elsewhere
+        .migrate_at(&url(&elsewhere.admin), &["start", "m"])
+        .await;
+    assert!(went, "{said}");
+    elsewhere
+        .run("UPDATE evenkeel.runs SET state = 'cancelled'")
+        .await;
+    elsewhere.grant_what_is_printed(&["start", "m"]).await;
+    let role = elsewhere
+        .admin
+        .clone()
+        .username(elsewhere.role.trim_matches('"'));
+    let mut role = role.connect().await.unwrap();
+    for table in [
+        "batches",
+        "certificates",
+        "events",
+        "proofs",
+        "quarantine",
+        "runs",
+        "steps",
+        "throttles",
+    ] {
+        let delete = format!(
+            "DELETE FROM evenkeel.{table} WHERE ctid IN (
+                 SELECT ctid FROM evenkeel.{table} LIMIT 0 FOR UPDATE SKIP LOCKED)"
+        );
+        let deleted = role.execute(AssertSqlSafe(delete)).await;
+        deleted.unwrap_or_else(|err| panic!("{table}: {err}"));
+    }
+}
+
 #[tokio::test]
 async fn inserts_and_deletes_need_rights_and_sequences_of_their_own() {
     let elsewhere = Elsewhere::new(
