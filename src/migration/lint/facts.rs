@@ -106,11 +106,12 @@ impl Facts {
             let index = parts(index.syntax());
             return tables.into_iter().any(|table| {
                 let index = self.names.thing(&table.beside(&index));
-                let Some(Thing::Index(_, Some(columns))) = index else {
+                let Some(Thing::Index(Some(of), Some(columns))) = index else {
                     return false;
                 };
-                let mut columns = columns.iter();
-                columns.all(|column| self.proven.contains(&(table.clone(), column.clone())))
+                let proven =
+                    |column: &String| self.proven.contains(&(table.clone(), column.clone()));
+                *of == table && columns.iter().all(proven)
             });
         }
         let column = node.parent().and_then(ast::AlterColumn::cast);
