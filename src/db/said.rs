@@ -14,6 +14,16 @@ use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 /// that is nobody's business. The range says which row it is.
 const WHOLE_ROW: [&str; 2] = ["23502", "23514"];
 
+/// What to do about errors of which the server itself gives no hint: the SQLSTATE, words of the message that no
+/// translation has other, and the hint.
+const HINTS: [(&str, &str, &str); 1] = [(
+    "42P10",
+    "ON CONFLICT",
+    "it takes a unique index on exactly these columns and expressions, and with a WHERE of which the statement \
+     repeats the condition: build one before (CREATE UNIQUE INDEX CONCURRENTLY in the expand step), or name the \
+     columns of one that is there",
+)];
+
 /// The error for people: message, SQLSTATE, constraint and table where the message names neither,
 /// detail, hint, the function in which it happened, and where in the author's file. One line without
 /// control characters.
@@ -74,7 +84,7 @@ fn full(error: &PgDatabaseError, place: Option<&str>) -> String {
                 .detail()
                 .filter(|_| !WHOLE_ROW.contains(&error.code())),
         ),
-        ("; hint: ", error.hint()),
+        ("; hint: ", error.hint().or_else(|| hint(error))),
         ("; in ", function.filter(|call| call.contains(" function "))),
         ("; in ", place),
     ] {
@@ -84,6 +94,12 @@ fn full(error: &PgDatabaseError, place: Option<&str>) -> String {
         }
     }
     text
+}
+
+fn hint(error: &PgDatabaseError) -> Option<&'static str> {
+    let fits = |code: &str, words: &str| error.code() == code && error.message().contains(words);
+    let mut hints = HINTS.into_iter();
+    hints.find_map(|(code, words, hint)| fits(code, words).then_some(hint))
 }
 
 /// Characters of one part of an error at most: a trigger can raise megabytes.

@@ -98,25 +98,15 @@ impl Batch<'_> {
             (range.seen, range.todo) = (summed.rows, Some(summed.pending));
             checksum = (summed.pending == 0).then(|| summed.checksum.to_string());
         }
-        let mut applied = Applied::default();
-        // A sweep only reads, except where it finds something to do.
-        if range.todo != Some(0) {
-            // In the main walk only rows that move ahead of it are met again.
-            if sweeping || keyset.moves {
-                // The condition may have set a search path in which the ledger's SQL means something else.
-                regain(&mut tx, settings, &name).await?;
-                let run = self.lease.run;
-                let returned =
-                    pending::returned(&mut tx, self.definition, keyset, &range, run).await?;
-                if let Some(still) = returned {
-                    tx.rollback().await?;
-                    return Ok(Outcome::StillPending(still.why));
-                }
-            }
-            let looks = sweeping || !self.proved;
-            let ours = (settings, name.as_str());
-            applied = apply(&mut tx, self.definition, keyset, &range, looks, ours).await?;
-        }
+        let ours = (settings, name.as_str());
+        let (definition, run) = (self.definition, self.lease.run);
+        let looks = sweeping || !self.proved;
+        // In the main walk only rows that move ahead of it are met again.
+        let applied = if sweeping || keyset.moves {
+            apply_again(&mut tx, definition, keyset, &range, run, looks, ours).await?
+        } else {
+            apply(&mut tx, definition, keyset, &range, looks, ours).await?
+        };
         if let Some(why) = applied.still_pending {
             tx.rollback().await?;
             return Ok(Outcome::StillPending(why));
@@ -205,6 +195,35 @@ pub(super) async fn apply(
         looked: asked.elapsed(),
         still_pending: still.map(|still| still.why),
     })
+}
+
+/// As [`apply`], over a range of which `run` may have changed rows before: nothing is done where none is pending,
+/// nor where one is that it has changed already.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn apply_again(
+    tx: &mut PgConnection,
+    definition: &Definition,
+    keyset: &Keyset,
+    range: &Range,
+    run: i64,
+    looks: bool,
+    ours: (&Engine, &str),
+) -> Result<Applied, sqlx::Error> {
+    if range.todo == Some(0) {
+        return Ok(Applied::default());
+    }
+    // The condition may have set a search path in which the ledger's SQL means something else.
+    regain(tx, ours.0, ours.1).await?;
+    let returned = pending::returned(tx, definition, keyset, range, run).await?;
+    if let Some(still) = returned {
+        return Ok(Applied {
+            still_pending: Some(still.why),
+            ..Applied::default()
+        });
+    }
+    apply(tx, definition, keyset, range, looks, ours).await
 }
 
 /// Has everything happen that is put off to the transaction's end, and makes its session ours again after

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 /// A process of the shop says every five seconds that it is alive; one that has not for so long is not
 /// counted on.
-const HEARD: Duration = Duration::from_secs(15);
+pub const HEARD: Duration = Duration::from_secs(15);
 
 /// The processes of a shop that have spoken of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow, Serialize, ToSchema)]

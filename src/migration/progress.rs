@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::eta::{self, Eta};
 use super::late::{self, Late};
 use super::ledger::{self, Phase, Run, SetAside, State, Statement};
-use super::presence::Presence;
+use super::presence::{HEARD, Presence};
 
 /// The rate is taken over this many seconds.
 const RATE_WINDOW_S: f64 = 10.0;
@@ -28,7 +28,8 @@ pub struct Progress {
     pub late: Option<Late>,
     /// Whether the lease is held by a process that still renews it.
     pub driven: bool,
-    /// For how many seconds the holder has not renewed its lease that has run out.
+    /// For how many seconds the holder has not renewed its lease that has run out; absent while it says that
+    /// it is alive, and while the server has only just started, so that it may not have been able to.
     pub silent_s: Option<f64>,
     /// Who is there to take it, when it is queued or its process is silent.
     pub presence: Option<Presence>,
@@ -44,15 +45,19 @@ impl Progress {
     /// # Errors
     /// What the database says.
     pub async fn of(conn: &mut PgConnection, run: Run) -> Result<Self, sqlx::Error> {
-        let (rows, silent_s): (i64, Option<f64>) = sqlx::query_as(
+        let (rows, silent_s, is_known): (i64, Option<f64>, bool) = sqlx::query_as(
             "SELECT coalesce(sum(rows_seen), 0)::bigint,
                     (SELECT extract(epoch FROM clock_timestamp() - lease_until)::float8
-                       FROM evenkeel.runs WHERE id = $1)
+                       FROM evenkeel.runs WHERE id = $1),
+                    pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => $3)
+                    AND NOT EXISTS (SELECT FROM evenkeel.readings JOIN evenkeel.runs ON process = lease_holder
+                                     WHERE id = $1 AND at > clock_timestamp() - make_interval(secs => $3))
                FROM evenkeel.batches
               WHERE run_id = $1 AND committed_at > clock_timestamp() - make_interval(secs => $2)",
         )
         .bind(run.id)
         .bind(RATE_WINDOW_S)
+        .bind(HEARD.as_secs_f64())
         .fetch_one(&mut *conn)
         .await?;
         let is_running = run.state == State::Running;
@@ -87,7 +92,7 @@ impl Progress {
             eta,
             late,
             driven,
-            silent_s: silent_s.filter(|_| is_running && !driven),
+            silent_s: silent_s.filter(|_| is_running && !driven && is_known),
             presence,
             set_aside,
             statements,

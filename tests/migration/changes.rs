@@ -443,7 +443,7 @@ async fn a_change_may_be_of_the_schema_alone() {
 #[tokio::test]
 async fn a_long_build_is_refused_at_the_start_where_nothing_could_renew_the_lease_beside_it() {
     let mut fixture = with_rows(10).await;
-    fixture.with_one_connection();
+    fixture.with_connections(1);
     let run = fixture.enqueue(CHANGE).await;
     assert_eq!(fixture.drive().await, End::Failed);
     let error = fixture.find(&run).await.error.unwrap();

@@ -1,5 +1,7 @@
 //! What the command line says, read as somebody who does not know it would.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
@@ -379,10 +381,41 @@ async fn only_a_run_whose_lease_ran_out_is_silent() {
     let said = foreign.done(&["status", "fill"]).await;
     assert!(!said.contains("silent"), "{said}");
     foreign
-        .run("UPDATE evenkeel.runs SET lease_until = clock_timestamp() - interval '2 minutes'")
+        .run(
+            "UPDATE evenkeel.runs
+                SET pace = '{\"duty\": 1, \"causes\": [{\"source\": \"retrying\", \"verdict\": \"normal\", \"reason\": \"busy\"}]}'",
+        )
         .await;
     let said = foreign.done(&["status", "fill"]).await;
-    assert!(said.contains("its process is silent"), "{said}");
+    assert!(said.contains("\n  tries again after: busy"), "{said}");
+    // It says that it is alive, so it waits for something.
+    foreign
+        .run(
+            "UPDATE evenkeel.runs SET lease_until = clock_timestamp() - interval '2 minutes';
+             INSERT INTO evenkeel.readings VALUES ('somebody', 1, clock_timestamp(), '{}')",
+        )
+        .await;
+    let said = foreign.done(&["status", "fill"]).await;
+    assert!(!said.contains("silent"), "{said}");
+    assert!(said.contains("its lease has run out"), "{said}");
+    assert!(
+        said.contains("somebody has not renewed its lease"),
+        "{said}"
+    );
+    foreign.run("DELETE FROM evenkeel.readings").await;
+    // A server that has only just started has not been there for it either.
+    let mut admin = foreign.database.connect().await.unwrap();
+    let age = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8";
+    let said = loop {
+        let said = foreign.done(&["status", "fill"]).await;
+        let age: f64 = sqlx::query_scalar(age).fetch_one(&mut admin).await.unwrap();
+        if said.contains("its process is silent") {
+            assert!(age > 15.0, "{age}: {said}");
+            break said;
+        }
+        assert!(said.contains("its lease has run out"), "{said}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     assert!(
         said.contains("somebody was to renew its lease 2 minutes ago"),
         "{said}"

@@ -64,6 +64,38 @@ async fn a_row_that_is_held_for_longer_is_set_aside_and_swept_up() {
 }
 
 #[tokio::test]
+async fn why_a_batch_is_tried_again_is_said_while_it_is() {
+    for code in ["40001", "57014", "55P03"] {
+        let mut fixture = Fixture::with_rows(50).await;
+        fixture.engine.tries = 10_000;
+        fixture
+            .run(&format!(
+                "CREATE TABLE busy (code text); INSERT INTO busy VALUES ('{code}');
+                 CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     IF EXISTS (SELECT FROM busy) THEN
+                         RAISE EXCEPTION 'not now' USING ERRCODE = (SELECT code FROM busy);
+                     END IF;
+                     RETURN NEW; END $$;
+                 CREATE TRIGGER busy BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION busy()"
+            ))
+            .await;
+        let run = fixture.enqueue(&of_t()).await;
+        let said = format!(
+            "SELECT count(*) FROM evenkeel.runs, jsonb_array_elements(pace->'causes') AS cause
+              WHERE cause->>'source' = 'retrying' AND cause->>'reason' LIKE '%not now (SQLSTATE {code})%'"
+        );
+        let mut other = Fixture::beside(&fixture).await;
+        let (end, ()) = tokio::join!(fixture.drive(), async {
+            other.wait_until(&said).await;
+            other.run("DELETE FROM busy").await;
+        });
+        assert_eq!(end, End::Completed);
+        assert_eq!(fixture.count(&said).await, 0, "{code}: it is over");
+        fixture.assert_exactly_once("t", &run).await;
+    }
+}
+
+#[tokio::test]
 async fn a_lock_on_the_whole_table_sets_nothing_aside() {
     let mut fixture = Fixture::with_rows(200).await;
     fixture.engine.tries = 1;

@@ -132,9 +132,9 @@ impl Fixture {
         self.pool = pool_at(Addresses { shop, direct }, 3);
     }
 
-    /// Leaves the engine one connection at a time.
-    pub fn with_one_connection(&mut self) {
-        self.pool = pool(&self.database, 1);
+    /// Leaves the engine so many connections at a time.
+    pub fn with_connections(&mut self, background: usize) {
+        self.pool = pool(&self.database, background);
     }
 
     /// A fixture whose table `t` has the keys 1 to `rows`.

@@ -6,16 +6,16 @@ use evenkeel::migration::lint::{self, Kind, rules};
 use super::fixture::migration;
 
 /// The kinds of files that run schema statements.
-const KINDS: [Kind; 4] = [Kind::Raw, Kind::Schema, Kind::Expand, Kind::Contract];
+pub const KINDS: [Kind; 4] = [Kind::Raw, Kind::Schema, Kind::Expand, Kind::Contract];
 
-fn rules_of(kind: Kind, sql: &str) -> Vec<&'static str> {
+pub fn rules_of(kind: Kind, sql: &str) -> Vec<&'static str> {
     let findings = lint::script("file.sql", sql, kind);
     findings.into_iter().map(|finding| finding.rule).collect()
 }
 
 /// The rules that a script breaks when Evenkeel runs it at its start.
 #[track_caller]
-fn assert_schema(sql: &str, expected: &[&str]) {
+pub fn assert_schema(sql: &str, expected: &[&str]) {
     let findings = lint::script("file.sql", sql, Kind::Schema);
     let found: Vec<_> = findings.iter().map(|finding| finding.rule).collect();
     assert_eq!(found, expected, "{sql}: {findings:#?}");
@@ -23,7 +23,7 @@ fn assert_schema(sql: &str, expected: &[&str]) {
 
 /// That `rule` is found in `sql`, however it is run.
 #[track_caller]
-fn assert_always(sql: &str, rule: &str) {
+pub fn assert_always(sql: &str, rule: &str) {
     for kind in KINDS {
         let found = rules_of(kind, sql);
         assert!(found.contains(&rule), "{kind:?}: {sql}: {found:?}");
@@ -88,7 +88,27 @@ fn what_reaches_further_than_its_words_is_named() {
         ),
         (
             "ALTER TYPE pair ADD ATTRIBUTE c int CASCADE",
+            rules::REACHES_UNNAMED,
+        ),
+        (
+            "ALTER TYPE pair ADD ATTRIBUTE c postcode CASCADE",
             rules::REWRITING_TABLE,
+        ),
+        (
+            "CREATE DOMAIN sc AS text NOT NULL; ALTER TYPE pair ADD ATTRIBUTE c sc CASCADE",
+            rules::REWRITING_TABLE,
+        ),
+        (
+            "ALTER TYPE pair ALTER ATTRIBUTE a TYPE bigint CASCADE",
+            rules::REWRITING_TABLE,
+        ),
+        (
+            "ALTER TYPE pair DROP ATTRIBUTE a CASCADE",
+            rules::REACHES_UNNAMED,
+        ),
+        (
+            "ALTER TYPE pair RENAME ATTRIBUTE a TO b CASCADE",
+            rules::REACHES_UNNAMED,
         ),
         ("REASSIGN OWNED BY a TO b", rules::REACHES_UNNAMED),
         ("DROP OWNED BY a", rules::REACHES_UNNAMED),
@@ -185,9 +205,12 @@ fn what_outlives_its_statement_is_named_however_it_is_run() {
         "SELECT pg_advisory_xact_lock(1)",
         "CREATE TEMP TABLE t (id int) ON COMMIT DROP",
         "DECLARE c CURSOR FOR SELECT 1",
-        "NOTIFY news",
-        "SHOW ALL",
     ] {
+        assert_schema(sql, &[]);
+        let begun = format!("BEGIN; {sql}; COMMIT");
+        assert_eq!(rules_of(Kind::Raw, &begun), [] as [&str; 0], "{sql}");
+    }
+    for sql in ["NOTIFY news", "SHOW ALL"] {
         for kind in KINDS {
             assert_eq!(rules_of(kind, sql), [] as [&str; 0], "{kind:?}: {sql}");
         }
@@ -276,8 +299,6 @@ fn what_the_lint_cannot_see_is_named() {
 #[test]
 fn a_lock_that_is_waited_for_without_a_limit_is_named_in_every_statement() {
     for sql in [
-        "CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
-        "CREATE RULE r AS ON INSERT TO t DO INSTEAD NOTHING",
         "CREATE POLICY p ON t",
         "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE t REPLICA IDENTITY FULL",
@@ -352,12 +373,63 @@ fn a_primary_key_of_an_index_reads_the_table_unless_its_columns_are_known_to_be_
             "{sql}"
         );
     }
-    let dropped =
-        format!("ALTER TABLE t VALIDATE CONSTRAINT n; ALTER TABLE t DROP CONSTRAINT n; {key}");
-    assert_eq!(
-        rules_of(Kind::Contract, &dropped),
-        ["adding-not-nullable-field"]
-    );
+    let filled = |column: &str| {
+        format!(
+            "ALTER TABLE t ADD CONSTRAINT {column} CHECK ({column} IS NOT NULL) NOT VALID;
+             ALTER TABLE t VALIDATE CONSTRAINT {column};"
+        )
+    };
+    let index = |columns: &str| format!("CREATE UNIQUE INDEX CONCURRENTLY i ON t ({columns});");
+    for (before, scans) in [
+        (filled("a") + &index("a"), false),
+        (index("a") + &filled("a"), false),
+        (index("b, a") + &filled("a") + &filled("b"), false),
+        (index("a) INCLUDE (b") + &filled("a"), false),
+        (
+            index("a") + &filled("a") + "ALTER INDEX i RENAME TO j; ALTER INDEX j RENAME TO i;",
+            false,
+        ),
+        (filled("\"A\"") + &index("\"A\""), false),
+        (filled("A") + &index("\"A\""), true),
+        // Of another column, of some of several, or of an index that is not known.
+        (filled("b") + &index("a"), true),
+        (filled("a") + &index("a, b"), true),
+        (filled("a"), true),
+        (filled("a") + &index("a").replace("i ON t", "i ON u"), true),
+        (
+            filled("a") + &index("a").replace("CONCURRENTLY", "CONCURRENTLY IF NOT EXISTS"),
+            true,
+        ),
+        (
+            "ALTER TABLE t VALIDATE CONSTRAINT n;".to_owned() + &index("a"),
+            true,
+        ),
+        // By now it is another column's name, or no longer so.
+        (
+            filled("a")
+                + "ALTER TABLE t DROP COLUMN a; ALTER TABLE t ADD COLUMN a int;"
+                + &index("a"),
+            true,
+        ),
+        (
+            filled("a") + "ALTER TABLE t DROP CONSTRAINT a;" + &index("a"),
+            true,
+        ),
+        (
+            filled("a")
+                + &index("a")
+                + "ALTER TABLE t ALTER COLUMN a SET NOT NULL, ALTER COLUMN a DROP NOT NULL;",
+            true,
+        ),
+    ] {
+        let sql = format!("{before} {key}");
+        let found = rules_of(Kind::Contract, &sql);
+        assert_eq!(
+            found.contains(&"adding-not-nullable-field"),
+            scans,
+            "{sql}: {found:?}"
+        );
+    }
 }
 
 #[test]
@@ -511,6 +583,26 @@ fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
             "WITH x AS (SELECT 1 AS id), more AS (UPDATE t SET a = a + 1 FROM x WHERE a > 0 RETURNING 1)
              UPDATE t SET a = 1 WHERE :range",
             &[rules::RANGE_LIMITS_NOTHING],
+        ),
+        (
+            "WITH more AS (INSERT INTO t SELECT * FROM t ON CONFLICT (id) DO UPDATE SET a = 2 RETURNING 1)
+             UPDATE t SET a = 1 WHERE :range",
+            &[rules::RANGE_LIMITS_NOTHING],
+        ),
+        (
+            "WITH more AS (DELETE FROM shop.t WHERE a = 0)
+             UPDATE t SET a = 1 WHERE :range",
+            &[rules::RANGE_LIMITS_NOTHING],
+        ),
+        (
+            "WITH more AS (INSERT INTO sums VALUES (1) ON CONFLICT (id) DO UPDATE SET n = 1)
+             UPDATE t SET a = 1 WHERE :range",
+            &[rules::LOCKS_OTHER_TABLE],
+        ),
+        (
+            "WITH done AS (UPDATE t SET a = 1 WHERE :range RETURNING id)
+             INSERT INTO seen SELECT id FROM done ON CONFLICT DO NOTHING",
+            &[],
         ),
         (
             "WITH chosen AS (SELECT id FROM t WHERE :range),

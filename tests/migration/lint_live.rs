@@ -124,6 +124,17 @@ fn findings(
         last.map(|finding| finding.rule).collect()
     };
     let (raw, expand) = (rules(Kind::Raw), rules(Kind::Expand));
+    let sql = sql.rsplit(";; ").next().unwrap_or(sql);
+    let writes = [
+        "INSERT ",
+        "UPDATE ",
+        "DELETE ",
+        "MERGE ",
+        "REFRESH ",
+        "CREATE TABLE ",
+        "CREATE MATERIALIZED ",
+    ];
+    let writes = writes.iter().any(|words| sql.starts_with(words)) || sql.contains(" INTO ");
     let waits = |oid: &Oid, lock: Lock| {
         // Nobody writes to a materialized view.
         let view = before.get(oid).is_some_and(|relation| relation.kind == "m");
@@ -150,6 +161,10 @@ fn findings(
             && t.touch.lock.is_strong()
     });
     let mut wrong = Vec::new();
+    let scanned = done.iter().any(|(oid, deed)| stored(&oid) && deed.scanned);
+    if scanned && writes && rules(Kind::Schema).is_empty() {
+        wrong.push("reads all of a table without a finding in a schema file".to_owned());
+    }
     if raw.contains(&rules::SYNTAX) || raw.contains(&rules::UNKNOWN) {
         wrong.push("unknown to the lint, not to the server".to_owned());
     }
@@ -183,8 +198,11 @@ async fn what_the_table_says_is_what_a_server_does() {
         let effects = all.pop().unwrap();
         stage.sql.execute("BEGIN").await.unwrap();
         let (first, sql) = line.rsplit_once(";; ").unwrap_or(("", line));
+        let old = stage.relations("pg_stat_xact_user_tables").await;
         stage.sql.execute(AssertSqlSafe(first)).await.unwrap();
-        let before = stage.relations("pg_stat_xact_user_tables").await;
+        let mut before = stage.relations("pg_stat_xact_user_tables").await;
+        // Whatever was created in this transaction is locked as strongly as can be.
+        before.retain(|oid, _| old.contains_key(oid));
         let (said, anything) = stage.said(&effects, sql.contains(" ONLY ")).await;
         if let Err(err) = stage.sql.execute(AssertSqlSafe(sql)).await {
             wrong.push(format!("{sql}\n    {err}"));
@@ -329,6 +347,53 @@ impl Stage {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_or_warns_of_outside_a_transaction_needs_one() {
+    let database = server::blank_database().await;
+    let mut sql = database.connect().await.unwrap();
+    sql.execute("CREATE TABLE t (id int)").await.unwrap();
+    for statement in [
+        "SET LOCAL work_mem = '8MB'",
+        "SET LOCAL ROLE postgres",
+        "SET TRANSACTION READ ONLY",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "LOCK TABLE t IN ACCESS SHARE MODE",
+        "SAVEPOINT a",
+        "RELEASE SAVEPOINT a",
+        "ROLLBACK TO SAVEPOINT a",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "SET work_mem = '8MB'",
+        "RESET work_mem",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "SELECT set_config('work_mem', '8MB', false)",
+        "SELECT pg_advisory_lock(1)",
+        "INSERT INTO t VALUES (1)",
+    ] {
+        let found = lint::script("file.sql", statement, Kind::Expand);
+        let needs = found.iter().any(|f| f.rule == rules::NEEDS_TRANSACTION);
+        let said = Command::new("psql")
+            .args([
+                "-X",
+                "-h",
+                &database.get_socket().unwrap().display().to_string(),
+            ])
+            .args([
+                "-U",
+                database.get_username(),
+                "-d",
+                database.get_database().unwrap(),
+            ])
+            .args(["-v", "VERBOSITY=sqlstate", "-c", statement])
+            .output();
+        let Ok(said) = said else {
+            eprintln!("skipped: psql is not installed");
+            return;
+        };
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.contains("25P01"), needs, "{statement}: {said}");
     }
 }
 

@@ -30,6 +30,7 @@ mod lint_cases;
 mod lint_files;
 mod lint_live;
 mod lint_names;
+mod lint_rows;
 mod lint_stage;
 mod peers;
 mod pending_again;

@@ -218,12 +218,7 @@ async fn ranges_follow_the_keys_own_order_whatever_its_type() {
     assert_eq!((end, run.state), (End::Completed, State::Completed));
     let proof = certificate::of_run(&mut fixture.sql, run.id).await.unwrap();
     let proof = proof.unwrap();
-    assert!(
-        proof
-            .ranges
-            .iter()
-            .all(|range| range.rows > 0 && range.batches > 0)
-    );
+    assert!(proof.ranges.iter().all(|range| range.rows > 0));
     let changed: i64 = proof.ranges.iter().map(|range| range.rows_changed).sum();
     assert_eq!(changed, 1000);
     let off = proof

@@ -18,6 +18,21 @@ async fn a_table_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
+async fn an_upsert_without_an_index_is_told_what_it_takes() {
+    let mut fixture = Fixture::with_rows(10).await;
+    fixture.run("CREATE TABLE seen (id bigint)").await;
+    let reason = fixture
+        .refusal(&migration(
+            "-- table: t\n-- pending: NOT EXISTS (SELECT FROM seen WHERE seen.id = t.id)",
+            "INSERT INTO seen SELECT id FROM t WHERE :range ON CONFLICT (id) DO NOTHING",
+        ))
+        .await;
+    for part in ["42P10", "hint: it takes a unique index on exactly"] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_without_a_primary_key_needs_a_declared_one() {
     let mut fixture = Fixture::new().await;
     fixture.run("CREATE TABLE t (id bigint UNIQUE)").await;

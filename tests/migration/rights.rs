@@ -63,6 +63,14 @@ impl Elsewhere {
         self.migrate_at(&self.url, arguments).await
     }
 
+    /// Has the administrator make the ledger by a run of `m`, and takes that away again.
+    async fn make_ledger(&self) {
+        let (went, said) = self.migrate_at(&url(&self.admin), &["start", "m"]).await;
+        assert!(went, "{said}");
+        self.run("DELETE FROM evenkeel.events; DELETE FROM evenkeel.runs")
+            .await;
+    }
+
     /// Runs what `arguments` print once, whereupon they must succeed; what was printed.
     async fn grant_what_is_printed(&self, arguments: &[&str]) -> String {
         let (went, said) = self.migrate(arguments).await;
@@ -127,9 +135,7 @@ async fn all_that_is_lacking_is_printed_at_once_and_nothing_more() {
 async fn a_ledger_of_another_role_is_used_by_what_is_printed() {
     let elsewhere = Elsewhere::new(TABLES).await;
     elsewhere.declare(&gross());
-    let admin = url(&elsewhere.admin);
-    let (went, said) = elsewhere.migrate_at(&admin, &["list"]).await;
-    assert!(went, "{said}");
+    elsewhere.make_ledger().await;
     let printed = elsewhere.grant_what_is_printed(&["start", "m"]).await;
     assert!(!printed.contains("CREATE ON DATABASE"), "{printed}");
     elsewhere.complete().await;
@@ -140,6 +146,38 @@ async fn a_ledger_of_another_role_is_used_by_what_is_printed() {
     let role = &elsewhere.role.trim_matches('"');
     let too_much = format!("has_table_privilege('{role}', 'evenkeel.events', 'UPDATE, DELETE')");
     assert!(!elsewhere.holds(&too_much).await, "{printed}");
+}
+
+/// Retention is a shop's alone.
+#[tokio::test]
+async fn retention_deletes_from_a_ledger_of_another_role_by_what_is_printed() {
+    const SHOP: &str = "CREATE TABLE idempotency_keys (); CREATE TABLE log_in_attempts (); CREATE TABLE order_lines ()";
+    let elsewhere = Elsewhere::new(&format!("{TABLES}{SHOP}")).await;
+    elsewhere.declare(&gross());
+    elsewhere.make_ledger().await;
+    elsewhere.grant_what_is_printed(&["start", "m"]).await;
+    let role = elsewhere
+        .admin
+        .clone()
+        .username(elsewhere.role.trim_matches('"'));
+    let mut role = role.connect().await.unwrap();
+    for table in [
+        "batches",
+        "certificates",
+        "events",
+        "proofs",
+        "quarantine",
+        "runs",
+        "steps",
+        "throttles",
+    ] {
+        let delete = format!(
+            "DELETE FROM evenkeel.{table} WHERE ctid IN (
+                 SELECT ctid FROM evenkeel.{table} LIMIT 0 FOR UPDATE SKIP LOCKED)"
+        );
+        let deleted = role.execute(AssertSqlSafe(delete)).await;
+        deleted.unwrap_or_else(|err| panic!("{table}: {err}"));
+    }
 }
 
 #[tokio::test]

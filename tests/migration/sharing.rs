@@ -56,6 +56,56 @@ async fn migrations_share_the_budget_and_each_row_is_changed_once() {
 }
 
 #[tokio::test]
+async fn the_last_connection_is_left_to_the_leases_by_proofs_and_long_statements() {
+    let mut fixture = Fixture::with_rows(50).await;
+    fixture
+        .run("CREATE TABLE u AS TABLE t; ALTER TABLE u ADD PRIMARY KEY (id)")
+        .await;
+    fixture.with_connections(2);
+    let update = "UPDATE t SET done = true, n = n + 1 WHERE :range";
+    let build = format!(
+        "-- step: expand\nCREATE INDEX CONCURRENTLY t_n ON t (n);\n\n-- step: backfill\n{update};"
+    );
+    let t = migration("-- table: t\n-- pending: NOT done", &build);
+    let t = fixture.enqueue(&t).await;
+    // The build waits for everybody who writes to the table.
+    let mut writer = Fixture::beside(&fixture).await;
+    writer
+        .run("BEGIN; INSERT INTO t (id, done) VALUES (1000, true)")
+        .await;
+    let of_u = update.replace("UPDATE t", "UPDATE u");
+    let of_u = migration("-- table: u\n-- pending: NOT done", &of_u);
+    let u = ledger::enqueue(&mut fixture.sql, "other", &of_u, "tester").await;
+    let u = u.unwrap();
+    let stop = CancellationToken::new();
+    let runner = fixture.runner_with(None, stop.clone());
+    let engine = tokio::spawn(async move { runner.run().await });
+    let proving = format!(
+        "SELECT count(*) FROM evenkeel.runs WHERE id = {} AND proof IS NOT NULL",
+        u.id
+    );
+    let building = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    fixture.wait_until(building).await;
+    fixture.wait_until(&proving).await;
+    for run in [&t, &u] {
+        let renewed = fixture.find(run).await.lease_until.unwrap() + chrono::Duration::seconds(3);
+        let renewed = format!(
+            "SELECT count(*) FROM evenkeel.runs WHERE id = {} AND lease_until > '{renewed}'",
+            run.id
+        );
+        fixture.wait_until(&renewed).await;
+    }
+    let held = "SELECT count(*) FROM evenkeel.runs WHERE state = 'running' AND lease_token = 1";
+    assert_eq!(fixture.count(held).await, 2);
+    writer.run("ROLLBACK").await;
+    let both =
+        "SELECT (count(*) = 2)::integer::bigint FROM evenkeel.runs WHERE state = 'completed'";
+    fixture.wait_until(both).await;
+    stop.cancel();
+    engine.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_migration_that_stands_still_keeps_no_other_waiting() {
     let (mut fixture, t, u) = two_migrations().await;
     fixture.pace.adaptive = true;

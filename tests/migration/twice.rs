@@ -319,7 +319,7 @@ async fn a_run_whose_second_proof_is_unknown_is_completed_by_the_first_and_says_
     );
 
     let mut fixture = Fixture::with_rows(300).await;
-    fixture.with_one_connection();
+    fixture.with_connections(1);
     let (end, _) = fixture.migrate(&of_t()).await;
     assert_eq!(end, End::Completed);
     let proof = certified(&mut fixture).await.unwrap();

@@ -167,15 +167,19 @@ fn describe(of: &Certificate, later: Option<&Later>) -> String {
     if let Some(spent) = super::status::describe_spent(&of.time_spent) {
         lines.push(format!("  time      {spent}"));
     }
-    lines.push(format!("  ranges    {}", of.ranges.len()));
+    lines.push(format!(
+        "  ranges    {}; a batch counts in the range in which it ended, with all rows that it changed, those of \
+         the range before and those that are gone since included",
+        of.ranges.len()
+    ));
     for part in &of.ranges {
         lines.push(format!(
-            "    {}: {} rows, {} changed in {} batches, checksum {}",
+            "    {}: {} rows, checksum {}; {} batches ended in it and changed {} rows",
             names.range(part.lower.as_ref(), &part.upper),
             part.rows,
-            part.rows_changed,
+            part.checksum.as_deref().unwrap_or("unknown"),
             part.batches,
-            part.checksum.as_deref().unwrap_or("unknown")
+            part.rows_changed,
         ));
     }
     lines.join("\n")

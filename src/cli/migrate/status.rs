@@ -103,7 +103,8 @@ fn state(run: &Run, stands: Option<Direction>) -> String {
 pub(in crate::cli) fn headline(progress: &Progress) -> String {
     let run = &progress.run;
     let state = match (run.state, run.step, run.phase) {
-        (State::Running, ..) if !progress.driven => "running, but its process is silent",
+        (State::Running, ..) if progress.silent_s.is_some() => "running, but its process is silent",
+        (State::Running, ..) if !progress.driven => "running, but its lease has run out",
         (State::Running, Some(Step::Expand), _) => "running the expand step",
         (State::Running, Some(Step::Contract), _) => "running the contract step",
         (State::Running, _, Phase::Sweep)
@@ -160,13 +161,15 @@ pub(in crate::cli) fn describe(progress: &Progress) -> String {
             duty * 100.0
         ));
         for cause in pace["causes"].as_array().into_iter().flatten() {
-            let text = |key: &str| cause[key].as_str().unwrap_or_default().to_owned();
-            lines.push(format!(
-                "  limited by {} ({}): {}",
-                text("source"),
-                text("verdict"),
-                text("reason")
-            ));
+            let text = |key: &str| cause[key].as_str().unwrap_or_default();
+            lines.push(match text("source") {
+                spent::RETRYING => format!("  tries again after: {}", text("reason")),
+                source => format!(
+                    "  limited by {source} ({}): {}",
+                    text("verdict"),
+                    text("reason")
+                ),
+            });
         }
         let costs: Vec<Cost> = serde_json::from_value(pace["costs"].clone()).unwrap_or_default();
         lines.extend(costs.iter().map(describe_cost));
@@ -223,7 +226,14 @@ fn describe_absence(progress: &Progress) -> Vec<String> {
     };
     let name = &progress.run.migration;
     let mut lines = Vec::new();
-    if let Some(silent) = progress.silent_s {
+    if progress.run.state == State::Running && progress.silent_s.is_none() {
+        let holder = progress.run.lease_holder.as_deref();
+        lines.push(format!(
+            "  {} has not renewed its lease, as when the database cannot be reached; it is not known to \
+             have ended",
+            holder.unwrap_or("its process"),
+        ));
+    } else if let Some(silent) = progress.silent_s {
         let silent = Duration::try_from_secs_f64(silent).unwrap_or_default();
         lines.push(format!(
             "  {} was to renew its lease {} ago and has not: it died, froze or lost the database; the \

@@ -68,22 +68,23 @@ async fn denied(conn: &mut PgConnection, refused: sqlx::Error) -> Result<SchemaE
 }
 
 /// What the engine does to the tables of its ledger; to those that are not here it adds rows and changes
-/// them.
-const LEDGER: [(&str, &str); 10] = [
-    ("schema_steps", "SELECT"),
-    ("runs", "SELECT, INSERT, UPDATE"),
-    ("batches", "SELECT, INSERT"),
-    ("quarantine", "SELECT, INSERT, UPDATE"),
-    ("events", "SELECT, INSERT"),
-    ("steps", "SELECT, INSERT, UPDATE"),
-    ("throttles", "SELECT, INSERT, UPDATE"),
-    ("certificates", "SELECT, INSERT"),
-    ("proofs", "SELECT, INSERT"),
-    ("readings", "SELECT, INSERT, UPDATE, DELETE"),
+/// them. From those that are marked retention deletes old rows, in a shop's database alone; it locks them first,
+/// which takes `UPDATE`.
+const LEDGER: [(&str, &str, bool); 10] = [
+    ("schema_steps", "SELECT", false),
+    ("runs", "SELECT, INSERT, UPDATE", true),
+    ("batches", "SELECT, INSERT", true),
+    ("quarantine", "SELECT, INSERT, UPDATE", true),
+    ("events", "SELECT, INSERT", true),
+    ("steps", "SELECT, INSERT, UPDATE", true),
+    ("throttles", "SELECT, INSERT, UPDATE", true),
+    ("certificates", "SELECT, INSERT", true),
+    ("proofs", "SELECT, INSERT", true),
+    ("readings", "SELECT, INSERT, UPDATE, DELETE", false),
 ];
 
 /// The statements that let the role of `conn` use the engine's ledger where another role has made it, or
-/// read it when it is to be `only_read`; none when it may, or there is no ledger yet.
+/// read it when it is to be `only_read`; where there is none, the one that lets it make one. None when it may.
 ///
 /// # Errors
 /// What the database says.
@@ -91,20 +92,30 @@ pub async fn ledger_grants(
     conn: &mut PgConnection,
     only_read: bool,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let (names, privileges): (Vec<&str>, Vec<&str>) = LEDGER.into_iter().unzip();
+    let names = LEDGER.map(|(name, ..)| name);
+    let privileges = LEDGER.map(|(_, privileges, _)| privileges);
+    let swept = LEDGER.map(|(.., swept)| swept);
     sqlx::query_scalar(
         "SELECT format('GRANT USAGE ON SCHEMA evenkeel TO %I', current_user)
            FROM pg_namespace WHERE nspname = 'evenkeel' AND NOT has_schema_privilege(oid, 'USAGE')
+         UNION ALL
+         SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
+          WHERE NOT $3 AND NOT has_database_privilege(current_database(), 'CREATE')
+            AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'evenkeel')
          UNION ALL
          SELECT format('GRANT %s ON TABLE evenkeel.%I TO %I', string_agg(wanted, ', ' ORDER BY ord),
                        relname, current_user)
            FROM (SELECT c.relname, one.wanted, one.ord
                    FROM pg_namespace n
                    JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r'
-                   LEFT JOIN unnest($1::text[], $2::text[]) AS known (name, privileges)
+                   LEFT JOIN unnest($1::text[], $2::text[], $4::boolean[]) AS known (name, privileges, swept)
                           ON known.name = c.relname
+                  CROSS JOIN (SELECT count(DISTINCT relname) = 3 AS is_shop FROM pg_class
+                               WHERE relkind = 'r'
+                                 AND relname IN ('idempotency_keys', 'log_in_attempts', 'order_lines')) AS shop
                   CROSS JOIN LATERAL unnest(string_to_array(
-                             coalesce(known.privileges, 'SELECT, INSERT, UPDATE'), ', '))
+                             CASE WHEN known.swept AND is_shop THEN 'SELECT, INSERT, UPDATE, DELETE'
+                                  ELSE coalesce(known.privileges, 'SELECT, INSERT, UPDATE') END, ', '))
                              WITH ORDINALITY AS one (wanted, ord)
                   WHERE n.nspname = 'evenkeel' AND NOT has_table_privilege(c.oid, one.wanted)
                     AND (NOT $3 OR one.wanted = 'SELECT')
@@ -115,6 +126,7 @@ pub async fn ledger_grants(
     .bind(names)
     .bind(privileges)
     .bind(only_read)
+    .bind(swept)
     .fetch_all(conn)
     .await
 }

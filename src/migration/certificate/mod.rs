@@ -107,7 +107,9 @@ pub struct CertifiedRange {
     pub rows: i64,
     /// The sum of their hashes, in decimal digits.
     pub checksum: Option<String>,
-    /// Rows changed by the batches that ended in this range.
+    /// Rows changed by the batches that ended in this range, in every phase and in the runs that this one goes on
+    /// from. A batch counts as a whole, with rows of the range before and with rows that are gone since, so that
+    /// this can be more than `rows`; over all ranges it adds up to what the ledger has.
     #[sqlx(default)]
     pub rows_changed: i64,
     /// Batches that worked and ended in this range.

@@ -1,8 +1,9 @@
 //! What a background statement does besides changing its range.
 
-use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SyntaxKind, SyntaxNode};
 
+use super::facts::has;
 use super::names::parts;
 use super::statements::Script;
 use super::{Finding, Found, condition, locks, rules, session};
@@ -93,7 +94,7 @@ pub fn check(file: &str, text: &str, definition: &Definition, pending: &str) -> 
         condition::check(pending, first.line, &mut found);
     }
     for statement in &script.statements {
-        if let Some((rule, why)) = session::leaves(&statement.syntax, false) {
+        if let Some((rule, why)) = session::leaves(&statement.syntax, false, true) {
             found.add(statement.line, rule, why);
         }
     }
@@ -126,8 +127,16 @@ fn changes(node: &SyntaxNode) -> Option<(Vec<String>, bool)> {
         let limited = delete.where_clause_or_current_of().is_some();
         return Some((parts(delete.relation_name()?.syntax()), limited));
     }
-    let merge = ast::Merge::cast(node.clone())?;
-    Some((parts(merge.table_relation_name()?.syntax()), true))
+    if let Some(merge) = ast::Merge::cast(node.clone()) {
+        return Some((parts(merge.table_relation_name()?.syntax()), true));
+    }
+    // Rows that an INSERT adds are locked by nobody else; those that are there already it changes by this.
+    let insert = ast::Insert::cast(node.clone())?;
+    let on_conflict = insert.on_conflict_clause()?;
+    if !has(on_conflict.syntax(), SyntaxKind::CONFLICT_DO_UPDATE_SET) {
+        return None;
+    }
+    Some((parts(insert.relation_name_ref()?.syntax()), true))
 }
 
 /// Whether `node`, a part of WITH, reads another part that has chosen its rows by the range, or reads one

@@ -5,9 +5,10 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use super::effects::references;
 use super::facts::{Facts, has};
-use super::names::{Names, Thing, parts};
+use super::names::{Names, Rows, Thing, parts};
 use super::session;
 use super::table::On;
+use super::targets::reads_live;
 
 /// Takes note of `statement`, once it has been judged.
 pub fn note(statement: &ast::Stmt, facts: &mut Facts) {
@@ -25,11 +26,11 @@ pub fn note(statement: &ast::Stmt, facts: &mut Facts) {
         | ast::Stmt::AlterDomain(_) => note_alter(whole, names),
         ast::Stmt::CreateTrigger(_) | ast::Stmt::CreateRule(_) => {
             for name in references(whole, whole, names, On::Named) {
-                if names.is_new(&name) {
-                    names.create(name, Thing::PassesOn);
-                }
+                names.act_on(&name, events(whole));
             }
         }
+        // What they are on is still there.
+        ast::Stmt::DropTrigger(_) | ast::Stmt::DropRule(_) | ast::Stmt::DropPolicy(_) => {}
         ast::Stmt::CreateView(view) if view.or_replace().is_some() => {
             forget(names, references(whole, whole, names, On::Read));
         }
@@ -46,6 +47,25 @@ pub fn note(statement: &ast::Stmt, facts: &mut Facts) {
         names.set_path(path, local);
     }
     facts.note_transaction(statement);
+}
+
+/// The words of the statements that a trigger or rule acts on.
+fn events(whole: &SyntaxNode) -> Vec<SyntaxKind> {
+    use SyntaxKind as K;
+    let is_event = |node: &SyntaxNode| {
+        matches!(
+            node.kind(),
+            K::RULE_EVENT
+                | K::TRIGGER_EVENT_INSERT
+                | K::TRIGGER_EVENT_UPDATE
+                | K::TRIGGER_EVENT_DELETE
+                | K::TRIGGER_EVENT_TRUNCATE
+        )
+    };
+    let events = whole.descendants().filter(is_event);
+    events
+        .filter_map(|event| Some(event.first_token()?.kind()))
+        .collect()
 }
 
 fn begins_with(whole: &SyntaxNode, word: SyntaxKind) -> bool {
@@ -141,7 +161,7 @@ fn note_new(statement: &ast::Stmt, names: &mut Names) {
     let certain = !has(whole, condition) && !has(whole, SyntaxKind::OR_REPLACE);
     let name = match &thing {
         // An index lies where its table does.
-        Thing::Index(Some(table)) => table.beside(&parts(&node)),
+        Thing::Index(Some(table), _) => table.beside(&parts(&node)),
         _ => names.place(&parts(&node), has(whole, SyntaxKind::TEMP)),
     };
     let parents = references(whole, whole, names, On::Parent);
@@ -164,11 +184,14 @@ fn thing(statement: &ast::Stmt, names: &Names) -> Option<Thing> {
         | ast::Stmt::SelectInto(_)
         | ast::Stmt::CreateForeignTable(_)
         | ast::Stmt::CreateSequence(_)
-        | ast::Stmt::CreateMaterializedView(_) => Thing::Relation,
-        ast::Stmt::CreateView(_) => Thing::PassesOn,
-        ast::Stmt::CreateIndex(_) => {
+        | ast::Stmt::CreateMaterializedView(_) => Thing::Relation(Rows::default()),
+        ast::Stmt::CreateView(_) => Thing::Relation(Rows {
+            of_live: reads_live(whole, names),
+            acted_on: Vec::new(),
+        }),
+        ast::Stmt::CreateIndex(index) => {
             let table = references(whole, whole, names, On::Named);
-            Thing::Index(table.into_iter().next())
+            Thing::Index(table.into_iter().next(), columns(index))
         }
         ast::Stmt::CreateDomain(_) => Thing::Type {
             checked: has(whole, SyntaxKind::CHECK_CONSTRAINT)
@@ -177,6 +200,16 @@ fn thing(statement: &ast::Stmt, names: &Names) -> Option<Thing> {
         ast::Stmt::CreateType(_) => Thing::Type { checked: false },
         _ => return None,
     })
+}
+
+/// The columns that an index is on.
+fn columns(index: &ast::CreateIndex) -> Option<Vec<String>> {
+    let items = index.partition_item_list()?.partition_items();
+    let column = |item: ast::PartitionItem| match item.expr() {
+        Some(ast::Expr::NameRef(column)) => Some(column.text()),
+        _ => None,
+    };
+    items.map(column).collect()
 }
 
 /// What CREATE SCHEMA creates in it. The schema may now be the first of the search path.
@@ -196,6 +229,6 @@ fn note_schema(whole: &SyntaxNode, names: &mut Names) {
         {
             path.insert(0, schema.clone());
         }
-        names.create(names.place(&path, false), Thing::Relation);
+        names.create(names.place(&path, false), Thing::Relation(Rows::default()));
     }
 }

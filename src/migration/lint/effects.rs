@@ -5,7 +5,7 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use super::facts::{Facts, has};
 use super::names::{Name, Names, Thing, parts};
-use super::table::{self, Lock, On, Row, Touch};
+use super::table::{self, On, Row, Touch};
 
 /// What a statement, or a subcommand of ALTER, does.
 #[derive(Debug)]
@@ -93,43 +93,6 @@ pub fn of(statement: &ast::Stmt, facts: &Facts) -> Vec<Effect> {
         .collect()
 }
 
-/// Whether all that `statement` is about was created earlier in the script: the tables whose rows it
-/// changes, or else what it names.
-pub fn is_about_new(statement: &ast::Stmt, names: &Names) -> bool {
-    let whole = statement.syntax();
-    let changed: Vec<_> = whole
-        .descendants()
-        .filter_map(|node| target(&node))
-        .collect();
-    if changed.is_empty() {
-        let named = references(whole, whole, names, On::Named);
-        return !named.is_empty() && named.iter().all(|name| names.is_new(name));
-    }
-    changed.iter().all(|path| {
-        let name = names.resolve(path);
-        names.is_new(&name) && !passes_on(names, &name, Lock::RowExclusive)
-    })
-}
-
-/// The table whose rows `node` changes.
-fn target(node: &SyntaxNode) -> Option<Vec<String>> {
-    let target = match node.kind() {
-        SyntaxKind::UPDATE | SyntaxKind::DELETE | SyntaxKind::INSERT | SyntaxKind::MERGE => {
-            let is_target = |kind| {
-                matches!(
-                    kind,
-                    SyntaxKind::RELATION_NAME
-                        | SyntaxKind::RELATION_NAME_REF
-                        | SyntaxKind::TABLE_RELATION_NAME
-                )
-            };
-            node.children().find(|child| is_target(child.kind()))?
-        }
-        _ => return None,
-    };
-    Some(parts(&target))
-}
-
 /// The subcommands of an ALTER that has rows for them, else the statement itself.
 fn nodes(whole: &SyntaxNode) -> Vec<SyntaxNode> {
     let kind = rows_of(whole.kind());
@@ -201,7 +164,7 @@ fn relations(touch: Touch, whole: &SyntaxNode, node: &SyntaxNode, names: &Names)
     let to = |name: Name| Touched {
         touch,
         shown: format!("`{name}`"),
-        live: !names.is_new(&name) || passes_on(names, &name, touch.lock),
+        live: !names.is_new(&name),
         name: Some(name),
     };
     match touch.on {
@@ -259,11 +222,6 @@ fn is_about_all(whole: &SyntaxNode) -> bool {
     may && !has(whole, SyntaxKind::TABLE_NAME_REF)
 }
 
-/// Whether rows that are written to `name` under `lock` go on to other tables.
-fn passes_on(names: &Names, name: &Name, lock: Lock) -> bool {
-    lock == Lock::RowExclusive && matches!(names.thing(name), Some(Thing::PassesOn))
-}
-
 fn tables_behind(
     touch: Touch,
     whole: &SyntaxNode,
@@ -283,7 +241,7 @@ fn tables_behind(
     references(whole, node, names, On::Named)
         .into_iter()
         .map(|index| match names.thing(&index) {
-            Some(Thing::Index(Some(table))) => to(table),
+            Some(Thing::Index(Some(table), _)) => to(table),
             _ => unnamed(touch, format!("the table of `{index}`"), true),
         })
         .collect()
@@ -351,6 +309,7 @@ fn role(reference: &SyntaxNode, whole: &SyntaxNode) -> Option<On> {
             | K::LIKE_CLAUSE
             | K::WITH_CLAUSE
             | K::COPY_QUERY
+            | K::TABLE
             | K::RULE_DO
             | K::SELECT
             | K::COMPOUND_SELECT

@@ -52,13 +52,22 @@ impl Facts {
     /// Takes note of what ends with the transaction of `statement`.
     pub fn note_transaction(&mut self, statement: &ast::Stmt) {
         let ends = ending(statement).is_some();
-        self.open = !ends && (self.open || matches!(statement, ast::Stmt::Begin(_)));
+        let chains = has(statement.syntax(), SyntaxKind::AND_CHAIN);
+        self.open = match ends {
+            true => chains && self.open,
+            false => self.open || matches!(statement, ast::Stmt::Begin(_)),
+        };
         match self.transactions {
             Transactions::Each => self.names.end_transaction(true),
             Transactions::Unsure if !self.open => self.names.end_transaction(false),
             _ if ends => self.names.end_transaction(false),
             _ => {}
         }
+    }
+
+    /// Whether the next statement is in a transaction with others, as far as the script says.
+    pub fn in_transaction(&self) -> bool {
+        self.open || self.transactions == Transactions::One
     }
 
     /// Whether `given` holds for `node`, a part of the statement `whole`.
@@ -92,17 +101,23 @@ impl Facts {
     }
 
     fn is_proven(&self, node: &SyntaxNode, whole: &SyntaxNode) -> bool {
-        if node.kind() == SyntaxKind::ADD_CONSTRAINT {
-            let tables = references(whole, node, &self.names, On::Named);
+        let tables = references(whole, node, &self.names, On::Named);
+        if let Some(index) = node.descendants().find_map(ast::UsingIndexName::cast) {
+            let index = parts(index.syntax());
             return tables.into_iter().any(|table| {
-                self.trusted.contains(&table) || self.proven.iter().any(|(of, _)| *of == table)
+                let index = self.names.thing(&table.beside(&index));
+                let Some(Thing::Index(Some(of), Some(columns))) = index else {
+                    return false;
+                };
+                let proven =
+                    |column: &String| self.proven.contains(&(table.clone(), column.clone()));
+                *of == table && columns.iter().all(proven)
             });
         }
         let column = node.parent().and_then(ast::AlterColumn::cast);
         let Some(column) = column.and_then(|c| Some(c.column_name_ref()?.text())) else {
             return false;
         };
-        let tables = references(whole, node, &self.names, On::Named);
         tables.into_iter().any(|table| {
             self.trusted.contains(&table) || self.proven.contains(&(table, column.clone()))
         })
@@ -140,12 +155,18 @@ impl Facts {
                         }
                     }
                 }
-                ast::AlterTableAction::AlterColumn(column)
-                    if has(column.syntax(), SyntaxKind::SET_NOT_NULL) =>
-                {
-                    if let Some(column) = column.column_name_ref() {
-                        self.proven.insert((table.clone(), column.text()));
+                ast::AlterTableAction::AlterColumn(alter) => {
+                    let column = alter.column_name_ref().map(|column| column.text());
+                    let key = (table.clone(), column.unwrap_or_default());
+                    if has(alter.syntax(), SyntaxKind::SET_NOT_NULL) {
+                        self.proven.insert(key);
+                    } else if has(alter.syntax(), SyntaxKind::DROP_NOT_NULL) {
+                        self.proven.remove(&key);
                     }
+                }
+                // What a name was proven for is another column's from now on, or nothing's.
+                ast::AlterTableAction::RenameColumn(_) | ast::AlterTableAction::DropColumn(_) => {
+                    self.proven.retain(|(of, _)| *of != table);
                 }
                 ast::AlterTableAction::DropConstraint(_) => {
                     self.proven.retain(|(of, _)| *of != table);

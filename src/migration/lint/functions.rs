@@ -83,6 +83,11 @@ impl Call {
         self.built_in && OUTLIVING.contains(&self.name.as_str())
     }
 
+    /// Whether it takes an advisory lock until the transaction ends.
+    pub fn locks_until_end(&self) -> bool {
+        self.built_in && self.name.contains("advisory_xact_lock")
+    }
+
     /// Whether it is known to do nothing that the text does not show.
     pub fn is_harmless(&self) -> bool {
         self.built_in && (self.is_not_volatile() || lists(HARMLESS, &self.name))

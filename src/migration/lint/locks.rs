@@ -7,7 +7,7 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 use super::effects::{Effect, Touched};
 use super::facts::{has, is_concurrent};
 use super::functions;
-use super::rows::{self, writes};
+use super::rows;
 use super::statements::{Script, Statement};
 use super::table::{On, Row, Work};
 use super::waiting::{Waiting, ending};
@@ -27,12 +27,14 @@ pub fn check(script: &Script, kind: Kind, found: &mut Found<'_>) {
             judge(script, statement, effect, since, found);
         }
         whole(statement, kind, found);
-        if !statement.on_new_table {
-            rows::check(statement, found);
-        }
+        rows::check(statement, kind, found);
         unseen(script, statement, found);
         if !(kind == Kind::Raw && ends_with_psql)
-            && let Some((rule, why)) = session::leaves(&statement.syntax, kind == Kind::Raw)
+            && let Some((rule, why)) = session::leaves(
+                &statement.syntax,
+                kind == Kind::Raw,
+                statement.in_transaction,
+            )
         {
             found.add(statement.line, rule, why);
         }
@@ -112,6 +114,7 @@ fn judge(
     let said = [Some(rules::REACHES_UNNAMED), Some(rules::OPAQUE)].contains(&rule);
     // Squawk has a rule for it.
     let truncates = row.node == SyntaxKind::TRUNCATE;
+    let said = said || found.has_since(since, line, rules::REACHES_UNNAMED);
     if effect.cascades && !statement.on_new_table && !said && !truncates {
         let why = "CASCADE takes along whatever depends on it, under ACCESS EXCLUSIVE where that belongs to a table, and none of it is named";
         found.add(line, rules::REACHES_UNNAMED, why);
@@ -163,12 +166,20 @@ fn describe(row: &Row, effect: &Effect) -> String {
     });
     let each: Vec<_> = each.collect();
     match effect.worst() {
-        Some(worst) if !each.is_empty() => format!(
-            "it takes {}: {} (PostgreSQL: {})",
-            each.join("; "),
-            worst.touch.lock.keeps_out(),
-            row.page
-        ),
+        Some(worst) if !each.is_empty() => {
+            let stays = match row.rule {
+                rules::LIVE_TRIGGER_OR_RULE => {
+                    "; and it acts on what every process does there from then on"
+                }
+                _ => "",
+            };
+            format!(
+                "it takes {}: {}{stays} (PostgreSQL: {})",
+                each.join("; "),
+                worst.touch.lock.keeps_out(),
+                row.page
+            )
+        }
         _ => format!(
             "the lint cannot see what it does (PostgreSQL: {})",
             row.page
@@ -283,7 +294,7 @@ fn under_lock(script: &Script, kind: Kind, found: &mut Found<'_>) {
             _ => {}
         }
         // Each statement by itself is what whoever runs a script may do, too.
-        let works = writes(statement) && !statement.on_new_table
+        let works = rows::works(statement, kind).is_some()
             || in_transaction && scans(statement, script, found);
         if let Some((line, lock)) = held.filter(|_| works) {
             let why = format!(

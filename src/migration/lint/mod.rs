@@ -27,6 +27,7 @@ pub mod rules;
 mod session;
 mod statements;
 pub mod table;
+mod targets;
 mod types;
 mod waiting;
 

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 /// PostgreSQL cuts longer names off.
 const LONGEST: usize = 63;
@@ -44,17 +44,24 @@ impl fmt::Display for Name {
 /// What a script has created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thing {
-    /// A table, a sequence or a materialized view.
-    Relation,
-    /// A view, or a table with a trigger or rule: what is written to it may go on to other tables.
-    PassesOn,
-    /// An index of that table.
-    Index(Option<Name>),
+    /// A table, a sequence or a view.
+    Relation(Rows),
+    /// An index of that table, on those columns in their order; none where it is on an expression.
+    Index(Option<Name>, Option<Vec<String>>),
     /// A type, or a domain that has conditions or not.
     Type {
         /// Whether a column of it is checked when it is added.
         checked: bool,
     },
+}
+
+/// Whose the rows of a relation are that the script has created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// It is a view of live tables: theirs.
+    pub of_live: bool,
+    /// The words (INSERT, …) of the statements that a trigger or rule of the script acts on.
+    pub acted_on: Vec<SyntaxKind>,
 }
 
 /// The names of a script as far as it has been read.
@@ -74,6 +81,15 @@ pub struct Names {
 }
 
 impl Name {
+    /// Whether it is a table of PostgreSQL's own, which is small.
+    pub fn is_catalogue(&self) -> bool {
+        match &self.schema {
+            Schema::Named(schema) => schema == "pg_catalog" || schema == "information_schema",
+            Schema::First(_) | Schema::Unsure => self.own.starts_with("pg_"),
+            Schema::Temporary => false,
+        }
+    }
+
     /// The name `parts` of something that lies in the same schema, unless it says another.
     pub fn beside(&self, parts: &[String]) -> Self {
         named(self.schema.clone(), parts.last().map_or("", String::as_str))
@@ -125,6 +141,32 @@ impl Names {
     /// Whether the script has created it, for certain.
     pub fn is_new(&self, name: &Name) -> bool {
         name.schema != Schema::Unsure && self.created.contains_key(name)
+    }
+
+    /// Whether it is a relation that the script has created, with rows of its own.
+    pub fn has_own_rows(&self, name: &Name) -> bool {
+        let rows = self.rows(name);
+        self.is_new(name) && !rows.is_some_and(|rows| rows.of_live)
+    }
+
+    /// Whether a trigger or rule of the script acts on what one of `words` does to it.
+    pub fn is_acted_on(&self, name: &Name, words: &[SyntaxKind]) -> bool {
+        let rows = self.rows(name);
+        rows.is_some_and(|rows| rows.acted_on.iter().any(|word| words.contains(word)))
+    }
+
+    fn rows(&self, name: &Name) -> Option<&Rows> {
+        match self.created.get(name) {
+            Some(Thing::Relation(rows)) => Some(rows),
+            _ => None,
+        }
+    }
+
+    /// A trigger or rule acts from now on on what one of `words` does to it.
+    pub fn act_on(&mut self, name: &Name, words: Vec<SyntaxKind>) {
+        if let Some(Thing::Relation(rows)) = self.created.get_mut(name) {
+            rows.acted_on.extend(words);
+        }
     }
 
     /// Whether it is a temporary one, which only its session sees.

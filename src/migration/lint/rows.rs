@@ -5,19 +5,37 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use super::facts::has;
 use super::statements::Statement;
-use super::{Found, rules};
+use super::{Found, Kind, rules};
 
-/// Adds what changes or copies rows.
-pub fn check(statement: &Statement, found: &mut Found<'_>) {
-    let why = match &statement.syntax {
-        ast::Stmt::Update(_) | ast::Stmt::Delete(_) | ast::Stmt::Merge(_) => {
+const READS: &str = "it reads whole tables that shoppers use in one statement, whose snapshot keeps VACUUM from removing anything newer";
+
+/// Adds what changes, reads or copies rows.
+pub fn check(statement: &Statement, kind: Kind, found: &mut Found<'_>) {
+    if let Some(why) = works(statement, kind) {
+        found.add(statement.line, rules::UNBATCHED_WRITE, why);
+    } else if let Some(table) = &statement.acted_on {
+        let why = format!(
+            "a trigger or rule of `{table}` acts on what it writes, and the lint cannot see what it does"
+        );
+        found.add(statement.line, rules::OPAQUE, why);
+    }
+}
+
+/// What a statement does that takes the longer, the more rows there are.
+pub fn works(statement: &Statement, kind: Kind) -> Option<&'static str> {
+    let live = !statement.on_new_table;
+    let fills = !has(statement.syntax.syntax(), SyntaxKind::WITH_NO_DATA);
+    let copies = statement.reads_live && fills;
+    Some(match &statement.syntax {
+        ast::Stmt::Update(_) | ast::Stmt::Delete(_) | ast::Stmt::Merge(_) if live => {
             "it locks every row that it changes until all are done, and writes them to the WAL at once"
         }
-        ast::Stmt::Insert(insert) if copies_rows(insert) => {
+        ast::Stmt::Insert(insert) if live && copies_rows(insert) => {
             "it copies rows in one transaction, however many there are"
         }
         ast::Stmt::Copy(copy)
-            if has(copy.syntax(), SyntaxKind::COPY_FROM)
+            if live
+                && has(copy.syntax(), SyntaxKind::COPY_FROM)
                 && has(copy.syntax(), SyntaxKind::COPY_TABLE) =>
         {
             "it writes rows in one transaction, however many there are"
@@ -25,26 +43,33 @@ pub fn check(statement: &Statement, found: &mut Found<'_>) {
         ast::Stmt::CreateTableAs(_)
         | ast::Stmt::SelectInto(_)
         | ast::Stmt::CreateMaterializedView(_)
-            if reads(statement) && !has(statement.syntax.syntax(), SyntaxKind::WITH_NO_DATA) =>
+            if copies =>
         {
-            "it reads and copies whole tables in one transaction"
+            READS
         }
-        _ if writes(statement) => "it locks every row that it changes until all are done",
+        ast::Stmt::Refresh(refresh) if fills && refreshes(refresh, live, kind) => READS,
+        _ if writes(statement) && live => "it locks every row that it changes until all are done",
+        _ if writes(statement) && copies => READS,
         ast::Stmt::Select(_)
         | ast::Stmt::ParenSelect(_)
         | ast::Stmt::CompoundSelect(_)
         | ast::Stmt::Table(_)
-            if locks_rows(statement.syntax.syntax()) =>
+            if live && locks_rows(statement.syntax.syntax()) =>
         {
             "it locks every row of the table until the transaction ends"
         }
-        _ => return,
-    };
-    found.add(statement.line, rules::UNBATCHED_WRITE, why);
+        _ => return None,
+    })
+}
+
+/// Whether a REFRESH is long where no other rule says so: of a view of the script, which nobody reads yet,
+/// or beside readers in the transaction of a schema file, which is all one.
+fn refreshes(refresh: &ast::Refresh, live: bool, kind: Kind) -> bool {
+    !live || kind == Kind::Schema && refresh.concurrently_token().is_some()
 }
 
 /// Whether a statement changes rows that were there before.
-pub fn writes(statement: &Statement) -> bool {
+fn writes(statement: &Statement) -> bool {
     let changes = |node: SyntaxNode| {
         ast::Update::can_cast(node.kind())
             || ast::Delete::can_cast(node.kind())
@@ -99,10 +124,4 @@ fn locks_rows(query: &SyntaxNode) -> bool {
                 _ => !of.children().any(limits),
             })
     })
-}
-
-/// Whether it reads relations.
-fn reads(statement: &Statement) -> bool {
-    has(statement.syntax.syntax(), SyntaxKind::FROM_CLAUSE)
-        || has(statement.syntax.syntax(), SyntaxKind::TABLE)
 }

@@ -2,7 +2,7 @@
 
 use squawk_linter::Rule;
 
-/// An UPDATE, DELETE, MERGE or copy of a whole table in one statement.
+/// An UPDATE, DELETE, MERGE, read or copy of a whole table in one statement.
 pub const UNBATCHED_WRITE: &str = "unbatched-write";
 /// A statement that takes a strong lock, and one that then works under it.
 pub const WRITE_UNDER_LOCK: &str = "write-under-lock";
@@ -22,6 +22,10 @@ pub const ATTACHING_PARTITION: &str = "attaching-partition";
 pub const REFRESH_LOCKS: &str = "refresh-blocks-reads";
 /// DO, CALL, EXECUTE, scripts of extensions, and functions that are not known.
 pub const OPAQUE: &str = "opaque-statement";
+/// A trigger or rule on a table that shoppers use.
+pub const LIVE_TRIGGER_OR_RULE: &str = "live-trigger-or-rule";
+/// What has an effect until its transaction ends only, where it is alone in it.
+pub const NEEDS_TRANSACTION: &str = "needs-transaction";
 /// An index that is built concurrently without a name.
 pub const UNNAMED_INDEX: &str = "unnamed-concurrent-index";
 /// CONCURRENTLY in a schema file.
@@ -67,7 +71,7 @@ pub const UNUSED_EXCEPTION: &str = "unused-exception";
 pub const ABOUT_EXCEPTIONS: [&str; 3] = [UNREASONED_EXCEPTION, UNKNOWN_EXCEPTION, UNUSED_EXCEPTION];
 
 /// Our own rules, each with the safe way.
-pub const OWN: [(&str, &str); 30] = [
+pub const OWN: [(&str, &str); 32] = [
     (
         UNBATCHED_WRITE,
         "a background migration: `evenkeel migrate new NAME`",
@@ -107,6 +111,14 @@ pub const OWN: [(&str, &str); 30] = [
     (
         OPAQUE,
         "the statements themselves, which the lint can read; rows in a background migration; what you have looked at, in an exception",
+    ),
+    (
+        LIVE_TRIGGER_OR_RULE,
+        "the same in the application's code; or find out what it locks and how long it takes, and say so in an exception",
+    ),
+    (
+        NEEDS_TRANSACTION,
+        "nothing for a lock_timeout in Evenkeel's files, which have one; elsewhere BEGIN before it, and COMMIT after what it is for",
     ),
     (
         UNNAMED_INDEX,

@@ -27,8 +27,13 @@ struct Setting {
     local: bool,
 }
 
-/// What `statement` leaves behind: the rule, and what it is.
-pub fn leaves(statement: &ast::Stmt, lenient: bool) -> Option<(&'static str, String)> {
+/// What `statement` leaves behind, or, unless it is `in_transaction` with others, does not leave to them: the
+/// rule, and what it is.
+pub fn leaves(
+    statement: &ast::Stmt,
+    lenient: bool,
+    in_transaction: bool,
+) -> Option<(&'static str, String)> {
     let node = statement.syntax();
     let settings = settings(statement);
     let lifts = |setting: &&Setting| LIMITS.contains(&setting.name.as_str()) && !setting.limits();
@@ -73,9 +78,32 @@ pub fn leaves(statement: &ast::Stmt, lenient: bool) -> Option<(&'static str, Str
         _ if executes_calls(statement) && calls(node).any(|call| call.outlives()) => {
             "an advisory lock of the session"
         }
+        _ if !in_transaction && ends_with_transaction(statement, &settings) => {
+            let why = "it is of use only until its transaction ends, and that is its own: PostgreSQL refuses it, or it has no effect on the statements after it";
+            return Some((rules::NEEDS_TRANSACTION, why.to_owned()));
+        }
         _ => return None,
     };
     Some(outlives(what.to_owned()))
+}
+
+/// Whether all that `statement` does is gone when its transaction ends.
+fn ends_with_transaction(statement: &ast::Stmt, settings: &[Setting]) -> bool {
+    let node = statement.syntax();
+    match statement {
+        ast::Stmt::SetTransaction(_)
+        | ast::Stmt::SetConstraints(_)
+        | ast::Stmt::SetRole(_)
+        | ast::Stmt::SetSessionAuth(_)
+        | ast::Stmt::Lock(_)
+        | ast::Stmt::Declare(_)
+        | ast::Stmt::SavepointCreate(_)
+        | ast::Stmt::ReleaseSavepoint(_)
+        | ast::Stmt::Rollback(ast::Rollback::RollbackToSavepoint(_)) => true,
+        _ if drops_on_commit(node) => true,
+        _ if settings.iter().any(|setting| setting.local) => true,
+        _ => executes_calls(statement) && calls(node).any(|call| call.locks_until_end()),
+    }
 }
 
 fn outlives(what: String) -> (&'static str, String) {

@@ -6,6 +6,8 @@ use squawk_syntax::{Parse, SourceFile, SyntaxKind, SyntaxNode};
 use super::creations;
 use super::effects::{self, Effect};
 use super::facts::{Facts, Transactions};
+use super::names::Name;
+use super::targets;
 use crate::migration::source::psql::{self, Psql};
 
 /// Squawk's own comments would silence it without a reason, so it does not get to see them.
@@ -40,6 +42,12 @@ pub struct Statement {
     pub effects: Vec<Effect>,
     /// Whether all that it is about was created earlier in the script.
     pub on_new_table: bool,
+    /// Whether it reads rows of a table that was not.
+    pub reads_live: bool,
+    /// The table of the script of which a trigger or rule of the script acts on what it writes.
+    pub acted_on: Option<Name>,
+    /// Whether it is in a transaction with other statements, as far as the script says.
+    pub in_transaction: bool,
 }
 
 /// A comment that stands alone in its line.
@@ -88,7 +96,10 @@ impl Script {
             self.statements.push(Statement {
                 line: self.line(range.start),
                 effects: effects::of(&syntax, &facts),
-                on_new_table: effects::is_about_new(&syntax, &facts.names),
+                on_new_table: targets::is_about_new(&syntax, &facts.names),
+                reads_live: targets::reads_live(syntax.syntax(), &facts.names),
+                acted_on: targets::acted_on(syntax.syntax(), &facts.names),
+                in_transaction: facts.in_transaction(),
                 range,
                 syntax: syntax.clone(),
             });

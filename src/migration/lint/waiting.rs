@@ -1,8 +1,10 @@
 //! Whether the statements of a script wait for locks within a limit, through its transactions and
 //! savepoints: a setting that is rolled back was never made.
 
+use squawk_syntax::SyntaxKind;
 use squawk_syntax::ast::{self, AstNode};
 
+use super::facts::has;
 use super::session;
 
 /// What is known of `lock_timeout` at a statement.
@@ -72,6 +74,9 @@ impl Waiting {
                 self.now = begun.unwrap_or(self.now);
             }
             self.now.local = None;
+            if has(statement.syntax(), SyntaxKind::AND_CHAIN) {
+                self.begun = Some(self.now);
+            }
         }
         if let Some((limits, until_end)) = session::limits_waiting(statement) {
             match until_end {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -55,8 +55,9 @@ pub struct Runner {
     /// The pace of the drives under way, or of the last.
     pace_now: watch::Sender<Pace>,
     turns: Turns,
-    /// Held by the run that reads its table for the second proof.
-    proving: Arc<Semaphore>,
+    /// Connections that may be held for as long as a statement takes: all that background work may have but one,
+    /// which is left for what is brief, the leases above all.
+    long: Arc<Semaphore>,
 }
 
 /// A name for this process that no other has: its id alone repeats across machines and containers.
@@ -129,6 +130,8 @@ struct Drive<'a> {
     seat: Seat,
     renewed: Instant,
     spent: Spent,
+    /// Why the last try came to nothing, until one does not.
+    failed: Option<String>,
     /// The sweep before the last second proof, and pending rows that this one named.
     missed: Option<(i32, Vec<String>)>,
 }
@@ -145,6 +148,9 @@ impl Runner {
             Some(surroundings) => surroundings.process().to_owned(),
             None => process_name(),
         };
+        let long = sensors.pool.gates()[Class::Background.index()]
+            .max
+            .saturating_sub(1);
         let (pace_now, _) = watch::channel(Pace::initial(&pace, Instant::now()));
         Self {
             pool: sensors.pool.clone(),
@@ -156,7 +162,7 @@ impl Runner {
             stop,
             learnt: Arc::default(),
             turns: Turns::default(),
-            proving: Arc::new(Semaphore::new(1)),
+            long: Arc::new(Semaphore::new(long)),
         }
     }
 
@@ -312,8 +318,29 @@ impl Runner {
             seat: self.turns.join(lease.run),
             renewed: Instant::now(),
             spent: Spent::default(),
+            failed: None,
             missed: None,
         })
+    }
+
+    /// The right to hold a connection for long; `None` when there is none before a lease is to be renewed.
+    async fn long_connection(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.long).acquire_owned();
+        let permit = tokio::time::timeout(self.renew_every(), permit).await;
+        permit.ok()?.ok()
+    }
+
+    /// Refuses `what`, which holds a connection for as long as it lasts, where the lease could not be renewed
+    /// beside it.
+    fn refuse_one_connection(&self, what: &str) -> Result<(), String> {
+        let max = self.pool.gates()[Class::Background.index()].max;
+        if max > 1 {
+            return Ok(());
+        }
+        Err(format!(
+            "{what} holds a connection for as long as it lasts, and a second one renews the lease meanwhile, \
+             but pool.background.max is {max}: set it to 2 or more"
+        ))
     }
 
     /// Sleeps, but not into a shutdown.

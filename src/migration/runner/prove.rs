@@ -1,23 +1,18 @@
 //! The second proof of a run: before its contract step, or its end, the table is read by physical
 //! position.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::{Drive, End, Interrupt};
-use crate::class::Class;
 use crate::migration::batch::session_name;
 use crate::migration::ledger::{self, Phase, Run};
 use crate::migration::physical::{self, Answer, Physical, Polite, Question};
-use crate::migration::spent::PROVING;
+use crate::migration::spent::{PROVING, TURNS};
 use crate::migration::turns::Turn;
-
-/// Connections that it takes: its own, and one to renew the lease.
-const CONNECTIONS: usize = 2;
 
 /// A drive that reads the table in turns with the other runs, as the pace lets it.
 struct InTurn<'d, 'a> {
@@ -108,14 +103,10 @@ impl Drive<'_> {
     }
 
     async fn read_physically(&mut self) -> Result<Physical, Interrupt> {
-        let max = self.runner.pool.gates()[Class::Background.index()].max;
-        if max < CONNECTIONS {
-            return Ok(Physical::unknown(format!(
-                "it holds a connection for as long as it lasts, and a second one renews the lease \
-                 meanwhile, but pool.background.max is {max}: set it to {CONNECTIONS} or more"
-            )));
+        if let Err(why) = self.runner.refuse_one_connection("it") {
+            return Ok(Physical::unknown(why));
         }
-        let _alone = self.await_proving().await?;
+        let _long = self.await_connection().await?;
         let (definition, keyset) = (self.definition.clone(), self.keyset.clone());
         let session = session_name(&definition.name, self.lease.run, physical::SESSION);
         let question = Question::new(&definition, &keyset, session);
@@ -128,21 +119,15 @@ impl Drive<'_> {
         physical::read(&runner.pool, &runner.engine, &question, limit, &mut in_turn).await
     }
 
-    /// Waits until no other run of this process reads its table, each holding a connection.
-    async fn await_proving(&mut self) -> Result<OwnedSemaphorePermit, Interrupt> {
-        let proving: Arc<Semaphore> = self.runner.proving.clone();
+    /// Waits until a connection may be held for long beside what other runs of this process hold.
+    async fn await_connection(&mut self) -> Result<OwnedSemaphorePermit, Interrupt> {
         loop {
             self.await_permission().await?;
             let since = Instant::now();
-            let permit = tokio::time::timeout(
-                self.runner.renew_every(),
-                Arc::clone(&proving).acquire_owned(),
-            );
-            if let Ok(Ok(permit)) = permit.await {
+            if let Some(permit) = self.runner.long_connection().await {
                 return Ok(permit);
             }
-            self.spent
-                .on(crate::migration::spent::TURNS, since.elapsed());
+            self.spent.on(TURNS, since.elapsed());
         }
     }
 

@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 use tracing::{info, warn};
 
 use super::{DEAF, Drive, Interrupt};
-use crate::migration::batch::{APPLICATION, apply, begin, regain};
+use crate::migration::batch::{APPLICATION, apply_again, begin, regain};
 use crate::migration::checksum::Checksum;
 use crate::migration::keyset::Range;
 use crate::migration::ledger::{self, Phase, SetAside, Tries};
@@ -20,7 +20,7 @@ enum Repaired {
     Done,
     /// The ledger did not take it; it was rolled back.
     Unheard,
-    /// Rows that it changed are pending all the same; it was rolled back.
+    /// Rows that it changed, now or before, are pending all the same; it was rolled back.
     StillPending(String),
 }
 
@@ -111,6 +111,7 @@ impl Drive<'_> {
                         "range repaired"
                     );
                     patience.told();
+                    self.failed = None;
                     return self.rest_after(began.elapsed(), turn).await;
                 }
                 Ok(Repaired::Unheard) => {
@@ -123,6 +124,7 @@ impl Drive<'_> {
                 Err(failure) => {
                     drop(turn);
                     patience.note(&failure);
+                    self.failed = Some(failure.to_string());
                     let tries = self.runner.engine.tries;
                     match failure.remedy(true, patience.failures(), tries) {
                         Remedy::Reread | Remedy::GiveUp => return Err(failure.into()),
@@ -163,15 +165,9 @@ impl Drive<'_> {
                 seen: summed.rows,
                 todo: Some(summed.pending),
             };
-            let applied = apply(
-                &mut tx,
-                definition,
-                keyset,
-                &range,
-                true,
-                (engine, APPLICATION),
-            )
-            .await?;
+            let ours = (engine, APPLICATION);
+            let applied =
+                apply_again(&mut tx, definition, keyset, &range, lease.run, true, ours).await?;
             if let Some(why) = applied.still_pending {
                 tx.rollback().await?;
                 return Ok(Repaired::StillPending(why));

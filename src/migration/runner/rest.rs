@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Drive, End, Interrupt, Runner};
 use crate::migration::ledger::{self, Lease, State};
 use crate::migration::pace::{Cause, Order, Pace};
-use crate::migration::spent::{Spent, TURNS, waited_for};
+use crate::migration::spent::{RETRYING, Spent, TURNS, waited_for};
 use crate::migration::turns::Turn;
 use crate::pressure::Verdict;
 
@@ -112,6 +112,12 @@ impl Drive<'_> {
     async fn renew(&mut self) -> Result<Option<State>, Interrupt> {
         let mut pace = self.pace.borrow().clone();
         pace.causes.extend(self.company());
+        let failed = self.failed.iter().map(|reason| Cause {
+            source: RETRYING.to_owned(),
+            verdict: Verdict::Normal,
+            reason: reason.clone(),
+        });
+        pace.causes.extend(failed);
         let state = self.runner.renew(self.lease, &pace, &self.spent).await?;
         self.spent.clear();
         self.renewed = Instant::now();

@@ -74,6 +74,7 @@ impl Drive<'_> {
                 })) => {
                     patience.reset();
                     patience.told();
+                    self.failed = None;
                     self.spent.on(WORKING, began.elapsed());
                     if state != State::Running {
                         return Err(Interrupt::End(End::Stopped));
@@ -252,6 +253,7 @@ impl Drive<'_> {
         patience: &mut Patience,
     ) -> Result<Walk, Interrupt> {
         patience.note(&failure);
+        self.failed = Some(failure.to_string());
         let engine = &self.runner.engine;
         let smallest = self.rows(&walk) <= engine.batch_min;
         match failure.remedy(smallest, patience.failures(), engine.tries) {
@@ -272,6 +274,7 @@ impl Drive<'_> {
             Remedy::SetAside if self.set_aside(&mut walk, &failure, patience).await? => {
                 patience.reset();
                 patience.told();
+                self.failed = None;
             }
             Remedy::SetAside => walk = self.unheard(&walk, patience).await?,
         }

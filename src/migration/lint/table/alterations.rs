@@ -174,7 +174,9 @@ pub const ALTERATIONS: &[&[Row]] = rows! {
         VALIDATE_CONSTRAINT (scans(Users, Share));
     }
     "ALTER TYPE" "sql-altertype" ALTER_TYPE {
-        ADD_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));
+        ADD_ATTRIBUTE [Has(CASCADE), CheckedDomain] (takes(Type, AccessExclusive), rewrites(Users, AccessExclusive));
+        ADD_ATTRIBUTE [Has(CASCADE), UnknownType] (takes(Type, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));
+        ADD_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), takes(Users, AccessExclusive));
         ADD_ATTRIBUTE (takes(Type, AccessExclusive));
         ADD_VALUE ();
         ALTER_ATTRIBUTE [Has(CASCADE)] (takes(Type, AccessExclusive), touch(Users, AccessExclusive, MayRewrite));

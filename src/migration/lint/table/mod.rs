@@ -125,8 +125,8 @@ pub enum Given {
     UnknownType,
     /// No default.
     NoDefault,
-    /// The same file says that the column has no NULL by a validated CHECK; or that some column of a table
-    /// has none, where the key is an index of which the file does not say the columns.
+    /// The same file says that the column has no NULL, or every column of the index that it creates and makes a
+    /// key: by SET NOT NULL or by a validated CHECK.
     ProvenNotNull,
     /// The options change how the table is read.
     ReadingOption,

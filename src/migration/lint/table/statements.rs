@@ -129,8 +129,8 @@ pub const STATEMENTS: &[&[Row]] = rows! {
     }
     "CREATE POLICY" "sql-createpolicy" CREATE_POLICY { CREATE_POLICY (takes(Named, AccessExclusive)); }
     "CREATE PUBLICATION" "sql-createpublication" CREATE_PUBLICATION { CREATE_PUBLICATION (takes(Family, ShareUpdateExclusive)); }
-    "CREATE RULE" "sql-createrule" CREATE_RULE { CREATE_RULE (takes(Named, AccessExclusive), takes(Read, AccessShare)); }
-    "CREATE TRIGGER" "sql-createtrigger" CREATE_TRIGGER { CREATE_TRIGGER (takes(Family, ShareRowExclusive), takes(Referenced, AccessShare)); }
+    "CREATE RULE" "sql-createrule" CREATE_RULE { CREATE_RULE (takes(Named, AccessExclusive), takes(Read, AccessShare)) "live-trigger-or-rule"; }
+    "CREATE TRIGGER" "sql-createtrigger" CREATE_TRIGGER { CREATE_TRIGGER (takes(Family, ShareRowExclusive), takes(Referenced, AccessShare)) "live-trigger-or-rule"; }
     "DROP POLICY" "sql-droppolicy" DROP_POLICY { DROP_POLICY (takes(Named, AccessExclusive)); }
     "DROP RULE" "sql-droprule" DROP_RULE { DROP_RULE (takes(Named, AccessExclusive)); }
     "DROP TRIGGER" "sql-droptrigger" DROP_TRIGGER { DROP_TRIGGER (takes(Family, AccessExclusive)); }

@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{DEAF, End, Interrupt, Patience, Run, Runner};
-use crate::class::Class;
 use crate::migration::change::{Ddl, Manner};
 use crate::migration::definition::Definition;
 use crate::migration::ledger::{self, Lease, Step};
@@ -28,9 +27,6 @@ use crate::migration::spent::Spent;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Connections that a long statement takes: its own, and one to renew the lease.
-const CONNECTIONS: usize = 2;
 
 /// Why a try of a statement did not do it.
 enum Miss {
@@ -93,7 +89,7 @@ impl Runner {
                 waits_for: None,
                 spent: Spent::default(),
             };
-            self.refuse_one_connection(&definition)?;
+            self.refuse_long(&definition)?;
             // A plain migration has nothing to note.
             let has_steps = !expand.is_empty() || !contract.is_empty();
             let at = if has_steps {
@@ -131,21 +127,19 @@ impl Runner {
 }
 
 impl Runner {
-    /// Refuses a statement that holds a connection for as long as it lasts where the lease could not
-    /// be renewed beside it.
-    fn refuse_one_connection(&self, definition: &Definition) -> Result<(), Interrupt> {
+    /// Refuses a change with a statement that holds a connection for long, where it cannot have one.
+    fn refuse_long(&self, definition: &Definition) -> Result<(), Interrupt> {
         let mut all = definition.expand.iter().chain(&definition.contract);
-        let long = all.find(|ddl| ddl.manner != Manner::Brief);
-        let max = self.pool.gates()[Class::Background.index()].max;
-        match long {
-            Some(ddl) if max < CONNECTIONS => Err(Interrupt::Broken(format!(
-                "`{}` holds a connection for as long as it lasts, and a second one renews the lease \
-                 meanwhile, but pool.background.max is {max}: set it to {CONNECTIONS} or more, start \
-                 the process again, then `evenkeel migrate resume {}`",
-                ddl.sql, definition.name
-            ))),
-            _ => Ok(()),
-        }
+        let Some(long) = all.find(|ddl| ddl.manner != Manner::Brief) else {
+            return Ok(());
+        };
+        let refused = self.refuse_one_connection(&format!("`{}`", long.sql));
+        refused.map_err(|why| {
+            let name = &definition.name;
+            Interrupt::Broken(format!(
+                "{why}, start the process again, then `evenkeel migrate resume {name}`"
+            ))
+        })
     }
 }
 
@@ -192,6 +186,10 @@ impl Steps<'_> {
         let (mut too_long, mut unheard) = (0, 0);
         loop {
             self.await_calm().await?;
+            let _long = match ddl.manner {
+                Manner::Brief => None,
+                _ => Some(self.await_connection().await?),
+            };
             let (lease, sql) = (self.lease, ddl.sql.as_str());
             let begun = self
                 .runner

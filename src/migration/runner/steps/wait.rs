@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::super::{End, Interrupt, rest};
 use super::Steps;
 use crate::migration::pace::Order;
-use crate::migration::spent::{RETRYING, waited_for};
+use crate::migration::spent::{RETRYING, TURNS, waited_for};
 use crate::pressure::signal::Verdict;
 
 /// A statement waits this long for what cannot be known, which may slow a migration down but not stop
@@ -45,6 +47,24 @@ impl Steps<'_> {
                 () = self.runner.stop.cancelled() => {}
             }
             self.spent.on(&reason, since.elapsed());
+        }
+    }
+
+    /// Waits until a connection may be held for long beside what other runs of this process hold.
+    pub(super) async fn await_connection(&mut self) -> Result<OwnedSemaphorePermit, Interrupt> {
+        loop {
+            let since = Instant::now();
+            if let Some(permit) = self.runner.long_connection().await {
+                return Ok(permit);
+            }
+            self.spent.on(TURNS, since.elapsed());
+            if self.runner.stop.is_cancelled() {
+                return Err(Interrupt::End(End::ShutDown));
+            }
+            let why = "other runs hold all connections but one of pool.background.max for their second proofs and \
+                       long statements";
+            self.waits_for = Some(why.to_owned());
+            self.renew_if_due().await?;
         }
     }
 
