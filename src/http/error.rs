@@ -50,12 +50,10 @@ macro_rules! kinds {
 kinds! {
     /// The request could not be read.
     MALFORMED = BAD_REQUEST, "malformed-request", "The request could not be read";
-    /// No session, or one that has ended.
+    /// No session, or one that has ended; not the operations token.
     UNAUTHENTICATED = UNAUTHORIZED, "unauthenticated", "Log in first";
     /// E-mail address or password is wrong.
     WRONG_CREDENTIALS = UNAUTHORIZED, "wrong-credentials", "E-mail address or password is wrong";
-    /// Known, but not allowed.
-    FORBIDDEN = FORBIDDEN, "forbidden", "Not allowed";
     /// Nothing here, or nothing that the caller may see.
     NOT_FOUND = NOT_FOUND, "not-found", "Not found";
     /// The address exists, but not for this method.
