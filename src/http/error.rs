@@ -265,6 +265,7 @@ impl From<AccountError> for ApiError {
                 "Log in, or register with another e-mail address.",
             ),
             AccountError::WrongCredentials => Self::new(Kind::WRONG_CREDENTIALS, ""),
+            AccountError::ReservedAddress => Self::field("email", err.to_string()),
             AccountError::WeakPassword(why) => Self::field("password", why),
             AccountError::NoSession => Self::unauthenticated(),
             AccountError::Password(PasswordError::Busy) => {
