@@ -70,8 +70,8 @@ impl App {
         let direct = settings.database.direct().ok().flatten();
         let direct = direct.map(|direct| direct.application_name(APPLICATION));
         let addresses = Addresses {
-            direct: direct.unwrap_or_else(|| options.clone()),
             shop: options.clone(),
+            direct,
         };
         let probe = Probe::new(options.clone());
         let surroundings = Surroundings::new(&process_name(), settings.budgets.clone());

@@ -7,7 +7,7 @@ use clap::Parser;
 use evenkeel::cli::elsewhere::Place;
 use evenkeel::cli::{alert, catalog, demo, incident, load, migrate, psql, serve};
 use evenkeel::config::print::print;
-use evenkeel::config::{LogFormat, Settings};
+use evenkeel::config::{ConfigError, LogFormat, Settings, log_filter};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -63,11 +63,11 @@ fn end_quietly_when_nobody_reads() {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let settings = Settings::load(cli.place.config.as_deref());
+    let settings = Settings::load_with(cli.place.config.as_deref(), &cli.place.command_line());
     let configured = settings.as_ref().map(|settings| settings.log.format);
     let format = cli.log_format.or(configured.ok()).unwrap_or_default();
-    start_log(&cli, format);
-    let ended = match settings {
+    let logged = start_log(&cli, format);
+    let ended = match settings.and_then(|settings| logged.map(|()| settings)) {
         Ok(settings) => dispatch(cli, settings).await,
         Err(err) => Err(err.into()),
     };
@@ -80,16 +80,18 @@ async fn main() -> ExitCode {
     })
 }
 
-/// From here on the log is written to standard error.
-fn start_log(cli: &Cli, format: LogFormat) {
+/// From here on the log is written to standard error, as by default where what is asked for cannot be read.
+fn start_log(cli: &Cli, format: LogFormat) -> Result<(), ConfigError> {
     let default = match cli.command {
         // It draws on the terminal.
         Some(Command::Demo(_)) => "error",
         // In an outage every request's statement is slow, and sqlx would warn of each.
         _ => "info,sqlx=warn,sqlx::query=error",
     };
-    let filter =
-        EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let (filter, read) = match log_filter(default) {
+        Ok(filter) => (filter, Ok(())),
+        Err(err) => (EnvFilter::new(default), Err(err)),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -104,10 +106,10 @@ fn start_log(cli: &Cli, format: LogFormat) {
     if !matches!(cli.command, None | Some(Command::Serve(_))) {
         end_quietly_when_nobody_reads();
     }
+    read
 }
 
-async fn dispatch(cli: Cli, settings: Settings) -> Result<ExitCode, Failure> {
-    let mut settings = cli.place.settings(settings);
+async fn dispatch(cli: Cli, mut settings: Settings) -> Result<ExitCode, Failure> {
     if let Some(format) = cli.log_format {
         settings.log.format = format;
     }

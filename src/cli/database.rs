@@ -4,6 +4,8 @@
 //! Whose it is follows from what it holds ([`Contents`]), never from the way in which it was named. What a
 //! command may do to its schema is its [`Access`].
 
+mod error;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,16 +14,20 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tracing::{info, warn};
 
 use crate::config::{self, Settings};
-use crate::db::catalog::{self, Hidden};
-use crate::db::contents::{Contents, NotOurs, Whose};
-use crate::db::embedded::{self, Cluster, ClusterOptions, EmbeddedError, default_data_dir};
+use crate::db::address::{self, Unreachable};
+use crate::db::catalog;
+use crate::db::contents::{Contents, Whose};
+use crate::db::embedded::{self, Cluster, ClusterOptions, default_data_dir};
 use crate::db::schema::{self, Part, SchemaError};
 use crate::db::sessions::Kept;
 use crate::db::{PoolError, sessions};
 use crate::migration::lint::{self, Unsafe};
+pub use error::DatabaseError;
 
 /// Name of the shop's database on the embedded server.
 const NAME: &str = "evenkeel";
+/// What names the shop's database, for people.
+const SHOPS: &str = "database.url (DATABASE_URL, --database-url)";
 /// File beside the embedded server's data that tells other commands how to reach it.
 const URL_FILE: &str = "url";
 
@@ -50,59 +56,6 @@ pub enum Access {
     Change,
     /// It needs a ledger, which is made where there is none.
     Make,
-}
-
-/// Why there is no database.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
-    /// There is no embedded server's data, and the command makes none.
-    #[error(
-        "there is no shop in {}: `evenkeel serve --data-dir {}` starts one there. For another one, name its \
-         data directory (--data-dir) or its database (--database-url or DATABASE_URL)", .0.display(), .0.display()
-    )]
-    NoCluster(PathBuf),
-    /// Tables of ours do not go there unasked.
-    #[error(transparent)]
-    NotOurs(#[from] NotOurs),
-    /// The command is about a shop, and there is none in the database.
-    #[error("database {0} holds no shop; `evenkeel serve` makes one in an empty database")]
-    NoShop(String),
-    /// `DATABASE_URL` or `--database-url` is not a URL that PostgreSQL's clients understand.
-    #[error(
-        "the database's URL cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
-    Url(#[source] sqlx::Error),
-    /// The embedded server did not start.
-    #[error(transparent)]
-    Embedded(#[from] EmbeddedError),
-    /// `--fresh` with a database that is not ours to drop.
-    #[error(
-        "--fresh deletes the embedded server's data only; this database is empty once you drop and create \
-         it (dropdb, createdb)"
-    )]
-    FreshElsewhere,
-    /// A pooler does not keep what is needed.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// Nothing answers at `DATABASE_URL`.
-    #[error("cannot connect to the database: {}", crate::db::describe(.0))]
-    Connect(#[source] sqlx::Error),
-    /// The search path hides PostgreSQL's own operators, functions or types.
-    #[error(transparent)]
-    Hidden(#[from] Box<Hidden>),
-    /// The schema could not be applied.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// A schema file that is due would lock, rewrite or scan what shoppers use.
-    #[error(transparent)]
-    Unsafe(#[from] Unsafe),
-    /// The address file could not be written.
-    #[error("cannot write {path}: {source}")]
-    AddressFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 pub(super) fn data_dir(settings: &config::Database) -> PathBuf {
@@ -227,17 +180,45 @@ impl Database {
     ///
     /// # Errors
     /// [`PoolError::Pooler`] says what to do.
-    pub async fn refuse_shared_sessions(&self, settings: &Settings) -> Result<(), PoolError> {
-        sessions::refuse_shared(self.sessions(), settings.database.connect_timeout).await
+    pub async fn refuse_shared_sessions(&self, settings: &Settings) -> Result<(), DatabaseError> {
+        let refused = sessions::refuse_shared(self.sessions(), settings.database.connect_timeout);
+        refused.await.map_err(|err| self.unreached(err))
+    }
+
+    /// That the shop's address did not lead to a session.
+    pub(super) fn unreachable(&self, err: sqlx::Error) -> DatabaseError {
+        Box::new(Unreachable::new(&self.options, SHOPS, err)).into()
+    }
+
+    /// Names the address of [`Database::sessions`] where there was no connection.
+    fn unreached(&self, err: PoolError) -> DatabaseError {
+        match (err, &self.direct) {
+            (PoolError::Connect(err), Some(direct)) => {
+                Box::new(Unreachable::new(direct, "database.direct_url", err)).into()
+            }
+            (err, _) => self.shop_unreached(err),
+        }
+    }
+
+    /// Names the address of the shop where there was no connection.
+    fn shop_unreached(&self, err: PoolError) -> DatabaseError {
+        match err {
+            PoolError::Connect(err) => self.unreachable(err),
+            err => err.into(),
+        }
     }
 
     /// What the shop's sessions keep at the address that it is given.
     ///
     /// # Errors
-    /// [`PoolError::Pooler`] says what to do about a pooler that the shop cannot be served through.
-    pub async fn kept(&self) -> Result<Kept, PoolError> {
+    /// [`PoolError::Pooler`] says what to do about a pooler that the shop cannot be served through;
+    /// [`DatabaseError::Unreachable`].
+    pub async fn kept(&self) -> Result<Kept, DatabaseError> {
         match self.reached_by_url {
-            Some(connect_timeout) => sessions::examine(&self.options, connect_timeout).await,
+            Some(connect_timeout) => {
+                let kept = sessions::examine(&self.options, connect_timeout).await;
+                kept.map_err(|err| self.shop_unreached(err))
+            }
             None => Ok(Kept::Session),
         }
     }
@@ -245,18 +226,26 @@ impl Database {
     /// A connection, whatever the schema is.
     ///
     /// # Errors
-    /// [`DatabaseError::Connect`]; [`DatabaseError::Pool`] where a pooler would lose statements;
+    /// [`DatabaseError::Unreachable`]; [`DatabaseError::Pool`] where a pooler would lose statements, or the
+    /// direct address leads to another database;
     /// [`DatabaseError::Hidden`] where statements would not mean what they say.
     pub async fn open(&self) -> Result<PgConnection, DatabaseError> {
         if let Some(connect_timeout) = self.reached_by_url {
-            sessions::examine(self.sessions(), connect_timeout).await?;
+            let examined = sessions::examine(self.sessions(), connect_timeout).await;
+            examined.map_err(|err| self.unreached(err))?;
+            if let Some(direct) = &self.direct {
+                let same = address::refuse_another(&self.options, direct, connect_timeout).await;
+                // The direct one has answered just now.
+                same.map_err(|err| self.shop_unreached(err))?;
+            }
         }
         let options = self.sessions().clone();
         let options = options.application_name("evenkeel command");
         let connected = PgConnection::connect_with(&options).await;
-        let mut conn = connected.map_err(DatabaseError::Connect)?;
+        let connected = connected.map_err(PoolError::Connect);
+        let mut conn = connected.map_err(|err| self.unreached(err))?;
         let hidden = catalog::hidden(&mut conn).await;
-        match hidden.map_err(DatabaseError::Connect)? {
+        match hidden.map_err(DatabaseError::Asked)? {
             Some(hidden) => Err(Box::new(hidden).into()),
             None => Ok(conn),
         }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Settings, without_password};
+use crate::config::{CommandLine, Settings, without_password};
 
 /// The database, as the command line names it.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -27,19 +27,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The settings with what was said on the command line, which comes before all else.
-    #[must_use]
-    pub fn settings(&self, mut settings: Settings) -> Settings {
-        let database = &mut settings.database;
-        if self.data_dir.is_some() || self.database_url.is_some() {
-            database.url.clone_from(&self.database_url);
-            // That leads to the database which the settings name.
-            database.direct_url = None;
+    /// What it says of settings.
+    pub fn command_line(&self) -> CommandLine {
+        CommandLine {
+            database_url: self.database_url.clone(),
+            data_dir: self.data_dir.clone(),
         }
-        if self.data_dir.is_some() {
-            database.data_dir.clone_from(&self.data_dir);
-        }
-        settings
     }
 }
 

@@ -16,7 +16,6 @@ use crate::rehearsal::load::{
     Shop, Target, measure_capacity,
 };
 use crate::shutdown::Shutdown;
-use crate::store::generated::DOMAIN;
 use guests::Guests;
 pub use guests::GuestsError;
 
@@ -25,10 +24,10 @@ const RENEWAL: Duration = Duration::from_millis(250);
 
 /// Send shoppers to a shop on this machine, as an open-loop load.
 ///
-/// This places real orders, by accounts that are made for it at load.evenkeel.invalid; pieces are taken from
-/// stock. At its end, also after Ctrl-C, these accounts and their orders are removed and the pieces put back;
-/// what a killed load leaves is removed by the next one. All of that is done in the shop's database, which is
-/// found as by every other command. A shop with accounts that are neither a load's nor of the sample shop's
+/// This places real orders, by accounts that are made for it at load.evenkeel.invalid, where the shop registers
+/// nobody; pieces are taken from stock. At its end, also after Ctrl-C, these accounts and their orders are
+/// removed and the pieces put back; what a killed load leaves is removed by the next one. All of that is done in
+/// the shop's database, which is found as by every other command. A shop with accounts that are neither a load's nor of the sample shop's
 /// domains (example.com, .org, .net) is refused without --place-orders.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -101,8 +100,9 @@ pub async fn run(args: Args, settings: &Settings) -> Result<(), CommandError> {
     }
     let Some(mut guests) = Guests::open(settings, args.place_orders).await? else {
         eprintln!(
-            "the shop's database was not found: the accounts of this load ({DOMAIN}) and their orders stay; \
-             `evenkeel load --clean` with the shop's --data-dir or --database-url removes them"
+            "the shop's database was not found: the accounts of this load, which are registered as load-… at \
+             example.com, and their orders stay. With the shop's --data-dir or --database-url a load removes \
+             its own"
         );
         return measure(&args, Sessions::Register(args.accounts.into())).await;
     };

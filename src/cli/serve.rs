@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::FutureExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngExt;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 mod prepare;
+mod watching;
 
 use super::database::{Database, DatabaseError};
 use super::fresh::{self, FreshError};
@@ -23,11 +23,9 @@ use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
 use crate::shutdown::{Shutdown, Signalled};
 use crate::store::sample::SampleError;
-use crate::watch::alerts::{Rules, RulesError};
-use crate::watch::journal;
-use crate::watch::log::{Log, LogError};
-use crate::watch::notify::Escalator;
-use crate::watch::ticket::Tickets;
+use crate::watch::alerts::RulesError;
+use crate::watch::log::LogError;
+use watching::Watching;
 
 /// Open files beside connections and the pool: logs, journal, probes, watch, the embedded server's pipes.
 const OTHER_FILES: usize = 64;
@@ -124,6 +122,8 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     fit_connections(&mut settings, files);
     let interrupted = interruption(args.die_with_stdin);
     tokio::pin!(interrupted);
+    // Before anything is written.
+    let watching = Watching::prepare(&settings).await?;
     // Before the database is started: a taken address is the commonest mistake.
     let listeners = Listeners {
         shop: listen(args.listen.unwrap_or(settings.http.listen)).await?,
@@ -150,7 +150,7 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
             announce(app.settings.log.format, shop, ops, &token);
             let shutdown = app.shutdown.clone();
             tokio::select! {
-                served = serve(app, listeners, interrupted) => served,
+                served = serve(app, watching, listeners, interrupted) => served,
                 err = database.keep() => {
                     shutdown.finish().await;
                     Err(err.into())
@@ -182,6 +182,7 @@ fn another(source: &std::io::Error) -> &'static str {
 
 async fn serve(
     mut app: App,
+    watching: Option<Watching>,
     listeners: Listeners,
     interrupted: impl Future<Output = Signalled>,
 ) -> Result<(), ServeError> {
@@ -207,8 +208,8 @@ async fn serve(
         app.shutdown
             .spawn(sweeper.run(app.shutdown.token().clone()));
     }
-    if app.settings.watch.enabled {
-        watch(&mut app).await?;
+    if let Some(watching) = watching {
+        watching.begin(&mut app).await?;
     }
     app.shutdown.spawn(http::serve(app.clone(), listeners));
     let notice = app.settings.http.notice;
@@ -224,35 +225,6 @@ async fn serve(
     info!("stopping: requests and the batch under way are finished first");
     app.shutdown.finish().await;
     app.pool.close().await;
-    Ok(())
-}
-
-/// Starts whoever watches, keeps the record and tells people: apart from the shop, whose requests would
-/// keep them from it when there are too many.
-async fn watch(app: &mut App) -> Result<(), ServeError> {
-    let settings = &app.settings.watch;
-    let options = match &settings.database_url {
-        Some(url) => Some(url.expose().parse().map_err(ServeError::WatchUrl)?),
-        None => None,
-    };
-    let rules = Rules::load(settings.alerts.rules.as_deref())?;
-    let log = Log::open(journal::directory(&app.settings)).await?;
-    let tickets = Tickets::new(&settings.notify)?;
-    let escalator = Escalator::new(settings, log.clone(), tickets.clone())?;
-    let replicator = app.replicator(log.clone());
-    let keeper = app.keeper(log.clone(), options);
-    let keeper = keeper.with_alerts(rules, app.board.clone());
-    let (leads, stop) = (keeper.leads(), app.shutdown.token().clone());
-    let escalator = escalator.on_duty(leads);
-    app.shutdown.spawn_apart(
-        "watch",
-        vec![
-            replicator.run(stop.clone()).boxed(),
-            escalator.run(stop.clone()).boxed(),
-            keeper.run(stop).boxed(),
-        ],
-    )?;
-    (app.incidents, app.tickets) = (Some(log), Some(tickets));
     Ok(())
 }
 

@@ -90,7 +90,9 @@ impl Database {
         database_url("database.direct_url", self.direct_url.as_deref())?;
         if self.direct_url.is_some() && self.url.is_none() {
             return Err(
-                "database.direct_url stands beside database.url, which is missing".to_owned(),
+                "database.direct_url is another way to the database that database.url names, which is not \
+                 set: set database.url (or DATABASE_URL) as well, or leave database.direct_url out"
+                    .to_owned(),
             );
         }
         Ok(())

@@ -17,6 +17,7 @@ const SHORTEST_LIMIT: Duration = Duration::from_millis(50);
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Address to listen on; port 0 takes a free one.
+    #[schemars(extend("format" = super::takes::SOCKET))]
     pub listen: SocketAddr,
     /// Networks of the proxies in front, such as `10.1.0.0/16`: what they say in X-Forwarded-For is believed,
     /// so that a client's address is the nearest one that is not theirs. Nobody's, unless set.

@@ -20,6 +20,8 @@ mod pool;
 pub mod print;
 mod read;
 mod retention;
+mod source;
+mod takes;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -37,11 +39,12 @@ pub use engine::{Engine, Pace};
 pub use hidden::without_password;
 pub use http::Http;
 pub use human::HumanTime;
-pub use log::{Log, LogFormat};
+pub use log::{Log, LogFormat, log_filter};
 pub use network::Network;
 pub use notify::Notify;
 pub use pool::{ClassSettings, Limits, PoolSettings, SIDE_CONNECTIONS, Share};
 pub use retention::Retention;
+pub use source::CommandLine;
 pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
 use crate::class::Class;
@@ -83,6 +86,7 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields)]
 pub struct Ops {
     /// Address at which `/ops` and `/metrics` are served; port 0 takes a free one. Not for shoppers.
+    #[schemars(extend("format" = takes::SOCKET))]
     pub listen: SocketAddr,
     /// Bearer token for `/ops`, of at least 16 characters; without one a random token is made at start and
     /// printed once.
@@ -149,6 +153,14 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] names the key and where it came from.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_with(file, &CommandLine::default())
+    }
+
+    /// As [`Settings::load`], with what the command line says.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key and where it came from.
+    pub fn load_with(file: Option<&Path>, command_line: &CommandLine) -> Result<Self, ConfigError> {
         let file = file
             .map(Path::to_path_buf)
             .or_else(|| std::env::var_os("EVENKEEL_CONFIG").map(PathBuf::from));
@@ -160,27 +172,25 @@ impl Settings {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        let figment = figment
-            .merge(
-                Env::prefixed("EVENKEEL_")
-                    // Not settings: where they are, what is logged, and a switch of our tests.
-                    .ignore(&["config", "log"])
-                    .split("__"),
-            )
-            .merge(
-                Env::raw()
-                    .only(&["DATABASE_URL"])
-                    .map(|_| "database.url".into()),
-            )
-            .merge(
-                Env::raw()
-                    .only(&["PG_BIN_DIR"])
-                    .map(|_| "database.bin_dir".into()),
-            );
-        let settings: Self = figment
+        read::refuse_variables().map_err(ConfigError::Read)?;
+        let environment = Env::prefixed(source::PREFIX)
+            // Not settings: where they are, and what is logged.
+            .ignore(&["config", "log"])
+            .split("__");
+        figment = figment.merge(environment);
+        for (variable, setting) in source::USUAL {
+            let usual = Env::raw().only(&[variable]);
+            figment = figment.merge(usual.map(move |_| setting.into()));
+        }
+        let mut settings: Self = figment
             .extract()
             .map_err(|err| ConfigError::Read(read::sentence(err)))?;
-        settings.validate().map_err(ConfigError::Invalid)?;
+        let valid = command_line
+            .apply(&mut settings)
+            .and_then(|()| settings.validate());
+        valid.map_err(|sentence| {
+            ConfigError::Invalid(source::with_places(&sentence, &figment, command_line))
+        })?;
         Ok(settings)
     }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL: where it comes from, how its connections are shared, how the schema is applied.
 
+pub mod address;
 pub mod capacity;
 pub mod catalog;
 pub mod contents;

@@ -62,6 +62,20 @@ pub enum Unsuitable {
          which is pool.size and {SIDE_CONNECTIONS} more, or give PostgreSQL's own address as database.url"
     )]
     OneSession,
+    /// The address for what needs a session leads elsewhere.
+    #[error(
+        "database.url ({shop}) and database.direct_url ({direct}) lead to {how}: both must lead to the \
+         shop's database, one through a pooler and one straight to PostgreSQL. Correct the one that is \
+         wrong, or leave database.direct_url out"
+    )]
+    OtherDatabase {
+        /// Where `database.url` leads.
+        shop: String,
+        /// Where `database.direct_url` leads.
+        direct: String,
+        /// What they are.
+        how: &'static str,
+    },
     /// The pooler refuses what the driver says when it connects.
     #[error(
         "a pooler refuses the connection ({0}): with PgBouncer set ignore_startup_parameters = \

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::brake::Origin;
 use crate::class::Class;
 use crate::store::accounts::{self, Account, AccountError};
+use crate::store::generated;
 use crate::store::passwords;
 use crate::store::sessions;
 
@@ -86,6 +87,9 @@ async fn register(
 ) -> Result<(StatusCode, axum::Json<Account>), ApiError> {
     if let Some(why) = passwords::objection(&new.password, &new.email, &new.name) {
         return Err(AccountError::WeakPassword(why).into());
+    }
+    if generated::is_reserved(&new.email) {
+        return Err(AccountError::ReservedAddress.into());
     }
     let spent = app.brake.attempts.spend(origin, Instant::now());
     let open = spent.map_err(log_in::held_network)?;

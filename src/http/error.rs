@@ -50,12 +50,10 @@ macro_rules! kinds {
 kinds! {
     /// The request could not be read.
     MALFORMED = BAD_REQUEST, "malformed-request", "The request could not be read";
-    /// No session, or one that has ended.
+    /// No session, or one that has ended; not the operations token.
     UNAUTHENTICATED = UNAUTHORIZED, "unauthenticated", "Log in first";
     /// E-mail address or password is wrong.
     WRONG_CREDENTIALS = UNAUTHORIZED, "wrong-credentials", "E-mail address or password is wrong";
-    /// Known, but not allowed.
-    FORBIDDEN = FORBIDDEN, "forbidden", "Not allowed";
     /// Nothing here, or nothing that the caller may see.
     NOT_FOUND = NOT_FOUND, "not-found", "Not found";
     /// The address exists, but not for this method.
@@ -267,6 +265,7 @@ impl From<AccountError> for ApiError {
                 "Log in, or register with another e-mail address.",
             ),
             AccountError::WrongCredentials => Self::new(Kind::WRONG_CREDENTIALS, ""),
+            AccountError::ReservedAddress => Self::field("email", err.to_string()),
             AccountError::WeakPassword(why) => Self::field("password", why),
             AccountError::NoSession => Self::unauthenticated(),
             AccountError::Password(PasswordError::Busy) => {

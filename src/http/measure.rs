@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
@@ -48,10 +49,10 @@ async fn measure(
     let counted = clock.count(&measured.latencies, measured.class, measured.patience);
     let response = next.run(request).await;
     let status = response.status();
-    let outcome = if status.is_server_error() {
-        Outcome::Failed
-    } else {
-        Outcome::Ok
+    let outcome = match status {
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Refused,
+        status if status.is_server_error() => Outcome::Failed,
+        _ => Outcome::Ok,
     };
     let took = counted.finish(outcome, Instant::now());
     measured.metrics.record(status, took);

@@ -11,6 +11,7 @@ pub mod extract;
 mod foreign;
 mod headers;
 mod health;
+mod host;
 mod incidents;
 mod json;
 mod log_in;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{from_fn_with_state, map_response, map_response_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
@@ -124,6 +125,7 @@ fn around(app: &App, outages: &Outages, routes: Router<App>) -> Router {
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 .layer(CatchPanicLayer::custom(panicked))
                 .layer(map_response(foreign::as_problem))
+                .layer(from_fn(host::required))
                 .layer(from_fn_with_state(http.clone(), clock::timed))
                 .layer(DefaultBodyLimit::max(http.body_limit)),
         )

@@ -72,8 +72,8 @@ impl FromRequestParts<App> for Operator {
             Ok(Self)
         } else {
             Err(ApiError::new(
-                Kind::FORBIDDEN,
-                "This is not the operations token.",
+                Kind::UNAUTHENTICATED,
+                "This is not the operations token, which the service prints at start.",
             ))
         }
     }

@@ -47,6 +47,9 @@ pub enum Outcome {
     Failed,
     /// Given up by a client that had not waited: it says nothing about the shop.
     Abandoned,
+    /// Refused because its client has asked for too much: no work was done, so it says nothing about the
+    /// shop either. Counted as served, a flood of these would hide that others fail.
+    Refused,
 }
 
 struct Slot {
@@ -399,7 +402,10 @@ impl InFlight {
             Outcome::Abandoned => {
                 window.abandoned.fetch_add(1, Relaxed);
             }
-            _ => window.record(self.latencies.tick(now), self.age(now), outcome),
+            Outcome::Refused => {}
+            Outcome::Ok | Outcome::Failed => {
+                window.record(self.latencies.tick(now), self.age(now), outcome)
+            }
         }
     }
 }

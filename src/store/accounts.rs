@@ -33,6 +33,12 @@ pub enum AccountError {
     /// No such account, or another password; which of them is not told.
     #[error("e-mail address or password is wrong")]
     WrongCredentials,
+    /// The load generator removes accounts with such addresses.
+    #[error(
+        "addresses at {} are the load generator's; use one that mail reaches",
+        super::generated::DOMAIN
+    )]
+    ReservedAddress,
     /// Too easy to guess; what to do instead.
     #[error("{0}")]
     WeakPassword(&'static str),

@@ -2,17 +2,30 @@
 
 use sqlx::postgres::PgConnection;
 
-/// The domain of their addresses. Nobody can have mail there: `.invalid` is reserved (RFC 2606). Every account
-/// of this domain is the load generator's, which removes it.
+/// The domain of their addresses. Nobody can have mail there: `.invalid` is reserved (RFC 2606). The shop
+/// registers nobody at it, so every account of this domain was written to the database by a load, which removes
+/// it.
 pub const DOMAIN: &str = "load.evenkeel.invalid";
 /// Domains that are reserved for examples, of which the sample shop's people are.
 const EXAMPLES: [&str; 3] = ["example.com", "example.org", "example.net"];
 /// People that are counted, at most.
 pub const COUNTED: i64 = 1000;
 
-/// The address of account `number` of a load.
-pub fn address(load: uuid::Uuid, number: usize) -> String {
+/// The address of account `number` of a load that writes it to the database.
+fn address(load: uuid::Uuid, number: usize) -> String {
     format!("load-{}-{number}@{DOMAIN}", load.simple())
+}
+
+/// The address of account `number` of a load that registers it with a shop whose database it does not know:
+/// it stays there, and counts as made up.
+pub fn registered(load: uuid::Uuid, number: usize) -> String {
+    format!("load-{}-{number}@{}", load.simple(), EXAMPLES[0])
+}
+
+/// Whether an address is of the load generator's domain, at which people are not registered.
+pub fn is_reserved(email: &str) -> bool {
+    let domain = email.rsplit_once('@').map(|(_, domain)| domain);
+    domain.is_some_and(|domain| domain.eq_ignore_ascii_case(DOMAIN))
 }
 
 /// Makes `count` accounts whose password has `password_hash`, and returns their addresses.
@@ -42,12 +55,11 @@ pub async fn create(
 /// # Errors
 /// What the database says.
 pub async fn accounts(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT id FROM accounts WHERE lower(split_part(email, '@', -1)) = $1 ORDER BY id",
-    )
-    .bind(DOMAIN)
-    .fetch_all(conn)
-    .await
+    // In these letters alone: what lower() makes of others depends on the database's locale.
+    sqlx::query_scalar("SELECT id FROM accounts WHERE split_part(email, '@', -1) = $1 ORDER BY id")
+        .bind(DOMAIN)
+        .fetch_all(conn)
+        .await
 }
 
 /// How many accounts are people's, counted up to [`COUNTED`]: neither a load's nor of a domain that is

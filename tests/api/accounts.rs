@@ -177,3 +177,21 @@ async fn over_tls_the_cookie_belongs_to_this_host_alone_and_browsers_stay_with_t
     let plain = TestApp::start().await;
     assert_eq!(plain.get("/").await.header("strict-transport-security"), "");
 }
+
+#[tokio::test]
+async fn nobody_is_registered_at_the_domain_whose_accounts_a_load_removes() {
+    let shop = TestApp::start().await;
+    for email in [
+        "ann@load.evenkeel.invalid",
+        "load-00000000000000000000000000000000-0@LOAD.Evenkeel.invalid",
+    ] {
+        let account = json!({"email": email, "password": PASSWORD});
+        let answer = send(shop.request(Method::POST, "/api/accounts").json(&account)).await;
+        let problem = answer.expect(422).json();
+        assert_eq!(problem["errors"][0]["field"], "email", "{problem}");
+        assert!(problem.to_string().contains("load generator"), "{problem}");
+    }
+    let near = json!({"email": "ann@sub.load.evenkeel.invalid", "password": PASSWORD});
+    let near = shop.request(Method::POST, "/api/accounts").json(&near);
+    send(near).await.expect(201);
+}

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use evenkeel::brake::Outcome;
+use evenkeel::class::Class;
 use evenkeel::config::{Network, Settings};
 use evenkeel::store::log_ins;
 use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::support::app::{Answer, PASSWORD, send};
 use crate::support::{TestApp, server};
@@ -453,4 +454,30 @@ async fn log_ins_are_counted_by_what_became_of_them() {
         let line = format!("evenkeel_log_ins_total{{outcome=\"{outcome}\"}} {count}");
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
+}
+
+/// Refusals say nothing about the shop: as requests that were served they would hide that others fail.
+#[tokio::test]
+async fn a_flood_of_refusals_does_not_hide_that_a_class_fails() {
+    let shop = shop(|s| s.pool.account.hold = Some(Duration::from_secs(1))).await;
+    owner(&shop).await;
+    failed(&shop, OWNER, 40, 3600).await;
+    let ben = shop.shopper("ben@example.org").await;
+    let before = shop.app.latencies.totals(Class::Account);
+    let mut sql = shop.sql().await;
+    let mut lock = sql.begin().await.unwrap();
+    let sql = "LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE";
+    lock.execute(sql).await.unwrap();
+    let refusals = join_all((0..30).map(|_| guess(&shop, HOME, OWNER)));
+    let failures = join_all((0..2).map(|_| shop.get_as(&ben, "/api/me")));
+    let (refusals, failures) = tokio::join!(refusals, failures);
+    for refusal in refusals {
+        refusal.expect(429);
+    }
+    for failure in failures {
+        failure.expect(503);
+    }
+    let after = shop.app.latencies.totals(Class::Account);
+    let ended = after.completed - before.completed;
+    assert_eq!((ended, after.failed - before.failed), (2, 2));
 }

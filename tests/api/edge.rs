@@ -84,6 +84,37 @@ async fn shop(change: impl FnOnce(&mut Settings)) -> TestApp {
 }
 
 #[tokio::test]
+async fn a_request_that_leaves_open_which_host_is_meant_is_malformed() {
+    let shop = shop(|_| ()).await;
+    for (version, headers, status) in [
+        ("1.1", "Host: shop", 200),
+        ("1.1", "Host: shop.example:8080", 200),
+        ("1.1", "Host: [::1]:8080", 200),
+        ("1.1", "Host:", 200),
+        ("1.0", "Accept: */*", 200),
+        ("1.1", "Accept: */*", 400),
+        ("1.1", "Host: shop\r\nHost: shop", 400),
+        ("1.1", "Host: shop\r\nhost: other", 400),
+        ("1.1", "Host: ann@shop", 400),
+        ("1.1", "Host: shop/api", 400),
+        ("1.1", "Host: a shop", 400),
+        ("1.0", "Host: shop\r\nHost: other", 400),
+    ] {
+        for target in ["/api/products", "/health/live", "http://shop/health/live"] {
+            let mut client = Raw::to(shop.address).await;
+            let request =
+                format!("GET {target} HTTP/{version}\r\n{headers}\r\nConnection: close\r\n\r\n");
+            client.send(&request).await;
+            let answer = client.rest().await;
+            let code = answer.split(' ').nth(1).unwrap_or_default();
+            assert_eq!(code, status.to_string(), "{request}{answer}");
+            let is_problem = answer.contains("application/problem+json");
+            assert_eq!(is_problem, status == 400, "{request}{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn slow_bodies_are_answered_with_408_and_are_not_the_shops_failures() {
     let shop = shop(|s| s.http.body_timeout = Duration::from_millis(2_500)).await;
     let mut slow = Vec::new();

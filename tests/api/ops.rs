@@ -66,7 +66,10 @@ async fn without_the_token_nothing_is_shown_or_done() {
     ] {
         send(shop.request(method.clone(), path)).await.expect(401);
         let wrong = shop.request(method, path).bearer_auth("another");
-        send(wrong).await.expect(403);
+        let wrong = send(wrong).await.expect(401);
+        assert_eq!(wrong.header("www-authenticate"), "Bearer");
+        let detail = wrong.json()["detail"].to_string();
+        assert!(detail.contains("not the operations token"), "{detail}");
     }
     // A shop without a token has no operations at all.
     let closed = TestApp::start().await;

@@ -1,5 +1,6 @@
 //! The database layer against real PostgreSQL.
 
+mod addresses;
 mod authors;
 mod pool;
 mod pooler;

@@ -347,7 +347,7 @@ async fn behind_a_pooler_that_shares_sessions_no_authors_sql_runs_unless_there_i
 
     let pool = pool_of(Addresses {
         shop: pooler.options.clone(),
-        direct: database.clone(),
+        direct: Some(database.clone()),
     });
     pool.run_alone(create).await.unwrap();
     let author = pool.author();

@@ -129,7 +129,13 @@ impl Fixture {
     /// Has the engine run authors' SQL at `direct`, and all else where it did.
     pub fn send_authors_to(&mut self, direct: PgConnectOptions) {
         let shop = self.database.clone();
-        self.pool = pool_at(Addresses { shop, direct }, 3);
+        self.pool = pool_at(
+            Addresses {
+                shop,
+                direct: Some(direct),
+            },
+            3,
+        );
     }
 
     /// Leaves the engine so many connections at a time.

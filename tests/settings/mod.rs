@@ -1,5 +1,7 @@
 //! Settings: what is printed of them, what is said of wrong ones, and that none makes a panic.
 
+mod told;
+
 use std::path::Path;
 
 use evenkeel::config::print::{print, schema};

@@ -178,7 +178,7 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
         let silent = format!("no answer within {PATIENCE:?}");
         Err(sqlx::Error::Io(std::io::Error::other(silent)))
     });
-    answer.map_err(DatabaseError::Connect)?;
+    answer.map_err(|err| database.unreachable(err))?;
     let (conn, contents) = database.record().await?;
     if contents.whose != Whose::Shops {
         let database = contents.database;
@@ -190,7 +190,8 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
 /// In a few words, that the database is down; or the error, if it is another one.
 fn absence(err: DatabaseError) -> Result<String, DatabaseError> {
     match err {
-        DatabaseError::Connect(err) => Ok(crate::db::describe(&err)),
+        DatabaseError::Unreachable(err) => Ok(err.to_string()),
+        DatabaseError::Asked(err) => Ok(crate::db::describe(&err)),
         // By a shop whose server was just tried in vain.
         DatabaseError::Embedded(EmbeddedError::InUse { .. }) => {
             Ok("the server of the shop that runs here is down".to_owned())

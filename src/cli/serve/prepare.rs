@@ -19,7 +19,7 @@ pub(super) async fn prepare(
     args: &Args,
 ) -> Result<Kept, ServeError> {
     // First, because the next statements would fail behind a pooler that loses them, and not say why.
-    let kept = database.kept().await.map_err(DatabaseError::from)?;
+    let kept = database.kept().await?;
     let (mut conn, is_new) = database.shop(args.create).await?;
     // Behind a pooler that shares sessions, they are the pooler's to count.
     if kept == Kept::Session {
@@ -46,7 +46,7 @@ pub(super) async fn prepare(
 
 /// Refuses a pool that the server has no room for.
 async fn count_connections(conn: &mut PgConnection, size: usize) -> Result<(), ServeError> {
-    let capacity = Capacity::read(conn).await.map_err(DatabaseError::Connect)?;
+    let capacity = Capacity::read(conn).await.map_err(DatabaseError::Asked)?;
     let Capacity { limit, taken } = capacity;
     match capacity.fits(size, SIDE_CONNECTIONS) {
         Fit::Fits => Ok(()),

@@ -24,7 +24,7 @@ use tracing::debug;
 use super::slot::{Backend, PING_AFTER_IDLE, Slot};
 use super::{Loan, Pool, PoolError};
 use crate::class::Class;
-use crate::db::sessions;
+use crate::db::{address, sessions};
 
 /// How long a reset may take.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
@@ -187,13 +187,18 @@ impl Pool {
     }
 
     /// Refuses an address that keeps no sessions: what an author sets would reach whoever gets the
-    /// backend next.
+    /// backend next. Refuses one that leads to another database than the shop's, too.
     ///
     /// # Errors
     /// [`PoolError::Pooler`] says what to do; [`PoolError::Connect`] when it cannot be found out.
     pub async fn refuse_shared_sessions(&self) -> Result<(), PoolError> {
         let inner = &self.inner;
-        let look = async || sessions::refuse_shared(&inner.direct, inner.connect_timeout).await;
+        let look = async || {
+            if let Some(direct) = &inner.direct {
+                address::refuse_another(&inner.shop, direct, inner.connect_timeout).await?;
+            }
+            sessions::refuse_shared(inner.direct(), inner.connect_timeout).await
+        };
         // Only a good answer is remembered: the other is what an operator mends.
         inner.keeps_sessions.get_or_try_init(look).await.copied()
     }
@@ -214,7 +219,7 @@ impl Pool {
                     shoppers.close().await;
                 }
                 let inner = &self.inner;
-                let backend = Backend::open(&inner.direct, inner.connect_timeout).await?;
+                let backend = Backend::open(inner.direct(), inner.connect_timeout).await?;
                 slot.insert(backend).tagged = true;
                 slot
             }

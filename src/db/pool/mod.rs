@@ -62,7 +62,7 @@ pub enum PoolError {
     /// The pool is shutting down.
     #[error("the connection pool is closed")]
     Closed,
-    /// The address leads to a pooler that does not keep what is needed.
+    /// The address leads to a pooler that does not keep what is needed, or elsewhere.
     #[error(transparent)]
     Pooler(#[from] Unsuitable),
 }
@@ -72,16 +72,13 @@ pub enum PoolError {
 pub struct Addresses {
     /// For shoppers; may lead through a pooler.
     pub shop: PgConnectOptions,
-    /// For authors' SQL, which needs sessions: PostgreSQL itself.
-    pub direct: PgConnectOptions,
+    /// For authors' SQL, which needs sessions: PostgreSQL itself, where `shop` leads through a pooler.
+    pub direct: Option<PgConnectOptions>,
 }
 
 impl From<PgConnectOptions> for Addresses {
-    fn from(both: PgConnectOptions) -> Self {
-        Self {
-            direct: both.clone(),
-            shop: both,
-        }
+    fn from(shop: PgConnectOptions) -> Self {
+        Self { shop, direct: None }
     }
 }
 
@@ -90,13 +87,20 @@ struct Inner {
     gate: Gate,
     limits: [Limits; 4],
     shop: PgConnectOptions,
-    direct: PgConnectOptions,
+    direct: Option<PgConnectOptions>,
     connect_timeout: Duration,
     canceller: Canceller,
     menders: TaskTracker,
     tagged: Tagged,
-    /// Set once it is known that sessions at `direct` are nobody else's.
+    /// Set once it is known that authors' sessions are nobody else's, and of the shop's database.
     keeps_sessions: OnceCell<()>,
+}
+
+impl Inner {
+    /// Where sessions are one's own.
+    fn direct(&self) -> &PgConnectOptions {
+        self.direct.as_ref().unwrap_or(&self.shop)
+    }
 }
 
 /// The shared connection pool. Cheap to clone.
@@ -139,7 +143,7 @@ impl Pool {
                 slots,
                 gate,
                 limits,
-                canceller: Canceller::new(direct.clone()),
+                canceller: Canceller::new(direct.clone().unwrap_or_else(|| shop.clone())),
                 shop,
                 direct,
                 connect_timeout,

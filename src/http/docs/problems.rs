@@ -12,10 +12,12 @@ use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Sc
 use crate::http::error::PROBLEM;
 
 /// Status, and what it says whatever the operation.
-const PROBLEMS: [(u16, &str); 10] = [
+const PROBLEMS: [(u16, &str); 9] = [
     (400, "The request cannot be read"),
-    (401, "Nobody is logged in"),
-    (403, "The token is not the operations token"),
+    (
+        401,
+        "Nobody is logged in, or the token is not the operations token",
+    ),
     (
         404,
         "There is nothing of this name or number, or nothing that the caller may see",
@@ -41,7 +43,7 @@ pub(super) fn complete(api: &mut OpenApi) {
             .responses
             .insert(name(status), RefOr::T(response));
     }
-    for (path, item) in &mut api.paths.paths {
+    for item in api.paths.paths.values_mut() {
         let operations = [
             &mut item.get,
             &mut item.post,
@@ -50,9 +52,8 @@ pub(super) fn complete(api: &mut OpenApi) {
         ];
         for operation in operations.into_iter().flatten() {
             bound_numbers(operation);
-            let of_operators = path.starts_with("/ops/");
             for (status, _) in PROBLEMS {
-                if can_answer(operation, status, of_operators) {
+                if can_answer(operation, status) {
                     let responses = &mut operation.responses.responses;
                     let shared = Ref::from_response_name(name(status));
                     responses
@@ -91,7 +92,7 @@ fn name(status: u16) -> String {
 }
 
 /// Whether `operation` can answer with `status`, to judge by what it takes.
-fn can_answer(operation: &Operation, status: u16, of_operators: bool) -> bool {
+fn can_answer(operation: &Operation, status: u16) -> bool {
     let parameters = operation.parameters.iter().flatten();
     let mut parameters = parameters.filter_map(|parameter| match parameter {
         RefOr::T(parameter) => Some(parameter),
@@ -102,7 +103,6 @@ fn can_answer(operation: &Operation, status: u16, of_operators: bool) -> bool {
     match status {
         400 => takes_body || parameters.next().is_some(),
         401 => operation.security.is_some(),
-        403 => of_operators,
         404 => takes(ParameterIn::Path),
         408 | 413 | 415 => takes_body,
         422 => takes_body || takes(ParameterIn::Query),

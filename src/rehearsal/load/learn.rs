@@ -182,7 +182,7 @@ impl Shop {
         let uri = target.uri("/api/accounts")?;
         let mut registered = Vec::with_capacity(count);
         for i in 0..count {
-            let email = generated::address(self.run, i);
+            let email = generated::registered(self.run, i);
             let password = uuid::Uuid::new_v4().to_string();
             let body =
                 json!({"email": email, "password": password, "name": format!("Shopper {i}")});

@@ -85,6 +85,18 @@ impl Escalator {
     /// # Errors
     /// [`ConfigError::Invalid`] names a channel that cannot be used as it is set.
     pub fn new(settings: &Watch, log: Log, tickets: Tickets) -> Result<Self, ConfigError> {
+        Ok(Self::prepare(settings, tickets)?(log))
+    }
+
+    /// As [`Escalator::new`], for a log that is opened later: what is wrong with the settings is known
+    /// before anything is begun.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names a channel that cannot be used as it is set.
+    pub fn prepare(
+        settings: &Watch,
+        tickets: Tickets,
+    ) -> Result<impl FnOnce(Log) -> Self + use<>, ConfigError> {
         let notify = &settings.notify;
         let channels = notify.channels.iter().map(|channel| {
             let channel = Channel::new(channel, notify)?;
@@ -94,18 +106,23 @@ impl Escalator {
             let url = url.as_deref();
             url.map(|url| url.trim_end_matches('/').to_owned())
         };
-        Ok(Self {
-            plan: Plan::from(notify),
-            channels: channels.collect::<Result<_, ConfigError>>()?,
-            poster: Poster::new(notify.timeout)?,
-            links: Links {
-                public_url: without_slash(&settings.public_url),
-                ops_url: without_slash(&settings.ops_url),
-                tickets,
-            },
+        let channels = channels.collect::<Result<_, ConfigError>>()?;
+        let plan = Plan::from(notify);
+        let poster = Poster::new(notify.timeout)?;
+        let links = Links {
+            public_url: without_slash(&settings.public_url),
+            ops_url: without_slash(&settings.ops_url),
+            tickets,
+        };
+        let (tries, grace) = (notify.tries, notify.timeout);
+        Ok(move |log| Self {
+            plan,
+            channels,
+            poster,
+            links,
             log,
-            tries: notify.tries,
-            grace: notify.timeout,
+            tries,
+            grace,
             duty: None,
         })
     }
