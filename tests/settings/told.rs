@@ -151,7 +151,7 @@ async fn a_wrong_value_is_told_with_the_setting_its_place_and_what_it_takes() {
             &["pace.duty_min is 0.5", "evenkeel.toml:2", "evenkeel.toml:3"],
         ),
         (
-            "[ops]\nadmin_token = \"geheim\nx",
+            "[ops]\nadmin_token = \"geheim\n",
             &["evenkeel.toml:2 is not TOML"],
         ),
         (
