@@ -83,7 +83,10 @@ fn syntax(metadata: Option<&Metadata>) -> Option<String> {
         Ok(text) => text,
         Err(err) => return Some(format!("{name} cannot be read: {err}")),
     };
-    let err = DeTable::parse(&text).err()?;
+    // What comes after it mostly follows from it.
+    let (_, errors) = DeTable::parse_recoverable(&text);
+    let start = |err: &toml::de::Error| err.span().map(|span| span.start);
+    let err = errors.into_iter().min_by_key(start)?;
     let before = err.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);
     Some(format!("{name}:{line} is not TOML: {}", err.message()))
