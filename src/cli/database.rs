@@ -234,9 +234,14 @@ impl Database {
             let examined = sessions::examine(self.sessions(), connect_timeout).await;
             examined.map_err(|err| self.unreached(err))?;
             if let Some(direct) = &self.direct {
-                let same = address::refuse_another(&self.options, direct, connect_timeout).await;
-                // The direct one has answered just now.
-                same.map_err(|err| self.shop_unreached(err))?;
+                match address::refuse_another(&self.options, direct, connect_timeout).await {
+                    // The direct one has answered just now. When a pooler is down, an operator needs it most.
+                    Err(PoolError::Connect(err)) => warn!(
+                        "whether database.direct_url leads to the shop's database is not known: {}",
+                        self.unreachable(err)
+                    ),
+                    same => same?,
+                }
             }
         }
         let options = self.sessions().clone();

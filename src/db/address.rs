@@ -141,8 +141,8 @@ impl Identity {
         let row = conn
             .fetch_one(
                 "SELECT d.oid::pg_catalog.text, d.datname::pg_catalog.text,
-                        (pg_catalog.pg_postmaster_start_time()
-                            OPERATOR(pg_catalog.-) '2000-01-01 00:00:00+00'::pg_catalog.timestamptz)
+                        (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
+                            OPERATOR(pg_catalog.*) 1000000::pg_catalog.float8)::pg_catalog.int8
                             ::pg_catalog.text
                    FROM pg_catalog.pg_database AS d
                   WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",

@@ -123,6 +123,19 @@ async fn a_database_that_is_not_reached_is_named_without_its_password_and_with_t
         said.contains("database.direct_url") && said.contains("user clerk"),
         "{said}"
     );
+    // While the way of the shop is out of order, an operator has the other.
+    let status = evenkeel(&["migrate", "status"])
+        .env("DATABASE_URL", &refused)
+        .env("EVENKEEL_DATABASE__DIRECT_URL", &there)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(status.stderr).unwrap();
+    assert!(
+        status.status.success() && said.contains("is not known"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

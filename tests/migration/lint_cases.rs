@@ -605,6 +605,10 @@ fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
             &[],
         ),
         (
+            "INSERT INTO sums SELECT id, 1 FROM t WHERE :range ON CONFLICT (id) DO UPDATE SET n = 1",
+            &[],
+        ),
+        (
             "WITH chosen AS (SELECT id FROM t WHERE :range),
                   done AS (UPDATE t SET a = 1 FROM chosen WHERE t.id = chosen.id RETURNING t.id)
              SELECT count(*) FROM done",
