@@ -76,7 +76,7 @@ mod tests {
             "WARN",
             "off",
             "info,sqlx=warn",
-            " info , sqlx = warn",
+            " info , sqlx=warn ",
             "evenkeel::db=debug,",
             "[request]=debug",
         ] {
