@@ -48,11 +48,18 @@ pub fn log_filter(default: &str) -> Result<EnvFilter, ConfigError> {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, ConfigError> {
-    for part in text.split(',').map(str::trim) {
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    for part in &parts {
         let is_level = part.parse::<LevelFilter>().is_ok();
+        let module = part.split(['=', '[']).next().unwrap_or_default();
+        let is_module = module
+            .chars()
+            .all(|c| c.is_alphanumeric() || "_-:".contains(c));
         // A word alone would be taken for a module, all of which is then written and nothing else.
-        let is_directive =
-            part.contains(['=', '[']) && !part.ends_with('=') && part.parse::<Directive>().is_ok();
+        let is_directive = part.contains(['=', '['])
+            && !part.ends_with('=')
+            && is_module
+            && part.parse::<Directive>().is_ok();
         if !part.is_empty() && !is_level && !is_directive {
             return Err(ConfigError::Invalid(format!(
                 "`{part}` in the environment variable {VARIABLE} is not understood: it takes a level (off, \
@@ -61,7 +68,7 @@ fn filter(text: &str) -> Result<EnvFilter, ConfigError> {
             )));
         }
     }
-    EnvFilter::try_new(text)
+    EnvFilter::try_new(parts.join(","))
         .map_err(|err| ConfigError::Invalid(format!("the environment variable {VARIABLE}: {err}")))
 }
 
