@@ -82,6 +82,14 @@ pub(super) fn database_url(name: &str, url: Option<&str>) -> Result<(), String> 
     if !known.iter().any(|scheme| url.starts_with(scheme)) {
         return Err(format!("{name} cannot be used: {advice}"));
     }
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !authority.contains('@') && path.contains('@') {
+        return Err(format!(
+            "{name} cannot be used: write / ? # and @ within a user's name or a password as %2F %3F %23 and \
+             %40; {advice}"
+        ));
+    }
     match url.parse::<PgConnectOptions>() {
         Ok(_) => Ok(()),
         Err(err) => Err(format!("{name} cannot be used: {err}; {advice}")),

@@ -163,7 +163,9 @@ impl Settings {
     pub fn load_with(file: Option<&Path>, command_line: &CommandLine) -> Result<Self, ConfigError> {
         let file = file
             .map(Path::to_path_buf)
-            .or_else(|| std::env::var_os("EVENKEEL_CONFIG").map(PathBuf::from));
+            .or_else(|| std::env::var_os("EVENKEEL_CONFIG").map(PathBuf::from))
+            // As `${X:-}` leaves it.
+            .filter(|file| !file.as_os_str().is_empty());
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
             if !file.is_file() {
@@ -173,12 +175,16 @@ impl Settings {
             figment = figment.merge(Toml::file_exact(file));
         }
         read::refuse_variables().map_err(ConfigError::Read)?;
-        let environment = Env::prefixed(source::PREFIX)
-            // Not settings: where they are, and what is logged.
-            .ignore(&["config", "log"])
-            .split("__");
+        let links = source::links();
+        let mut ignored: Vec<_> = links.iter().map(String::as_str).collect();
+        // Not settings: where they are, and what is logged.
+        ignored.extend(["config", "log"]);
+        let environment = Env::prefixed(source::PREFIX).ignore(&ignored).split("__");
         figment = figment.merge(environment);
         for (variable, setting) in source::USUAL {
+            if std::env::var_os(variable).is_none_or(|value| value.is_empty()) {
+                continue;
+            }
             let usual = Env::raw().only(&[variable]);
             figment = figment.merge(usual.map(move |_| setting.into()));
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use super::print::schema;
-use super::source::{PREFIX, place, spelled, variables};
+use super::source::{PREFIX, is_link, place, spelled, variables};
 use super::takes::{at, is_secret, kind, names, takes};
 
 /// How much alike two keys of a table are, from 0 to 1, for one to be meant by the other.
@@ -122,7 +122,8 @@ fn unknown(path: &[String], field: &str, known: &[&str], metadata: Option<&Metad
 pub(super) fn refuse_variables() -> Result<(), String> {
     let schema = schema();
     for (name, value) in variables() {
-        if OTHER_VARIABLES.contains(&name.to_ascii_uppercase().as_str()) {
+        let is_other = OTHER_VARIABLES.contains(&name.to_ascii_uppercase().as_str());
+        if is_other || is_link(&name, &value) {
             continue;
         }
         let setting = name[PREFIX.len()..].to_ascii_lowercase();

@@ -16,6 +16,34 @@ pub(super) const USUAL: [(&str, &str); 2] = [
     ("PG_BIN_DIR", "database.bin_dir"),
 ];
 
+/// The keys of variables that Kubernetes and Docker put there for a service of our name.
+pub(super) fn links() -> Vec<String> {
+    variables()
+        .into_iter()
+        .filter(|(name, value)| is_link(name, value))
+        .map(|(name, _)| name[PREFIX.len()..].to_ascii_lowercase())
+        .collect()
+}
+
+/// Whether the variable tells where a service of our name is, such as `EVENKEEL_SERVICE_HOST` and
+/// `EVENKEEL_PORT=tcp://10.0.0.1:8080`, and is none of ours.
+pub(super) fn is_link(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let is_address = ["tcp://", "udp://", "sctp://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme));
+    let is_part = ["_TCP_", "_UDP_", "_SCTP_"].iter().any(|protocol| {
+        name.split_once(protocol).is_some_and(|(port, part)| {
+            port.contains("_PORT_") && ["ADDR", "PORT", "PROTO"].contains(&part)
+        })
+    });
+    !name.contains("__")
+        && (is_address
+            || is_part
+            || name.ends_with("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT"))
+}
+
 /// What the command line says of settings, which comes before all else.
 #[derive(Clone, Debug, Default)]
 pub struct CommandLine {

@@ -113,7 +113,7 @@ impl Unreachable {
             "3D000" => {
                 format!("create the database (createdb {database}), or correct it in {named_by}")
             }
-            "42501" => format!("allow it: GRANT CONNECT ON DATABASE {database} TO {user}"),
+            "42501" => format!(r#"allow it: GRANT CONNECT ON DATABASE "{database}" TO "{user}""#),
             "53300" => {
                 "end other connections, or raise max_connections or the CONNECTION LIMIT of \
                         the user or the database"

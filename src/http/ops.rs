@@ -63,7 +63,7 @@ impl FromRequestParts<App> for Operator {
         let (Some(given), Some(wanted)) = (given, &app.settings.ops.admin_token) else {
             return Err(ApiError::new(
                 Kind::UNAUTHENTICATED,
-                "Send the operations token, which the service prints at start, as a bearer token.",
+                "Send the operations token, which is ops.admin_token or, where that is not set, printed at start, as a bearer token.",
             ));
         };
         // Digests have one length, so that the comparison tells nothing about the token's.
@@ -73,7 +73,7 @@ impl FromRequestParts<App> for Operator {
         } else {
             Err(ApiError::new(
                 Kind::UNAUTHENTICATED,
-                "This is not the operations token, which the service prints at start.",
+                "This is not the operations token, which is ops.admin_token or, where that is not set, printed at start.",
             ))
         }
     }

@@ -171,6 +171,36 @@ async fn a_wrong_value_is_told_with_the_setting_its_place_and_what_it_takes() {
 }
 
 #[tokio::test]
+async fn what_kubernetes_says_of_a_service_of_our_name_is_no_setting() {
+    let said = evenkeel(&["config"])
+        .env("EVENKEEL_SERVICE_HOST", "10.0.0.1")
+        .env("EVENKEEL_SHOP_SERVICE_PORT_HTTP", "8080")
+        .env("EVENKEEL_PORT", "tcp://10.0.0.1:8080")
+        .env("EVENKEEL_PORT_8080_TCP_PROTO", "tcp")
+        .env("EVENKEEL_CONFIG", "")
+        .env("DATABASE_URL", "")
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(said.status.success(), "{text}");
+    let said = refusal(&[("EVENKEEL_PORT", "8080")], "", &[]).await;
+    assert!(said.contains("EVENKEEL_PORT sets nothing"), "{said}");
+}
+
+#[tokio::test]
+async fn a_password_that_ends_the_address_is_not_told() {
+    for url in [
+        "postgres://app:12/geheim@127.0.0.1/shop",
+        "postgres://app:/geheim@127.0.0.1/shop",
+        "postgres://app:12?geheim@127.0.0.1/shop",
+    ] {
+        let said = refusal(&[("DATABASE_URL", url)], "", &[]).await;
+        assert!(said.contains("%2F"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_variable_that_sets_nothing_is_named_with_the_one_that_was_meant() {
     for (wrong, right) in [
         (

@@ -1,10 +1,13 @@
 //! Whoever watches, keeps the record and tells people.
 
+use std::path::Path;
+
 use futures_util::FutureExt;
 use sqlx::postgres::PgConnectOptions;
 
 use super::ServeError;
 use crate::app::App;
+use crate::cli::database::data_dir;
 use crate::config::Settings;
 use crate::watch::alerts::Rules;
 use crate::watch::journal;
@@ -20,8 +23,8 @@ pub(super) struct Watching {
     rules: Rules,
     tickets: Tickets,
     escalator: Box<dyn FnOnce(Log) -> Escalator + Send>,
-    /// The journal, where the settings name its directory. Another one may be in a data directory that is
-    /// yet to be made.
+    /// The journal, where the settings name a directory that is not in a data directory, which may be yet to
+    /// be made.
     log: Option<Log>,
 }
 
@@ -43,8 +46,10 @@ impl Watching {
         let tickets = Tickets::new(&watch.notify)?;
         let escalator = Box::new(Escalator::prepare(watch, tickets.clone())?);
         let log = match &watch.journal {
-            Some(directory) => Some(Log::open(directory.clone()).await?),
-            None => None,
+            Some(directory) if !is_in_new_data(directory, settings) => {
+                Some(Log::open(directory.clone()).await?)
+            }
+            _ => None,
         };
         Ok(Some(Self {
             options,
@@ -81,4 +86,11 @@ impl Watching {
         (app.incidents, app.tickets) = (Some(log), Some(self.tickets));
         Ok(())
     }
+}
+
+/// Whether `directory` is in that of the embedded server's data, which has to be empty when it is made.
+fn is_in_new_data(directory: &Path, settings: &Settings) -> bool {
+    let database = &settings.database;
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    database.url.is_none() && absolute(directory).starts_with(absolute(&data_dir(database)))
 }

@@ -57,7 +57,8 @@ pub fn check(file: &str, text: &str, definition: &Definition, pending: &str) -> 
     for node in root.descendants() {
         if let Some((target, limited)) = changes(&node) {
             // What is put elsewhere for the rows of the range is limited by it.
-            let is_of_range = ast::Insert::can_cast(node.kind()) && has_range(&node);
+            let is_of_range = ast::Insert::can_cast(node.kind())
+                && (has_range(&node) || reads_the_range(&node, &has_range));
             if !is_same(&target, &own_table) && !is_of_range {
                 let target = target.join(".");
                 let why =

@@ -36,6 +36,8 @@ pub struct Facts {
     checks: HashMap<(Name, String), Vec<String>>,
     /// The columns of a table that such a CHECK has been validated for.
     proven: HashSet<(Name, String)>,
+    /// Those of them that are NOT NULL, which outlasts the constraint that has proven it.
+    declared: HashSet<(Name, String)>,
     /// Tables for which a constraint was validated that an earlier script must have added.
     trusted: HashSet<Name>,
 }
@@ -106,12 +108,16 @@ impl Facts {
             let index = parts(index.syntax());
             return tables.into_iter().any(|table| {
                 let index = self.names.thing(&table.beside(&index));
-                let Some(Thing::Index(Some(of), Some(columns))) = index else {
-                    return false;
-                };
                 let proven =
                     |column: &String| self.proven.contains(&(table.clone(), column.clone()));
-                *of == table && columns.iter().all(proven)
+                match index {
+                    Some(Thing::Index(Some(of), Some(columns))) => {
+                        *of == table && columns.iter().all(proven)
+                    }
+                    Some(_) => false,
+                    // It was built before, as was the constraint that the file validates.
+                    None => self.trusted.contains(&table),
+                }
             });
         }
         let column = node.parent().and_then(ast::AlterColumn::cast);
@@ -159,17 +165,21 @@ impl Facts {
                     let column = alter.column_name_ref().map(|column| column.text());
                     let key = (table.clone(), column.unwrap_or_default());
                     if has(alter.syntax(), SyntaxKind::SET_NOT_NULL) {
+                        self.declared.insert(key.clone());
                         self.proven.insert(key);
                     } else if has(alter.syntax(), SyntaxKind::DROP_NOT_NULL) {
+                        self.declared.remove(&key);
                         self.proven.remove(&key);
                     }
                 }
                 // What a name was proven for is another column's from now on, or nothing's.
                 ast::AlterTableAction::RenameColumn(_) | ast::AlterTableAction::DropColumn(_) => {
+                    self.declared.retain(|(of, _)| *of != table);
                     self.proven.retain(|(of, _)| *of != table);
                 }
                 ast::AlterTableAction::DropConstraint(_) => {
-                    self.proven.retain(|(of, _)| *of != table);
+                    self.proven
+                        .retain(|key| key.0 != table || self.declared.contains(key));
                     self.trusted.remove(&table);
                 }
                 _ => {}

@@ -118,7 +118,7 @@ pub const OWN: [(&str, &str); 32] = [
     ),
     (
         NEEDS_TRANSACTION,
-        "nothing for a lock_timeout in Evenkeel's files, which have one; elsewhere BEGIN before it, and COMMIT after what it is for",
+        "nothing for a lock_timeout in Evenkeel's files, which have one; elsewhere BEGIN before it and COMMIT after what it is for, or, where the tool that runs the file does that, an exception that says so",
     ),
     (
         UNNAMED_INDEX,

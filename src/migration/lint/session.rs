@@ -79,7 +79,7 @@ pub fn leaves(
             "an advisory lock of the session"
         }
         _ if !in_transaction && ends_with_transaction(statement, &settings) => {
-            let why = "it is of use only until its transaction ends, and that is its own: PostgreSQL refuses it, or it has no effect on the statements after it";
+            let why = "it is of use only until its transaction ends, and unless whoever runs the file opens one around it, that is its own: PostgreSQL refuses it, or it has no effect on the statements after it";
             return Some((rules::NEEDS_TRANSACTION, why.to_owned()));
         }
         _ => return None,

@@ -186,7 +186,7 @@ impl Steps<'_> {
         let (mut too_long, mut unheard) = (0, 0);
         loop {
             self.await_calm().await?;
-            let _long = match ddl.manner {
+            let long = match ddl.manner {
                 Manner::Brief => None,
                 _ => Some(self.await_connection().await?),
             };
@@ -205,6 +205,8 @@ impl Steps<'_> {
                     .map_err(Miss::from)
                     .and(Err(Miss::Unheard)),
             };
+            // What follows may be a rest.
+            drop(long);
             let Err(miss) = tried else {
                 info!(run = lease.run, step = step.name(), sql, "step done");
                 return Ok(());
