@@ -268,3 +268,23 @@ async fn values_that_are_added_to_an_enum_meanwhile_find_their_place() {
     assert_eq!(fixture.drive().await, End::Completed);
     fixture.assert_exactly_once("t", &run).await;
 }
+
+/// PostgreSQL 15 plans such a comparison of rows by the wrong class and then fails to scan the index.
+#[tokio::test]
+async fn rows_are_not_compared_by_operators_that_have_another_place_in_another_class() {
+    let mut fixture = Fixture::new().await;
+    fixture
+        .run(
+            "CREATE FUNCTION down(int, int) RETURNS int LANGUAGE sql IMMUTABLE STRICT
+                 AS 'SELECT pg_catalog.btint4cmp($2, $1)';
+             CREATE OPERATOR CLASS int4_swapped FOR TYPE int4 USING btree AS OPERATOR 1 >,
+                 OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 down(int4, int4);
+             CREATE TABLE t (shop int, id int, PRIMARY KEY (shop, id));
+             INSERT INTO t SELECT i % 5, i FROM generate_series(1, 150) AS i",
+        )
+        .await;
+    fixture.count_changes("t").await;
+    let (end, run) = fixture.migrate(&keyed("shop, id")).await;
+    assert_eq!(end, End::Completed, "{run:?}");
+    fixture.assert_exactly_once("t", &run).await;
+}

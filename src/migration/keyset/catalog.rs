@@ -75,6 +75,9 @@ pub(super) struct IndexColumn {
     pub operators: [Option<String>; 5],
     /// Whether PostgreSQL, asked for the order of these operators, thinks of this class first.
     pub leads: bool,
+    /// Whether no operator class has one of these operators in another place. PostgreSQL takes a comparison of
+    /// rows by the first place that it knows, and its index scan then fails.
+    pub unambiguous: bool,
     /// The collation, as SQL, where the operand has one. It need not be the column's.
     pub collation: Option<String>,
     pub descending: bool,
@@ -107,6 +110,7 @@ const INDEXES: &str = "
                'class_is_default', o.opcdefault,
                'operators', op.names,
                'leads', op.leads,
+               'unambiguous', op.unambiguous,
                'collation', (SELECT quote_ident(cn.nspname) || '.' || quote_ident(co.collname)
                                FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
                               WHERE co.oid = k.collid AND t.typcollation <> 0),
@@ -158,6 +162,8 @@ const INDEXES: &str = "
                  NOT bool_and(p.oid IS NOT NULL) AS missing,
                  bool_and((SELECT min(f.amopfamily) FROM pg_amop f
                             WHERE f.amopopr = p.oid AND f.amopmethod = am.oid) = o.opcfamily) IS TRUE AS leads,
+                 NOT bool_or(EXISTS (SELECT FROM pg_amop f WHERE f.amopopr = p.oid AND f.amopmethod = am.oid
+                                                             AND f.amopstrategy <> s)) AS unambiguous,
                  bool_or(given.typtype = 'p' AND EXISTS (
                      SELECT FROM pg_operator x
                       WHERE x.oprname = p.oprname AND x.oprnamespace = p.oprnamespace AND x.oid <> p.oid

@@ -193,7 +193,10 @@ impl Index {
         let columns: Vec<_> = columns.collect();
         let mixed = columns.iter().any(|column| column.descending);
         let alike = columns.iter().all(|c| c.operators == columns[0].operators)
-            && self.columns.iter().all(|column| column.leads);
+            && self
+                .columns
+                .iter()
+                .all(|column| column.leads && column.unambiguous);
         let names: Vec<_> = columns.iter().map(|column| column.name.clone()).collect();
         Keyset {
             moves: columns::assigns_one_of(&definition.statement, &definition.table, &names),
