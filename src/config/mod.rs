@@ -163,11 +163,16 @@ impl Settings {
     pub fn load_with(file: Option<&Path>, command_line: &CommandLine) -> Result<Self, ConfigError> {
         let file = file
             .map(Path::to_path_buf)
-            .or_else(|| std::env::var_os("EVENKEEL_CONFIG").map(PathBuf::from))
-            // As `${X:-}` leaves it.
-            .filter(|file| !file.as_os_str().is_empty());
+            .or_else(|| std::env::var_os("EVENKEEL_CONFIG").map(PathBuf::from));
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
+            if file.as_os_str().is_empty() {
+                return Err(ConfigError::Invalid(
+                    "the environment variable EVENKEEL_CONFIG or --config is empty: name a file, or leave it \
+                     out"
+                        .to_owned(),
+                ));
+            }
             if !file.is_file() {
                 let file = file.display();
                 return Err(ConfigError::Invalid(format!("there is no file {file}")));
@@ -182,8 +187,11 @@ impl Settings {
         let environment = Env::prefixed(source::PREFIX).ignore(&ignored).split("__");
         figment = figment.merge(environment);
         for (variable, setting) in source::USUAL {
-            if std::env::var_os(variable).is_none_or(|value| value.is_empty()) {
-                continue;
+            // A deployment that did not fill it in means no other database, nor an embedded one.
+            if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
+                return Err(ConfigError::Invalid(format!(
+                    "the environment variable {variable} is empty: give it the value of {setting}, or unset it"
+                )));
             }
             let usual = Env::raw().only(&[variable]);
             figment = figment.merge(usual.map(move |_| setting.into()));

@@ -38,10 +38,10 @@ pub struct Counts {
     rows: i64,
     /// Rows that are pending.
     pub pending: i64,
-    /// Rows that this transaction has written.
-    written: i64,
-    /// Rows that it may have written: those whose writer began no sooner than it did.
+    /// Rows that this transaction may have written: those whose writer began no sooner than it did.
     touched: i64,
+    /// Rows that it has written itself.
+    written: i64,
     /// Those of them that are pending.
     again: Named,
     /// Rows that are pending and that others have written, by the transaction that did, as `xmin` has it.
@@ -255,8 +255,8 @@ impl Counts {
             of: changed,
             why: format!(
                 "the statement is not limited to its range: it changed {changed} rows, {within} of \
-                 them at most in its range, and would change the others again with every batch. The batch was rolled back. \
-                 Join `:range` to the other conditions by AND"
+                 them at most in its range, and would change the others again with every batch. The batch was \
+                 rolled back. Join `:range` to the other conditions by AND"
             ),
         })
     }

@@ -1,6 +1,6 @@
 //! `--fresh` deletes nobody's data without a word.
 
-use super::{count, directory, embedded_shop, execute, said, serve, stop};
+use super::{count, directory, embedded_shop, execute, said, serve, started, stop};
 
 #[tokio::test]
 async fn it_wants_a_yes_and_says_what_would_be_lost() {
@@ -35,4 +35,17 @@ async fn it_wants_a_yes_and_says_what_would_be_lost() {
     let (shop, database) = embedded_shop(data, &["--fresh", "--yes"]).await;
     assert_eq!(count(&database, "products").await, 0);
     stop(shop).await;
+}
+
+#[tokio::test]
+async fn a_journal_that_is_to_be_in_the_data_directory_does_not_make_that_somebodys() {
+    let dir = directory();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let journal = dir.path().join("data/incidents");
+    let mut serve = serve(&["--data-dir", data]);
+    serve.env("EVENKEEL_WATCH__JOURNAL", &journal);
+    let (shop, _) = started(serve, data).await;
+    stop(shop).await;
+    assert!(journal.is_dir());
 }

@@ -67,9 +67,12 @@ fn serve(arguments: &[&str]) -> Command {
 
 /// A shop on an embedded server in `data`, once it can be reached, and its database.
 async fn embedded_shop(data: &str, arguments: &[&str]) -> (Child, PgConnectOptions) {
-    let child = serve(&[&["--data-dir", data], arguments].concat())
-        .spawn()
-        .unwrap();
+    started(serve(&[&["--data-dir", data], arguments].concat()), data).await
+}
+
+/// What `command` starts on an embedded server in `data`, once it can be reached, and its database.
+async fn started(mut command: Command, data: &str) -> (Child, PgConnectOptions) {
+    let child = command.spawn().unwrap();
     let address = std::path::Path::new(data).join("url");
     let database = eventually("a shop with tables", async || {
         let url = std::fs::read_to_string(&address).ok()?;

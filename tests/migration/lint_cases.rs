@@ -391,6 +391,15 @@ fn a_primary_key_of_an_index_reads_the_table_unless_its_columns_are_known_to_be_
         ),
         (filled("\"A\"") + &index("\"A\""), false),
         (filled("A") + &index("\"A\""), true),
+        // NOT NULL outlasts the constraint that has proven it.
+        (
+            filled("a")
+                + "ALTER TABLE t ALTER COLUMN a SET NOT NULL; ALTER TABLE t DROP CONSTRAINT a;"
+                + &index("a"),
+            false,
+        ),
+        // Both are of an earlier file.
+        ("ALTER TABLE t VALIDATE CONSTRAINT n;".to_owned(), false),
         // Of another column, of some of several, or of an index that is not known.
         (filled("b") + &index("a"), true),
         (filled("a") + &index("a, b"), true),
@@ -606,6 +615,13 @@ fn a_background_statement_leaves_nothing_behind_and_keeps_to_its_schema() {
         ),
         (
             "INSERT INTO sums SELECT id, 1 FROM t WHERE :range ON CONFLICT (id) DO UPDATE SET n = 1",
+            &[],
+        ),
+        (
+            "WITH chosen AS (SELECT id FROM t WHERE :range),
+                  up AS (INSERT INTO sums SELECT id, 1 FROM chosen ON CONFLICT (id) DO UPDATE SET n = 1
+                         RETURNING id)
+             UPDATE t SET a = 1 FROM up WHERE t.id = up.id",
             &[],
         ),
         (

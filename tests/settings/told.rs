@@ -177,8 +177,6 @@ async fn what_kubernetes_says_of_a_service_of_our_name_is_no_setting() {
         .env("EVENKEEL_SHOP_SERVICE_PORT_HTTP", "8080")
         .env("EVENKEEL_PORT", "tcp://10.0.0.1:8080")
         .env("EVENKEEL_PORT_8080_TCP_PROTO", "tcp")
-        .env("EVENKEEL_CONFIG", "")
-        .env("DATABASE_URL", "")
         .output()
         .await
         .unwrap();
@@ -186,6 +184,21 @@ async fn what_kubernetes_says_of_a_service_of_our_name_is_no_setting() {
     assert!(said.status.success(), "{text}");
     let said = refusal(&[("EVENKEEL_PORT", "8080")], "", &[]).await;
     assert!(said.contains("EVENKEEL_PORT sets nothing"), "{said}");
+}
+
+#[tokio::test]
+async fn a_variable_that_was_not_filled_in_is_named() {
+    for variable in ["DATABASE_URL", "PG_BIN_DIR"] {
+        let said = refusal(&[(variable, "")], "", &[]).await;
+        assert!(said.contains(&format!("{variable} is empty")), "{said}");
+    }
+    let said = evenkeel(&["config"]).env("EVENKEEL_CONFIG", "").output();
+    let said = said.await.unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(
+        !said.status.success() && text.contains("EVENKEEL_CONFIG"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

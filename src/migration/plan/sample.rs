@@ -71,8 +71,8 @@ pub(super) struct Tried {
     pub hopeless: Option<String>,
     /// Tables that every batch reads as a whole.
     pub scans: BTreeSet<String>,
-    /// Whether all that failed did so for its rows.
-    rows_fail_alone: bool,
+    /// Whether one failed for something else than its rows.
+    fails_beside_rows: bool,
 }
 
 impl Tried {
@@ -89,7 +89,7 @@ impl Tried {
             };
         }
         let fault = failure.fault();
-        self.rows_fail_alone &= fault == Fault::Row;
+        self.fails_beside_rows |= fault != Fault::Row;
         if matches!(fault, Fault::Permanent | Fault::Unreadable) {
             self.hopeless.get_or_insert_with(|| failure.to_string());
         }
@@ -107,10 +107,7 @@ pub(super) async fn take(
     settings: &Engine,
     rows: i64,
 ) -> Result<Tried, sqlx::Error> {
-    let mut tried = Tried {
-        rows_fail_alone: true,
-        ..Tried::default()
-    };
+    let mut tried = Tried::default();
     let mut tx = reading(conn).await?;
     let last = keyset.last(&mut tx).await?;
     tx.commit().await?;
@@ -167,7 +164,7 @@ pub(super) async fn take(
         // The shop gets at least as much of the time.
         tokio::time::sleep(started.elapsed().min(Duration::from_millis(100))).await;
     }
-    if tried.samples.is_empty() && tried.rows_fail_alone {
+    if tried.samples.is_empty() && !tried.fails_beside_rows {
         tried.hopeless = tried.hopeless.or_else(|| tried.failures.first().cloned());
     }
     Ok(tried)

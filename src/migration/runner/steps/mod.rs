@@ -186,10 +186,14 @@ impl Steps<'_> {
         let (mut too_long, mut unheard) = (0, 0);
         loop {
             self.await_calm().await?;
-            let long = match ddl.manner {
-                Manner::Brief => None,
-                _ => Some(self.await_connection().await?),
-            };
+            let mut long = None;
+            if ddl.manner != Manner::Brief {
+                long = self.long_connection().await?;
+                if long.is_none() {
+                    // Shoppers may suffer by now.
+                    continue;
+                }
+            }
             let (lease, sql) = (self.lease, ddl.sql.as_str());
             let begun = self
                 .runner

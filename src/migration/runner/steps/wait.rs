@@ -50,22 +50,21 @@ impl Steps<'_> {
         }
     }
 
-    /// Waits until a connection may be held for long beside what other runs of this process hold.
-    pub(super) async fn await_connection(&mut self) -> Result<OwnedSemaphorePermit, Interrupt> {
-        loop {
-            let since = Instant::now();
-            if let Some(permit) = self.runner.long_connection().await {
-                return Ok(permit);
-            }
+    /// Waits for a while until a connection may be held for long beside what other runs of this process hold;
+    /// `None` when it may not yet.
+    pub(super) async fn long_connection(
+        &mut self,
+    ) -> Result<Option<OwnedSemaphorePermit>, Interrupt> {
+        let since = Instant::now();
+        let permit = self.runner.long_connection().await;
+        if permit.is_none() {
             self.spent.on(TURNS, since.elapsed());
-            if self.runner.stop.is_cancelled() {
-                return Err(Interrupt::End(End::ShutDown));
-            }
             let why = "other runs hold all connections but one of pool.background.max for their second proofs and \
                        long statements";
             self.waits_for = Some(why.to_owned());
             self.renew_if_due().await?;
         }
+        Ok(permit)
     }
 
     /// Sleeps before another try, renewing the lease; a shutdown ends the sleep.
