@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use pool::gate::{Admission, Gate};
+use pool::{Addresses, Pool, Probe};
+use pressure::{Latencies, Surroundings};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::brake::Brake;
 use crate::config::Settings;
 use crate::connections::Register;
-use crate::db::gate::{Admission, Gate};
-use crate::db::{Addresses, Pool, Probe};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::process_name;
 use crate::migration::sampler::Sampler;
-use crate::pressure::{Latencies, Surroundings};
 use crate::retention::Sweeper;
 use crate::shutdown::Shutdown;
 use crate::store::passwords::Passwords;

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
-use evenkeel::rehearsal::load::Recording;
+use load::Recording;
+use pool::Class;
 
 use super::{AFTER_STEP, shop};
 

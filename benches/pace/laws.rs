@@ -3,8 +3,8 @@
 //! Each is given what Evenkeel's governor is given, every 100 ms, and says which share of the time to
 //! work. What they do not have, they do not get: none cancels a batch in flight.
 
-use evenkeel::class::Class;
-use evenkeel::pressure::LatencyReading;
+use pool::Class;
+use pressure::LatencyReading;
 
 /// What shoppers felt when a law is asked.
 #[derive(Clone, Debug)]

@@ -25,9 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contest::{Period, Shop};
-use evenkeel::rehearsal::load::{
-    CapacityLimits, Load, Profile, Sessions, Shop as Learnt, Target, measure_capacity,
-};
+use load::{CapacityLimits, Load, Profile, Sessions, Shop as Learnt, Target, measure_capacity};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

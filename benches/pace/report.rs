@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use evenkeel::rehearsal::load::Recording;
+use load::Recording;
 use plotly::common::{Marker, Mode, Title};
 use plotly::layout::{Axis, AxisType, GridPattern, LayoutGrid};
 use plotly::{Layout, Plot, Scatter};

@@ -1,10 +1,11 @@
 //! The database of the contest.
 
-use evenkeel::db::embedded::{Cluster, ClusterOptions};
+use embedded_postgres::{Cluster, ClusterOptions};
+use evenkeel::config::directories;
 use evenkeel::db::schema;
 use evenkeel::demo;
-use evenkeel::rehearsal::load::Credentials;
 use evenkeel::store::sample::{self, SampleSize};
+use load::Credentials;
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Executor};
 use tempfile::TempDir;
@@ -35,7 +36,8 @@ impl Stage {
     /// Starts the server and fills the shop.
     pub async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut options = ClusterOptions::new(directory.path().join("cluster"));
+        let mut options =
+            ClusterOptions::new(directory.path().join("cluster"), directories::cache());
         options.bin_dir = std::env::var_os("PG_BIN_DIR").map(Into::into);
         options.settings = SETTINGS
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -4,15 +4,15 @@
 use std::time::{Duration, Instant};
 
 use evenkeel::app::App;
-use evenkeel::class::Class;
 use evenkeel::config::Engine;
 use evenkeel::migration::batch::{Batch, Outcome};
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::keyset::{KeyValue, Keyset};
 use evenkeel::migration::ledger::{Lease, Phase, Tries};
 use evenkeel::migration::retry::Failure;
-use evenkeel::pressure::LatencyReading;
-use evenkeel::pressure::latency::{FAST, SLOW};
+use pool::Class;
+use pressure::LatencyReading;
+use pressure::latency::{FAST, SLOW};
 use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel::db::embedded::{Cluster, ClusterOptions};
+use embedded_postgres::{Cluster, ClusterOptions};
+use evenkeel::config::directories;
 use evenkeel::db::schema;
 use evenkeel::store::catalog::DETAIL;
 use evenkeel::store::orders::PLACE;
@@ -37,7 +38,8 @@ impl Shop {
     /// Starts the server and fills the shop.
     pub async fn open(clients: usize) -> Result<Self, String> {
         let directory = tempfile::tempdir().unwrap();
-        let mut options = ClusterOptions::new(directory.path().join("cluster"));
+        let mut options =
+            ClusterOptions::new(directory.path().join("cluster"), directories::cache());
         options.bin_dir = std::env::var_os("PG_BIN_DIR").map(PathBuf::from);
         for (name, value) in [("shared_buffers", "256MB"), ("max_wal_size", "4GB")] {
             options.settings.push((name.to_owned(), value.to_owned()));

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use client::Request;
 use database::Shop;
-use evenkeel::config::PoolSettings;
+use pool::settings::PoolSettings;
 use report::{Report, Round};
 
 /// Connections of every client.

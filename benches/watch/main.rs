@@ -17,13 +17,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel::class::Class;
 use evenkeel::demo::cases::{Case, Place, Roles, Told, incidents};
 use evenkeel::demo::cycles::median;
-use evenkeel::rehearsal::load::{
-    CapacityLimits, Load, Profile, Sessions, Shop, Target, measure_capacity,
-};
 use evenkeel::watch::log::Log;
+use load::{CapacityLimits, Load, Profile, Sessions, Shop, Target, measure_capacity};
+use pool::Class;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use stage::{MAINTENANCE, PERSON, Stage};

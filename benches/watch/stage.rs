@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use evenkeel::db::embedded::{Cluster, ClusterOptions};
+use embedded_postgres::{Cluster, ClusterOptions};
+use evenkeel::config::directories;
 use evenkeel::db::schema;
 use evenkeel::demo::{self, trouble};
-use evenkeel::rehearsal::load::Credentials;
 use evenkeel::store::sample::{self, SampleSize};
+use load::Credentials;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
@@ -41,7 +42,8 @@ impl Stage {
     /// A shop, watched or not.
     pub async fn open(watched: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut options = ClusterOptions::new(directory.path().join("cluster"));
+        let mut options =
+            ClusterOptions::new(directory.path().join("cluster"), directories::cache());
         options.bin_dir = std::env::var_os("PG_BIN_DIR").map(Into::into);
         let cluster = Cluster::start(options, |note| eprintln!("{note}"))
             .await

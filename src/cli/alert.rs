@@ -75,7 +75,7 @@ pub enum AlertError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The history in the database cannot be read.
-    #[error("cannot read the history in the database: {}", crate::db::describe(.0))]
+    #[error("cannot read the history in the database: {}", pool::describe(.0))]
     History(#[from] sqlx::Error),
     /// There is nothing to replay.
     #[error(

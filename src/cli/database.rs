@@ -9,18 +9,17 @@ mod error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use embedded_postgres::{Cluster, ClusterOptions, has_cluster};
+use pool::address::{self, Unreachable};
+use pool::sessions::Kept;
+use pool::{PoolError, catalog, sessions};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tracing::{info, warn};
 
-use crate::config::{self, Settings};
-use crate::db::address::{self, Unreachable};
-use crate::db::catalog;
+use crate::config::{self, Settings, directories};
 use crate::db::contents::{Contents, Whose};
-use crate::db::embedded::{self, Cluster, ClusterOptions, default_data_dir};
 use crate::db::schema::{self, Part, SchemaError};
-use crate::db::sessions::Kept;
-use crate::db::{PoolError, sessions};
 use crate::migration::lint::{self, Unsafe};
 pub use error::DatabaseError;
 
@@ -59,7 +58,7 @@ pub enum Access {
 }
 
 pub(super) fn data_dir(settings: &config::Database) -> PathBuf {
-    settings.data_dir.clone().unwrap_or_else(default_data_dir)
+    settings.data_dir.clone().unwrap_or_else(directories::data)
 }
 
 impl Database {
@@ -92,7 +91,7 @@ impl Database {
             return Ok(found);
         }
         let dir = data_dir(settings);
-        if !embedded::has_cluster(&dir) {
+        if !has_cluster(&dir) {
             return Err(DatabaseError::NoCluster(dir));
         }
         Self::start(settings, false).await
@@ -146,7 +145,7 @@ impl Database {
     /// Starts the embedded server.
     async fn start(settings: &config::Database, fresh: bool) -> Result<Self, DatabaseError> {
         let dir = data_dir(settings);
-        let mut options = ClusterOptions::new(&dir);
+        let mut options = ClusterOptions::new(&dir, directories::cache());
         options.fresh = fresh;
         options.bin_dir.clone_from(&settings.bin_dir);
         let cluster = Cluster::start(options, |step| info!("{step}")).await?;

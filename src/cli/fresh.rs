@@ -44,7 +44,7 @@ pub(super) async fn consent(settings: &Settings) -> Result<(), FreshError> {
         return Err(DatabaseError::FreshElsewhere.into());
     }
     let dir = super::database::data_dir(&settings.database);
-    if !crate::db::embedded::has_cluster(&dir) {
+    if !embedded_postgres::has_cluster(&dir) {
         return Ok(());
     }
     let lost = lost(settings).await;
@@ -86,7 +86,7 @@ async fn count(conn: &mut PgConnection) -> Result<String, String> {
         let sql = format!("SELECT count(*) FROM {table}");
         let row = conn.fetch_one(sqlx::AssertSqlSafe(sql)).await;
         let number = row.and_then(|row| sqlx::Row::try_get::<i64, _>(&row, 0));
-        let number = number.map_err(|err| crate::db::describe(&err))?;
+        let number = number.map_err(|err| pool::describe(&err))?;
         counts.push(format!("{number} {table}"));
     }
     Ok(counts.join(", "))

@@ -8,13 +8,14 @@ use serde::Serialize;
 
 mod guests;
 
-use super::database::data_dir;
-use crate::class::Class;
-use crate::config::Settings;
-use crate::rehearsal::load::{
+use load::{
     Capacity, CapacityLimits, ClassStats, Lag, Load, LoadError, Mix, Profile, Recording, Sessions,
     Shop, Target, measure_capacity,
 };
+use pool::Class;
+
+use super::database::data_dir;
+use crate::config::Settings;
 use crate::shutdown::Shutdown;
 use guests::Guests;
 pub use guests::GuestsError;

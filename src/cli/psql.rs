@@ -4,13 +4,13 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
 
+use embedded_postgres::client_program;
 use percent_encoding::percent_decode_str;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use super::database::{Database, DatabaseError};
 use crate::config::Settings;
-use crate::db::embedded;
 
 /// Open psql on the shop's database.
 ///
@@ -55,7 +55,7 @@ pub enum PsqlError {
 /// # Errors
 /// [`PsqlError`] says what to do.
 pub async fn run(args: Args, settings: &Settings) -> Result<ExitCode, PsqlError> {
-    let program = embedded::client_program("psql", settings.database.bin_dir.as_deref());
+    let program = client_program("psql", settings.database.bin_dir.as_deref());
     let program = program.ok_or(PsqlError::NotFound)?;
     let database = Database::shared_or_new(settings, args.create).await?;
     let mut psql = Command::new(&program);

@@ -12,12 +12,14 @@ use tracing::{info, warn};
 mod prepare;
 mod watching;
 
+use pool::sessions::Kept;
+use pool::settings::SIDE_CONNECTIONS;
+
 use super::database::{Database, DatabaseError};
 use super::fresh::{self, FreshError};
 use super::schema_files;
 use crate::app::{App, MOST_CONNECTIONS};
-use crate::config::{ConfigError, LogFormat, SIDE_CONNECTIONS, Settings};
-use crate::db::sessions::Kept;
+use crate::config::{ConfigError, LogFormat, Settings};
 use crate::http::{self, Listeners};
 use crate::migration::governor::Sensors;
 use crate::migration::runner::Runner;
@@ -105,7 +107,7 @@ pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// How the watch is to connect.
-    #[error("watch.database_url: {}; give a postgres:// URL, or leave it out", crate::db::describe(.0))]
+    #[error("watch.database_url: {}; give a postgres:// URL, or leave it out", pool::describe(.0))]
     WatchUrl(sqlx::Error),
     /// The system refuses what every service needs.
     #[error("the service cannot run: {0}")]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::{lasts, within};
+use settings::bounds::{lasts, within};
 
 /// Accounts and sessions.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Accounts {
     /// How long a session lives.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub session_lifetime: Duration,
     /// Passwords hashed or checked at once; each takes about 20 MB and 30 ms of a core.
     pub hashing_concurrency: usize,

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
-use super::check::{above_zero, database_url};
+use settings::bounds::above_zero;
+
 use super::hidden;
 
 /// Which PostgreSQL is used.
@@ -37,7 +38,7 @@ pub struct Database {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bin_dir: Option<PathBuf>,
     /// How long opening a connection may take.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub connect_timeout: Duration,
     /// Bring the schema up to date at start. Off where a deployment does that in a step of its own.
     pub apply_schema: bool,
@@ -104,5 +105,29 @@ impl Database {
     /// When the URL is none; `Settings::validate` refuses it.
     pub fn direct(&self) -> Result<Option<PgConnectOptions>, sqlx::Error> {
         self.direct_url.as_deref().map(str::parse).transpose()
+    }
+}
+
+/// Refuses what is no URL of a database. The sentence does not hold it, since a password may be in it.
+pub(super) fn database_url(name: &str, url: Option<&str>) -> Result<(), String> {
+    let Some(url) = url else {
+        return Ok(());
+    };
+    let advice = "it should look like postgres://user@host/database";
+    let known = ["postgres://", "postgresql://"];
+    if !known.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(format!("{name} cannot be used: {advice}"));
+    }
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !authority.contains('@') && path.contains('@') {
+        return Err(format!(
+            "{name} cannot be used: write / ? # and @ within a user's name or a password as %2F %3F %23 and \
+             %40; {advice}"
+        ));
+    }
+    match url.parse::<PgConnectOptions>() {
+        Ok(_) => Ok(()),
+        Err(err) => Err(format!("{name} cannot be used: {err}; {advice}")),
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use settings::bounds::{above_zero, at_most, lasts, time, within};
 
 use super::Network;
-use super::check::{above_zero, at_most, lasts, time, within};
 
 /// A time limit for a client that is shorter than this is a mistake.
 const SHORTEST_LIMIT: Duration = Duration::from_millis(50);
@@ -24,14 +24,14 @@ pub struct Http {
     pub trusted_proxies: Vec<Network>,
     /// A request that has waited for the shop for longer is answered with 503. The time in which the
     /// client sends its body does not count.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub request_timeout: Duration,
     /// A request whose body takes longer to arrive is answered with 408.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub body_timeout: Duration,
     /// A client that hangs up after it has waited for so long was failed by the shop; one that does so
     /// earlier left for reasons of its own, and is counted as abandoned alone.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub patience: Duration,
     /// Most connections at once; without one, as many as the limit of open files leaves room for, at
     /// most 10,000. At the cap a connection that waits for its client makes room for a new one.
@@ -39,22 +39,22 @@ pub struct Http {
     pub max_connections: Option<usize>,
     /// How long a client may take from connecting, or from the first byte of a request, to the end of
     /// the request's head.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub head_timeout: Duration,
     /// How long a connection stays open between two requests.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub idle_timeout: Duration,
     /// How long an answer waits for a client that takes less than 16 KiB of it.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub unread_timeout: Duration,
     /// Largest request body, in bytes.
     pub body_limit: usize,
     /// How long readiness says 503 before the port closes, after SIGTERM: long enough for a load
     /// balancer to notice. Ctrl-C does not wait.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub notice: Duration,
     /// How long a shutdown waits for requests under way.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub drain: Duration,
 }
 

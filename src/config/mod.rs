@@ -6,17 +6,14 @@
 //! result in the file's format.
 
 mod accounts;
-mod budgets;
-mod check;
 mod database;
+pub mod directories;
 mod engine;
 mod hidden;
 mod http;
-mod human;
 mod log;
 mod network;
 pub mod notify;
-mod pool;
 pub mod print;
 mod read;
 mod retention;
@@ -29,26 +26,25 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use pool::Class;
+use pool::settings::PoolSettings;
+use pressure::settings::{Budgets, PaceSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use accounts::Accounts;
-pub use budgets::{Budget, Budgets};
 pub use database::Database;
-pub use engine::{Engine, Pace};
+pub use engine::Engine;
 pub use hidden::without_password;
 pub use http::Http;
-pub use human::HumanTime;
 pub use log::{Log, LogFormat, log_filter};
 pub use network::Network;
 pub use notify::Notify;
-pub use pool::{ClassSettings, Limits, PoolSettings, SIDE_CONNECTIONS, Share};
 pub use retention::Retention;
 pub use source::CommandLine;
 pub use watch::{Alerts, Breaker, BreakerRule, Job, Policy, Watch};
 
-use crate::class::Class;
-use check::{at_most, time};
+use settings::bounds::{at_most, time};
 
 /// Fewest characters of the operations token.
 const SHORTEST_TOKEN: usize = 16;
@@ -70,7 +66,7 @@ pub struct Settings {
     /// The background-migration engine.
     pub migration: Engine,
     /// How the engine's speed follows the shoppers.
-    pub pace: Pace,
+    pub pace: PaceSettings,
     /// How much of the database the engine may use up.
     pub budgets: Budgets,
     /// Who overloads the database, and what may be done about it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::{lasts, within};
+use settings::bounds::{lasts, within};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A client that repeats an order after a day must still be recognised.
@@ -21,43 +21,43 @@ pub struct Retention {
     /// Whether this process deletes what has been kept for long enough.
     pub enabled: bool,
     /// How often it looks.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub every: Duration,
     /// Rows that are deleted in one transaction.
     pub batch: u32,
     /// Idempotency keys of orders, since they were used: a repetition within this time is recognised. At
     /// least a day.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub idempotency_keys: Duration,
     /// Sessions, since they expired.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub sessions: Duration,
     /// Failed log-ins, since the brake forgot them.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub log_in_attempts: Duration,
     /// Devices from which an account was logged in to, since the last time. Browsers forget them after 400
     /// days at the latest.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub devices: Duration,
     /// The list of batches of a migration, since its run ended and the migration was complete. At least 30
     /// days.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub batches: Duration,
     /// Runs with their events, steps and quarantine, since they ended. The newest completed run of a
     /// migration, and those after it, are kept for ever.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub runs: Duration,
     /// Certificates and later proofs. The newest of a migration is kept for ever.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub certificates: Duration,
     /// Throttles, since they ended.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub throttles: Duration,
     /// Incidents that are over, since they began. At least 30 days.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub incidents: Duration,
     /// Deploys, jobs and settings that were told from outside.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub changes: Duration,
 }
 

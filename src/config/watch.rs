@@ -6,7 +6,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::{above_zero, at_most, database_url, lasts, time, within};
+use settings::bounds::{above_zero, at_most, lasts, time, within};
+
+use super::database::database_url;
 use super::notify::{Notify, Secret};
 
 /// The watch: who overloads the database.
@@ -24,13 +26,13 @@ pub struct Watch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal: Option<PathBuf>,
     /// How often the sessions are looked at while all is well.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub calm: Duration,
     /// How often they are looked at while shoppers suffer.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub trouble: Duration,
     /// How long shoppers have to be well before an incident is over.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub resolve_after: Duration,
     /// What the watch may do to sessions.
     pub breaker: Breaker,
@@ -131,7 +133,7 @@ pub struct Breaker {
     /// How sure the watch has to be, from 0.5 to 1.
     pub certainty: f64,
     /// How long a culprit may go on after it was named.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub grace: Duration,
 }
 
@@ -162,7 +164,7 @@ pub struct BreakerRule {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "crate::config::HumanTime"
+        with = "settings::HumanTime"
     )]
     pub grace: Option<Duration>,
 }

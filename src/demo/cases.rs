@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use load::Rate;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -14,7 +15,6 @@ use uuid::Uuid;
 
 use super::trouble::{Actor, AtWork, Decoy, Trouble};
 use crate::app::APPLICATION;
-use crate::rehearsal::load::Rate;
 use crate::watch::event::What;
 use crate::watch::finding::Cause;
 use crate::watch::incident::{Incident, Stage as Progress, rule_of};

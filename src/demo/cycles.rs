@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
-use crate::rehearsal::load::Recording;
+use load::Recording;
 
 /// What the beginning of a period with the migration is cut by: for its first second the engine
 /// measures the shop at rest, which would flatter it.

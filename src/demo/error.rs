@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::db::embedded::EmbeddedError;
+use embedded_postgres::EmbeddedError;
+use load::LoadError;
+
 use crate::db::schema::SchemaError;
 use crate::migration::definition::DefinitionError;
 use crate::migration::keyset::KeysetError;
 use crate::migration::ledger::LedgerError;
 use crate::migration::sweep::VerifyError;
-use crate::rehearsal::load::LoadError;
 use crate::store::sample::SampleError;
 use crate::watch::changes::ChangeError;
 use crate::watch::log::LogError;
@@ -83,7 +84,7 @@ pub enum DemoError {
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// The demo's own connections.
-    #[error("the demo's database: {}", crate::db::describe(.0))]
+    #[error("the demo's database: {}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -1,12 +1,12 @@
 //! The figures of `demo.json`, and whether they bear out what the demo claims.
 
+use pool::Class;
 use serde::Serialize;
 
 use super::cases::Told;
 use super::watched::WatchFigures;
 
-use crate::class::Class;
-use crate::rehearsal::load::{ClassStats, Recording};
+use load::{ClassStats, Recording};
 
 /// Least share of failed requests in every class that makes an outage total.
 const TOTAL: f64 = 0.99;

@@ -39,6 +39,10 @@ use sqlx::postgres::PgConnection;
 
 pub use error::DemoError;
 use evidence::Evidence;
+use load::{
+    Capacity, CapacityLimits, Credentials, Load, Profile, Sessions, Shop as Learnt,
+    measure_capacity,
+};
 use report::Story;
 use scene::Scene;
 use screen::Screen;
@@ -47,10 +51,6 @@ use stage::Stage;
 
 use crate::config::Database;
 use crate::db::schema;
-use crate::rehearsal::load::{
-    Capacity, CapacityLimits, Credentials, Load, Profile, Sessions, Shop as Learnt,
-    measure_capacity,
-};
 use crate::shutdown::Shutdown;
 use crate::store::sample::{self, DEMO_PASSWORD, SampleSize};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pressure::cost::Cost;
 use serde_json::Value;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::shop::Pages;
-use crate::pressure::cost::Cost;
 
 /// Often enough for a figure per second, rarely enough to cost nothing.
 const EVERY: Duration = Duration::from_millis(250);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use load::{ClassStats, Record};
+use pool::Class;
+
 use super::cycles::Period;
-use crate::class::Class;
-use crate::rehearsal::load::{ClassStats, Record};
 
 /// Width of the buckets that an outage is looked for in.
 pub const BUCKET: Duration = Duration::from_millis(100);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use load::{LiveCounters, Load, Profile, Rate, Recording, Shop as Learnt};
+use pool::Class;
 use sqlx::postgres::PgConnection;
 
 use super::DemoError;
 use super::observer::{Observer, Sample};
 use super::screen::{Board, Interval, Screen};
 use super::shop::Pages;
-use crate::class::Class;
-use crate::rehearsal::load::{LiveCounters, Load, Profile, Rate, Recording, Shop as Learnt};
 
 /// The share of the peak that an act begins with, and how it rises from there.
 const DAWN: f64 = 0.1;

@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use load::LiveCounters;
+use pool::Class;
 
 use super::observer::Sample;
-use crate::class::Class;
-use crate::rehearsal::load::LiveCounters;
 
 /// How often a live board is renewed on a terminal, and printed elsewhere.
 const RENEWAL: Duration = Duration::from_millis(250);

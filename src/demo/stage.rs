@@ -4,14 +4,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use embedded_postgres::{Cluster, ClusterOptions};
 use nix::unistd::geteuid;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
 
 use super::DemoError;
-use crate::config::Database;
-use crate::db::embedded::{Cluster, ClusterOptions};
+use crate::config::{Database, directories};
 
 const DATABASE: &str = "shop";
 
@@ -52,7 +52,8 @@ impl Stage {
             fs::set_permissions(directory.path(), Permissions::from_mode(0o755))
                 .map_err(DemoError::file("open up", directory.path()))?;
         }
-        let mut options = ClusterOptions::new(directory.path().join("postgresql"));
+        let mut options =
+            ClusterOptions::new(directory.path().join("postgresql"), directories::cache());
         options.bin_dir.clone_from(&settings.bin_dir);
         options.settings = SETTINGS
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

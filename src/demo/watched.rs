@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use load::Record;
 use serde::Serialize;
 use sqlx::Executor;
 
@@ -17,7 +18,6 @@ use super::scene::{Footage, Scene};
 use super::shop::{Safeguards, Shop};
 use super::stories::PERSON;
 use super::{DemoError, Production, trouble};
-use crate::rehearsal::load::Record;
 use crate::watch::event::What;
 use crate::watch::incident::{Incident, Stage as Progress};
 use crate::watch::log::Log;

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use garde::Validate;
+use pool::Class;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -16,7 +17,6 @@ use super::error::ApiError;
 use super::extract::{self, one_line};
 use super::ops::Operator;
 use crate::app::App;
-use crate::class::Class;
 use crate::watch::changes::{self, Change, ChangeError, Kind};
 
 /// The address of changes.

@@ -17,14 +17,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
+use pool::Class;
+use pressure::{InFlight, Latencies, Outcome};
 use tokio::time::Sleep;
 
 use super::error::{ApiError, Kind};
 use super::outage::Fault;
-use crate::class::Class;
 use crate::config::Http;
 use crate::connections::Arrival;
-use crate::pressure::{InFlight, Latencies, Outcome};
 
 /// How exact the time limit is for a request whose clock has stood still.
 const RESOLUTION: Duration = Duration::from_millis(25);

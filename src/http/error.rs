@@ -7,13 +7,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pool::{Class, PoolError};
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
 
 use super::outage::Fault;
-use crate::class::Class;
-use crate::db::PoolError;
 use crate::store::accounts::AccountError;
 use crate::store::orders::OrderError;
 use crate::store::passwords::PasswordError;

@@ -8,6 +8,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use pool::Class;
 use serde::de::DeserializeOwned;
 
 use super::clock::{Clock, SlowBody};
@@ -15,7 +16,6 @@ use super::cookies;
 use super::error::{ApiError, FieldError, Kind};
 use super::json::{self, Unfit};
 use crate::app::App;
-use crate::class::Class;
 use crate::store::accounts;
 use crate::store::sessions::Token;
 

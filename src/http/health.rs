@@ -8,6 +8,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use garde::Validate;
+use pool::Class;
+use pool::probe::Reachability;
+use pressure::LatencyReading;
+use pressure::latency::SLOW;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,10 +20,6 @@ use utoipa_axum::routes;
 use super::error::ApiError;
 use super::extract::Query;
 use crate::app::App;
-use crate::class::Class;
-use crate::db::probe::Reachability;
-use crate::pressure::LatencyReading;
-use crate::pressure::latency::SLOW;
 
 /// A class fails when at least this share of its requests of the last second failed.
 const FAILED_SHARE: f64 = 0.1;

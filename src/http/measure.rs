@@ -7,13 +7,13 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use pool::Class;
+use pressure::{Latencies, Outcome};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::clock::Clock;
 use super::metrics::{ClassMetrics, Metrics};
 use crate::app::App;
-use crate::class::Class;
-use crate::pressure::{Latencies, Outcome};
 
 #[derive(Clone)]
 struct Measured {

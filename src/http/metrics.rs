@@ -15,6 +15,7 @@ use metrics::{
     with_local_recorder,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use pool::Class;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,7 +23,6 @@ use utoipa_axum::routes;
 use super::surroundings;
 use crate::app::App;
 use crate::brake::Outcome;
-use crate::class::Class;
 use crate::connections::Ended;
 
 const REQUESTS: &str = "evenkeel_http_requests_total";
@@ -185,9 +185,7 @@ impl Metrics {
             counter(by_class(POOL_WAIT, class), gate.waited_us);
         }
         for class in Class::SHOPPERS {
-            let reading = app
-                .latencies
-                .read(class, crate::pressure::latency::FAST, now);
+            let reading = app.latencies.read(class, pressure::latency::FAST, now);
             gauge(by_class(IN_FLIGHT, class), reading.in_flight as f64);
             counter(by_class(FAILED, class), app.latencies.totals(class).failed);
             counter(by_class(ABANDONED, class), app.latencies.abandoned(class));

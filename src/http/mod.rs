@@ -35,6 +35,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{from_fn, from_fn_with_state, map_response, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use pool::Class;
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -46,7 +47,6 @@ use tracing::{Span, debug, error, info_span};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::class::Class;
 use crate::connections::{Port, Register};
 use error::{ApiError, Kind};
 use measure::measured;

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use garde::Validate;
+use pool::Class;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -15,7 +16,6 @@ use super::error::{ApiError, FieldError};
 use super::extract::{FromShopper, IdempotencyKey, Path, Query, SessionToken, one_line};
 use super::products::default_limit;
 use crate::app::App;
-use crate::class::Class;
 use crate::store::orders::{self, Order, OrderSummary, Placement, WantedLine};
 use crate::store::page::{Cursor, Page};
 

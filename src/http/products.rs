@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use garde::Validate;
+use pool::Class;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,7 +14,6 @@ use utoipa_axum::routes;
 use super::error::ApiError;
 use super::extract::{Path, Query, one_line};
 use crate::app::App;
-use crate::class::Class;
 use crate::store::catalog::{self, Filter, Product, ProductSummary};
 use crate::store::page::{Cursor, Page};
 

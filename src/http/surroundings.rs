@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use crate::pressure::surroundings::Seen;
+use pressure::surroundings::Seen;
 
 /// A reading older than this says nothing about now.
 const STALE: Duration = Duration::from_secs(5);

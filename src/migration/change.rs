@@ -23,13 +23,13 @@
 //! without steps is a backfill and nothing else; one without a backfill needs no table and no pending
 //! predicate.
 
+use pool::placed;
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SourceFile, SyntaxNode};
 
 use super::source::{
     Problem, Token, byte, check, lone_comments, only, place, position, tokens, tokens_in, variables,
 };
-use crate::db::placed;
 
 const MARK: &str = "step:";
 const STEPS: [&str; 3] = ["expand", "backfill", "contract"];

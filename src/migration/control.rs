@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use pool::{PoolError, describe};
 use sqlx::postgres::PgConnection;
 
 use super::checksum::Checksum;
@@ -17,7 +18,6 @@ use super::rights::{self, Lacking};
 use super::sweep::VerifyError;
 use super::undo::Direction;
 use crate::db::schema::none_if_absent;
-use crate::db::{PoolError, describe};
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ pub enum ControlError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

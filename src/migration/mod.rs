@@ -2,7 +2,7 @@
 //!
 //! A [`definition`] is a declared change. A *run* of it lives in the [`ledger`]; the [`runner`] of
 //! any process that gets the lease walks the table by [`keyset`], one [`batch`] per transaction, at
-//! the [`pace`] that the [`governor`] derives from what shoppers feel, and ends with a [`sweep`]
+//! the [pace](pressure::pace) that the [`governor`] derives from what shoppers feel, and ends with a [`sweep`]
 //! that proves by the declared predicate that nothing was missed. A [`physical`] read, which shares
 //! neither index nor order with that walk, proves it a second time. A [`change`] has schema statements
 //! before and after that walk. What would lock, rewrite or scan a live table is refused by the
@@ -23,7 +23,6 @@ pub mod late;
 pub mod ledger;
 pub mod lint;
 pub mod names;
-pub mod pace;
 pub mod pending;
 pub mod physical;
 pub mod plan;
@@ -39,6 +38,5 @@ pub mod source;
 pub mod spent;
 pub mod sweep;
 pub mod throttle;
-pub mod trust;
 pub mod turns;
 pub mod undo;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use pool::{PoolError, describe};
+
 use super::certificate::IssueError;
 use super::fault::{self, Fault};
 use super::keyset::KeysetError;
 use super::ledger::{LedgerError, Tries};
-use crate::db::{PoolError, describe};
 
 /// Why work on the database failed.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::pace::Pace;
+use pressure::pace::Pace;
 
 /// A batch was at work.
 pub const WORKING: &str = "working";

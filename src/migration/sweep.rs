@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pool::{Author, Pool, PoolError};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 
@@ -11,7 +12,6 @@ use super::checksum::{Checksum, Summed};
 use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, TEXT_FORMS};
 use crate::config::Engine;
-use crate::db::{Author, Pool, PoolError};
 
 /// Rows that one statement of [`verify`] looks at.
 const ROWS: u32 = 10_000;
@@ -213,7 +213,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

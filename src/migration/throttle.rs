@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pressure::rules::{Reading, Rule};
 use serde::Serialize;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
 use crate::db::schema::none_if_absent;
-use crate::pressure::rules::{Reading, Rule};
 
 /// A rule lasts at most this long; whoever wants more pauses the run.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -80,9 +80,9 @@ pub enum ThrottleError {
     Unknown(i64),
     /// No connection.
     #[error(transparent)]
-    Pool(#[from] crate::db::PoolError),
+    Pool(#[from] pool::PoolError),
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn build(options: &PgConnectOptions) {
         Ok(conn) => conn,
         Err(err) => {
             return warn!(
-                problem = crate::db::describe(&err),
+                problem = pool::describe(&err),
                 "no connection to build indexes"
             );
         }

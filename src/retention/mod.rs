@@ -15,16 +15,16 @@ mod rules;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use pool::{Class, Pool, PoolError};
+use pressure::pace::Pace;
+use pressure::settings::PaceSettings;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::class::Class;
-use crate::config::{Pace as PaceSettings, Retention};
-use crate::db::{Pool, PoolError};
+use crate::config::Retention;
 use crate::migration::governor::{Governor, Sensors};
-use crate::migration::pace::Pace;
 use crate::migration::physical::{Paced, Polite};
 use rules::{RULES, Rule};
 
@@ -40,7 +40,7 @@ pub enum RetentionError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -1,6 +1,7 @@
 //! Accounts: register, find. Logging in is `log_ins`.
 
 use chrono::{DateTime, Utc};
+use pool::PoolError;
 use serde::Serialize;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
@@ -9,7 +10,6 @@ use utoipa::ToSchema;
 use super::StoreError;
 use super::passwords::PasswordError;
 use super::sessions::Token;
-use crate::db::PoolError;
 
 /// Who shops here.
 #[derive(Debug, Serialize, FromRow, ToSchema)]

@@ -16,12 +16,6 @@ fn address(load: uuid::Uuid, number: usize) -> String {
     format!("load-{}-{number}@{DOMAIN}", load.simple())
 }
 
-/// The address of account `number` of a load that registers it with a shop whose database it does not know:
-/// it stays there, and counts as made up.
-pub fn registered(load: uuid::Uuid, number: usize) -> String {
-    format!("load-{}-{number}@{}", load.simple(), EXAMPLES[0])
-}
-
 /// Whether an address is of the load generator's domain, at which people are not registered.
 pub fn is_reserved(email: &str) -> bool {
     let domain = email.rsplit_once('@').map(|(_, domain)| domain);

@@ -12,7 +12,7 @@ pub mod passwords;
 pub mod sample;
 pub mod sessions;
 
-use crate::db::PoolError;
+use pool::PoolError;
 
 /// Why the shop's data could not be read or written, as opposed to a refusal by the domain.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum StoreError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// PostgreSQL refused, or the connection broke.
-    #[error("{}", crate::db::summarize(.0))]
+    #[error("{}", pool::summarize(.0))]
     Sql(#[from] sqlx::Error),
 }
 

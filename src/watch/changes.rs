@@ -101,9 +101,9 @@ pub enum ChangeError {
     Body,
     /// No connection.
     #[error(transparent)]
-    Pool(#[from] crate::db::PoolError),
+    Pool(#[from] pool::PoolError),
     /// The database refused.
-    #[error("{}", crate::db::summarize(.0))]
+    #[error("{}", pool::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

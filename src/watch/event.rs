@@ -2,12 +2,12 @@
 //! events: what is on a timeline, in a notification or in a postmortem is in here, or it did not happen.
 
 use chrono::{DateTime, Utc};
+use pool::Class;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::finding::{Finding, Suspect};
-use crate::class::Class;
 
 /// Something that happened in an incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use orders::Trade;
+use pool::Class;
 
 use super::event::{Event, Impact, What};
-use crate::class::Class;
 
 /// A reading speaks for the time since the one before, but not for longer than this: what shoppers
 /// felt while nobody looked is not known.

@@ -18,8 +18,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::event::Event;
-use crate::config::Settings;
-use crate::db::embedded::{default_data_dir, default_state_dir};
+use crate::config::{Settings, directories};
 
 /// How long the file of an incident is kept that is over and in the database.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -49,10 +48,10 @@ pub fn directory(settings: &Settings) -> PathBuf {
     let database = &settings.database;
     match &database.url {
         None => {
-            let data = database.data_dir.clone().unwrap_or_else(default_data_dir);
+            let data = database.data_dir.clone().unwrap_or_else(directories::data);
             data.join("incidents")
         }
-        Some(url) => default_state_dir().join(place(url)),
+        Some(url) => directories::state().join(place(url)),
     }
 }
 

@@ -38,7 +38,7 @@ pub enum FindError {
         ids: Vec<String>,
     },
     /// The database refused.
-    #[error("{}", crate::db::summarize(.0))]
+    #[error("{}", pool::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

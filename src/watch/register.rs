@@ -2,6 +2,7 @@
 //! what that does not know from the record.
 
 use chrono::Utc;
+use pool::{Class, Pool, PoolError};
 use uuid::Uuid;
 
 use super::event::Event;
@@ -10,8 +11,6 @@ use super::incident::{Incident, Summary};
 use super::log::Log;
 use super::record::{self, FindError};
 use super::response::{self, Refusal};
-use crate::class::Class;
-use crate::db::{Pool, PoolError};
 
 /// Incidents of a list.
 const MOST: usize = 200;
@@ -29,7 +28,7 @@ pub enum RegisterError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error("{}", crate::db::summarize(.0))]
+    #[error("{}", pool::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

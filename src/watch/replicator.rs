@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use chrono::Utc;
+use pool::summarize;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ use super::event::Event;
 use super::impact::orders;
 use super::log::Log;
 use super::record;
-use crate::db::summarize;
 
 /// How its session calls itself in the database.
 pub const APPLICATION: &str = "evenkeel record";

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use pool::Class;
+use pressure::Windows;
+use pressure::latency::{SLOW, Totals};
+
 use super::event::Felt;
-use crate::class::Class;
-use crate::pressure::Windows;
-use crate::pressure::latency::{SLOW, Totals};
 
 /// Rates are taken over this time.
 const RATES: Duration = Duration::from_secs(1);

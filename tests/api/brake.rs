@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use evenkeel::brake::Outcome;
-use evenkeel::class::Class;
 use evenkeel::config::{Network, Settings};
 use evenkeel::store::log_ins;
 use futures_util::future::join_all;
+use pool::Class;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor};

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evenkeel::class::Class;
 use evenkeel::config::Settings;
 use evenkeel::connections::Ended;
-use evenkeel::pressure::Latencies;
+use pool::Class;
+use pressure::Latencies;
 use sqlx::{Connection, Executor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

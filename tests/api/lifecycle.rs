@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel::class::Class;
+use pool::Class;
 use reqwest::StatusCode;
 use sqlx::{Connection, Executor};
 

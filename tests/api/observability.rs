@@ -1,6 +1,6 @@
 //! What operators and client authors see.
 
-use evenkeel::class::Class;
+use pool::Class;
 use reqwest::Method;
 
 use crate::support::TestApp;

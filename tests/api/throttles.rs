@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use evenkeel::config::Budget;
 use evenkeel::migration::governor::Sensors;
 use evenkeel::migration::runner::Runner;
+use pressure::settings::Budget;
 use reqwest::Method;
 use serde_json::{Value, json};
 

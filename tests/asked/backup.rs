@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use evenkeel::db::embedded::client_program;
+use embedded_postgres::client_program;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 

@@ -8,7 +8,7 @@ mod schema;
 
 use std::process::{Command as Blocking, Output, Stdio};
 
-use evenkeel::db::embedded::client_program;
+use embedded_postgres::client_program;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::process::{Child, Command};

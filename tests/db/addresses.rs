@@ -3,11 +3,10 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::config::{Limits, Share};
-use evenkeel::db::gate::{Admission, Gate};
-use evenkeel::db::{Addresses, Pool, PoolError};
 use evenkeel::store::StoreError;
+use pool::gate::{Admission, Gate};
+use pool::settings::{Limits, Share};
+use pool::{Addresses, Class, Pool, PoolError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 

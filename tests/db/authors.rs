@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::config::{Limits, Share};
-use evenkeel::db::gate::{Admission, Gate};
-use evenkeel::db::{Author, Pool, PoolError};
 use evenkeel::store::StoreError;
 use parking_lot::Mutex;
+use pool::gate::{Admission, Gate};
+use pool::settings::{Limits, Share};
+use pool::{Author, Class, Pool, PoolError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 use tokio::time::timeout;

@@ -4,11 +4,10 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::config::{Limits, Share};
-use evenkeel::db::gate::{Admission, Gate};
-use evenkeel::db::{Pool, PoolError};
 use evenkeel::store::StoreError;
+use pool::gate::{Admission, Gate};
+use pool::settings::{Limits, Share};
+use pool::{Class, Pool, PoolError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::timeout;

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::config::{Limits, Settings, Share};
-use evenkeel::db::gate::{Admission, Gate};
-use evenkeel::db::sessions::{self, Kept};
-use evenkeel::db::{Addresses, Pool, PoolError};
+use evenkeel::config::Settings;
 use evenkeel::store::StoreError;
+use pool::gate::{Admission, Gate};
+use pool::sessions::{self, Kept};
+use pool::settings::{Limits, Share};
+use pool::{Addresses, Class, Pool, PoolError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor, Row};
 use tempfile::TempDir;

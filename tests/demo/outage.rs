@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use evenkeel::class::Class;
 use evenkeel::demo::cycles::{Period, median, shuffled};
 use evenkeel::demo::outage::{Outage, find};
-use evenkeel::rehearsal::load::{Outcome, Record};
+use load::{Outcome, Record};
+use pool::Class;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

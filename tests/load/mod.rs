@@ -6,13 +6,13 @@ mod real_shop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::rehearsal::load::{
+use fake_shop::FakeShop;
+use http::StatusCode;
+use load::{
     CapacityLimits, ClassStats, Load, LoadError, Mix, Profile, Recording, Sessions, Shop, Target,
     measure_capacity,
 };
-use fake_shop::FakeShop;
-use http::StatusCode;
+use pool::Class;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 

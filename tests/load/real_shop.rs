@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::rehearsal::load::{Credentials, Load, Profile, Sessions, Shop, Target};
 use evenkeel::store::sample::{self, DEMO_PASSWORD, SampleSize};
 use evenkeel::store::sessions::{self, Token};
+use load::{Credentials, Load, Profile, Sessions, Shop, Target};
+use pool::Class;
 use sqlx::postgres::PgConnection;
 
 use crate::support::TestApp;

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
 use evenkeel::migration::control;
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::keyset::Keyset;
 use evenkeel::migration::ledger::{Run, State, Step};
 use evenkeel::migration::lint;
 use evenkeel::migration::runner::End;
-use evenkeel::pressure::{Latencies, Outcome};
+use pool::Class;
+use pressure::{Latencies, Outcome};
 use sqlx::{Connection, Executor};
 use tokio_util::sync::CancellationToken;
 

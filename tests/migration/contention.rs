@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
 use evenkeel::migration::runner::End;
-use evenkeel::pressure::{Latencies, Outcome};
+use pool::Class;
+use pressure::{Latencies, Outcome};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio_util::sync::CancellationToken;
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::config::{Budget, Budgets, Pace};
 use evenkeel::migration::runner::End;
-use evenkeel::pressure::database::{Judge, Reading};
-use evenkeel::pressure::surroundings::{Driven, Surroundings};
-use evenkeel::pressure::{Signal, Verdict};
+use pressure::database::{Judge, Reading};
+use pressure::settings::{Budget, Budgets, PaceSettings};
+use pressure::surroundings::{Driven, Surroundings};
+use pressure::{Signal, Verdict};
 use sqlx::{Connection, Executor};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +39,7 @@ fn judged(budgets: &Budgets, readings: &[&Reading]) -> Vec<Signal> {
     let mut signals = Vec::new();
     for reading in readings {
         let now = reading.at + Duration::from_millis(1);
-        signals = judge.judge(&Pace::default(), budgets, Some(reading), None, now);
+        signals = judge.judge(&PaceSettings::default(), budgets, Some(reading), None, now);
     }
     signals
 }

@@ -3,9 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use evenkeel::config::Budgets;
 use evenkeel::migration::progress::Progress;
 use evenkeel::migration::throttle;
+use pressure::settings::Budgets;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, of_t};

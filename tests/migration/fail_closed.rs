@@ -7,17 +7,17 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
-use evenkeel::config::{Budgets, Pace as Settings};
-use evenkeel::db::gate::GateReading;
 use evenkeel::migration::governor::Governor;
-use evenkeel::migration::pace::Pace;
-use evenkeel::pressure::database::{self, Oldest, Replica, Sample, Table};
-use evenkeel::pressure::fleet::{self, Member, Report};
-use evenkeel::pressure::frozen::{Frozen, Meters};
-use evenkeel::pressure::latency::Totals;
-use evenkeel::pressure::{Latencies, LatencyReading, Signal, Surroundings, Targets, Verdict};
-use evenkeel::pressure::{saturation, surroundings};
+use pool::Class;
+use pool::gate::GateReading;
+use pressure::database::{self, Oldest, Replica, Sample, Table};
+use pressure::fleet::{self, Member, Report};
+use pressure::frozen::{Frozen, Meters};
+use pressure::latency::Totals;
+use pressure::pace::Pace;
+use pressure::settings::{Budgets, PaceSettings as Settings};
+use pressure::{Latencies, LatencyReading, Signal, Surroundings, Targets, Verdict};
+use pressure::{saturation, surroundings};
 
 /// What every source shows at one moment.
 #[derive(Clone)]
@@ -287,7 +287,7 @@ fn play(source: &str, shows: Shows, fault: Option<Fault>) -> Result<(), String> 
                 return Err(format!("sped up from {bound} to {} after {i}", next.duty));
             }
             let named = |c: &&_| {
-                let c: &evenkeel::migration::pace::Cause = c;
+                let c: &pressure::pace::Cause = c;
                 c.source.starts_with(source) && c.verdict >= Verdict::Unknown
             };
             if !next.causes.iter().any(|c| named(&c)) {
@@ -331,7 +331,7 @@ fn every_fault_shows_in_the_governor_as_well() {
         governor.decide(Some(&latencies), &gates, now)
     };
     let healthy = |seen: &mut surroundings::Seen, world: World| {
-        seen.rules = Some(std::sync::Arc::new(evenkeel::pressure::rules::Reading {
+        seen.rules = Some(std::sync::Arc::new(pressure::rules::Reading {
             at: world.now,
             rules: Vec::new(),
         }));

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use evenkeel::class::Class;
-use evenkeel::config::{Budgets, Engine, Limits, Pace, Share};
-use evenkeel::db::gate::{Admission, Gate};
-use evenkeel::db::{Addresses, Pool};
+use evenkeel::config::Engine;
 use evenkeel::migration::governor::Sensors;
 use evenkeel::migration::ledger::{self, Run, State};
 use evenkeel::migration::runner::{End, Runner};
 use evenkeel::migration::sampler::Sampler;
-use evenkeel::pressure::{Latencies, Surroundings};
+use pool::gate::{Admission, Gate};
+use pool::settings::{Limits, Share};
+use pool::{Addresses, Class, Pool};
+use pressure::settings::{Budgets, PaceSettings};
+use pressure::{Latencies, Surroundings};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ pub struct Fixture {
     /// What the engine hears of the database and the fleet; nothing, unless a test is about that.
     pub surroundings: Option<Surroundings>,
     /// The pace's settings: full speed, unless a test is about the pace.
-    pub pace: Pace,
+    pub pace: PaceSettings,
 }
 
 /// The text of a migration of table `t`.
@@ -106,9 +107,9 @@ impl Fixture {
                 batch_max: 50,
                 ..Engine::default()
             },
-            pace: Pace {
+            pace: PaceSettings {
                 adaptive: false,
-                ..Pace::default()
+                ..PaceSettings::default()
             },
         }
     }

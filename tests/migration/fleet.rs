@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
-use evenkeel::config::{Budgets, Pace};
 use evenkeel::migration::runner::End;
-use evenkeel::pressure::fleet::{Judge, Reading};
-use evenkeel::pressure::surroundings::{Driven, Surroundings};
-use evenkeel::pressure::{Latencies, Outcome, Signal, Verdict};
+use pool::Class;
+use pressure::fleet::{Judge, Reading};
+use pressure::settings::{Budgets, PaceSettings};
+use pressure::surroundings::{Driven, Surroundings};
+use pressure::{Latencies, Outcome, Signal, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, PATIENCE, of_t};
@@ -30,7 +30,12 @@ async fn until(surroundings: &Surroundings, what: &str, met: impl Fn(&Reading) -
 }
 
 fn judge(judge: &mut Judge, reading: &Reading) -> Vec<Signal> {
-    judge.judge(&Pace::default(), Some(reading), None, Instant::now())
+    judge.judge(
+        &PaceSettings::default(),
+        Some(reading),
+        None,
+        Instant::now(),
+    )
 }
 
 #[tokio::test]
@@ -154,7 +159,7 @@ async fn a_process_that_falls_silent_is_unknown_whatever_the_clocks_say() {
     fixture
         .run("UPDATE evenkeel.readings SET at = clock_timestamp() + interval '1 hour'")
         .await;
-    tokio::time::sleep(Pace::default().stale_after + Duration::from_millis(500)).await;
+    tokio::time::sleep(PaceSettings::default().stale_after + Duration::from_millis(500)).await;
     let silent = until(&driver, "heard", |fleet| fleet.members.len() == 1).await;
     let said = judge(&mut Judge::default(), &silent);
     assert_eq!(said[0].verdict, Verdict::Unknown);
@@ -182,11 +187,11 @@ async fn what_dead_processes_left_behind_is_tidied_up_with_a_record() {
 
 #[test]
 fn a_baseline_of_another_process_is_learnt_in_pauses_even_with_few_requests() {
-    use evenkeel::db::gate::GateReading;
-    use evenkeel::pressure::LatencyReading;
-    use evenkeel::pressure::fleet::{Member, Report};
+    use pool::gate::GateReading;
+    use pressure::LatencyReading;
+    use pressure::fleet::{Member, Report};
 
-    let settings = Pace::default();
+    let settings = PaceSettings::default();
     let origin = Instant::now();
     let reading = |tick: u32, p95_ms| {
         let at = origin + Duration::from_millis(250) * tick;

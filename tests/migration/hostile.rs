@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evenkeel::config::Pace;
 use evenkeel::migration::governor::Sensors;
 use evenkeel::migration::ledger::{self, Run, State};
 use evenkeel::migration::runner::{End, Runner};
+use pressure::settings::PaceSettings;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio_util::sync::CancellationToken;
@@ -70,9 +70,9 @@ impl Shop {
             pool: app.app.pool.clone(),
             surroundings: None,
         };
-        let pace = Pace {
+        let pace = PaceSettings {
             adaptive: false,
-            ..Pace::default()
+            ..PaceSettings::default()
         };
         let engine = app.app.settings.migration.clone();
         let runner = Runner::new(sensors, engine, pace, CancellationToken::new());

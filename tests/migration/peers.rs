@@ -15,12 +15,12 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::config::Pace as Settings;
 use evenkeel::migration::ledger::State;
-use evenkeel::migration::pace::Pace;
 use evenkeel::migration::progress::Progress;
 use evenkeel::migration::runner::End;
-use evenkeel::pressure::{Signal, Verdict};
+use pressure::pace::Pace;
+use pressure::settings::PaceSettings as Settings;
+use pressure::{Signal, Verdict};
 
 use super::fixture::{Fixture, PATIENCE, of_t};
 

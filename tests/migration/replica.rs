@@ -5,15 +5,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use evenkeel::config::{Budgets, Pace};
-use evenkeel::db::Pool;
-use evenkeel::db::embedded::Cluster;
-use evenkeel::db::gate::{Admission, Gate};
+use embedded_postgres::Cluster;
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::physical::{Answer, Polite, Question, read};
 use evenkeel::migration::sampler::Sampler;
-use evenkeel::pressure::database::{Judge, Replica};
-use evenkeel::pressure::{Signal, Surroundings, Verdict};
+use pool::Pool;
+use pool::gate::{Admission, Gate};
+use pressure::database::{Judge, Replica};
+use pressure::settings::{Budgets, PaceSettings};
+use pressure::{Signal, Surroundings, Verdict};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor};
 use tokio::process::Command;
@@ -101,9 +101,9 @@ async fn a_replica_that_falls_behind_is_named_and_so_is_one_that_vanishes() {
     let surroundings = Surroundings::new("a", Budgets::default());
     let gate = Gate::new(Admission::new(
         1,
-        [evenkeel::config::Share { min: 0, max: 1 }; 4],
+        [pool::settings::Share { min: 0, max: 1 }; 4],
     ));
-    let limits = evenkeel::config::Limits {
+    let limits = pool::settings::Limits {
         acquire: Duration::from_secs(1),
         hold: None,
     };
@@ -115,9 +115,9 @@ async fn a_replica_that_falls_behind_is_named_and_so_is_one_that_vanishes() {
     let mut budgets = Budgets::default();
     budgets.replica_lag.soft = 0.5;
     // Nothing is driven, so it is measured once a second.
-    let settings = Pace {
+    let settings = PaceSettings {
         stale_after: Duration::from_secs(5),
-        ..Pace::default()
+        ..PaceSettings::default()
     };
     let mut judge = Judge::default();
     let mut here = at.connect().await.unwrap();

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use evenkeel::config::Pace as Settings;
-use evenkeel::migration::pace::Order;
+use pressure::pace::Order;
+use pressure::settings::PaceSettings as Settings;
 use serde::Deserialize;
 
 use super::shop::{Played, Sample, Script};

@@ -121,7 +121,7 @@ async fn a_migration_that_stands_still_keeps_no_other_waiting() {
     evenkeel::migration::throttle::add(&mut fixture.sql, &request, "ana")
         .await
         .unwrap();
-    let budgets = evenkeel::config::Budgets::default();
+    let budgets = pressure::settings::Budgets::default();
     fixture.surroundings = Some(fixture.watch("a", budgets, None, &stop));
     let runner = fixture.runner_with(None, stop.clone());
     let engine = tokio::spawn(async move { runner.run().await });

@@ -9,15 +9,15 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
-use evenkeel::config::Pace as Settings;
-use evenkeel::db::gate::GateReading;
 use evenkeel::migration::governor::Governor;
-use evenkeel::migration::pace::Order;
 use evenkeel::migration::turns::Line;
-use evenkeel::pressure::latency::Totals;
-use evenkeel::pressure::trial::SAMPLING_ERROR;
-use evenkeel::pressure::{LatencyReading, Windows};
+use pool::Class;
+use pool::gate::GateReading;
+use pressure::latency::Totals;
+use pressure::pace::Order;
+use pressure::settings::PaceSettings as Settings;
+use pressure::trial::SAMPLING_ERROR;
+use pressure::{LatencyReading, Windows};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Exp1, Poisson, StandardNormal};

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
-use evenkeel::config::Pace as Settings;
-use evenkeel::db::gate::GateReading;
-use evenkeel::migration::pace::{Order, Pace};
-use evenkeel::pressure::{LatencyReading, Signal, Targets, Verdict, saturation};
+use pool::Class;
+use pool::gate::GateReading;
+use pressure::pace::{Order, Pace};
+use pressure::settings::PaceSettings as Settings;
+use pressure::{LatencyReading, Signal, Targets, Verdict, saturation};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

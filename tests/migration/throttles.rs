@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::config::{Budgets, Pace as Settings};
-use evenkeel::migration::pace::{Order, Pace};
 use evenkeel::migration::runner::End;
 use evenkeel::migration::throttle::{self, Request, ThrottleError};
-use evenkeel::pressure::rules::Cap;
-use evenkeel::pressure::{Signal, Verdict};
+use pressure::pace::{Order, Pace};
+use pressure::rules::Cap;
+use pressure::settings::{Budgets, PaceSettings as Settings};
+use pressure::{Signal, Verdict};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::class::Class;
 use evenkeel::migration::certificate;
 use evenkeel::migration::definition::Definition;
 use evenkeel::migration::keyset::Keyset;
@@ -10,7 +9,8 @@ use evenkeel::migration::ledger::State;
 use evenkeel::migration::physical::{Answer, Physical, Question, Share, read};
 use evenkeel::migration::runner::End;
 use evenkeel::migration::sweep::{Verification, verify};
-use evenkeel::pressure::{Latencies, Outcome};
+use pool::Class;
+use pressure::{Latencies, Outcome};
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, PATIENCE, migration, of_t};

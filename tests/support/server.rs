@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use evenkeel::db::embedded::{Cluster, ClusterOptions};
+use embedded_postgres::{Cluster, ClusterOptions};
+use evenkeel::config::directories;
 use evenkeel::db::schema;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -52,7 +53,7 @@ pub async fn encoded_database(encoding: &str) -> PgConnectOptions {
 
 /// Settings that suit tests: nothing here has to survive a power cut.
 pub fn options(directory: impl Into<PathBuf>) -> ClusterOptions {
-    let mut options = ClusterOptions::new(directory);
+    let mut options = ClusterOptions::new(directory, directories::cache());
     for (name, value) in [
         ("fsync", "off"),
         ("max_connections", "400"),

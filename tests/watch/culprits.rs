@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use evenkeel::class::Class;
 use evenkeel::demo::trouble::{AtWork, Decoy, Trouble};
 use evenkeel::watch::event::{Act, Event, What};
 use evenkeel::watch::finding::Cause;
 use evenkeel::watch::incident::{Incident, Stage as Progress};
+use pool::Class;
 
 use super::stage::{ANALYST, CRON, Stage, actor, findings};
 

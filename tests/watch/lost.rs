@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use evenkeel::db::embedded::StopMode;
+use embedded_postgres::StopMode;
 use evenkeel::watch::finding::Cause;
 use evenkeel::watch::incident::Stage;
 use evenkeel::watch::log::Log;

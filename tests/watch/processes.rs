@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use evenkeel::class::Class;
 use evenkeel::watch::alerts::{Evaluator, Measure, Reading, Rules, Series, history};
 use evenkeel::watch::event::What;
 use evenkeel::watch::incident::{Incident, Stage};
 use evenkeel::watch::log::Log;
+use pool::Class;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use chrono::{TimeDelta, Utc};
-use evenkeel::db::embedded::StopMode;
+use embedded_postgres::StopMode;
 use evenkeel::watch::event::{Event, Impact, What};
 use evenkeel::watch::incident::{Incident, Stage};
 use evenkeel::watch::log::Log;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use evenkeel::config::{BreakerRule, Policy};
 use evenkeel::demo::trouble::{self, Actor};
-use evenkeel::rehearsal::load::{Load, Profile, Recording, Sessions, Shop, Target};
 use evenkeel::store::sample::{self, SampleSize};
 use evenkeel::watch::event::What;
 use evenkeel::watch::finding::Finding;
 use evenkeel::watch::incident::Incident;
 use evenkeel::watch::log::Log;
+use load::{Load, Profile, Recording, Sessions, Shop, Target};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
 

@@ -1,10 +1,10 @@
 //! An incident to tell of: a script locks the orders, is named, ended, and the shop recovers.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use evenkeel::class::Class;
 use evenkeel::watch::event::{Act, Event, Felt, Impact, Occasion, Severity, What};
 use evenkeel::watch::finding::{Cause, Finding, KnownJob, Suspect};
 use evenkeel::watch::incident::Incident;
+use pool::Class;
 use uuid::Uuid;
 
 /// When the story begins.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::db::PoolError;
-use crate::db::address::Unreachable;
-use crate::db::catalog::Hidden;
+use embedded_postgres::EmbeddedError;
+use pool::PoolError;
+use pool::address::Unreachable;
+use pool::catalog::Hidden;
+
 use crate::db::contents::NotOurs;
-use crate::db::embedded::EmbeddedError;
 use crate::db::schema::SchemaError;
 use crate::migration::lint::Unsafe;
 
@@ -27,7 +28,7 @@ pub enum DatabaseError {
     NoShop(String),
     /// `DATABASE_URL` or `--database-url` is not a URL that PostgreSQL's clients understand.
     #[error(
-        "the database's URL cannot be used: {}; it should look like postgres://user@host/database", crate::db::describe(.0))]
+        "the database's URL cannot be used: {}; it should look like postgres://user@host/database", pool::describe(.0))]
     Url(#[source] sqlx::Error),
     /// The embedded server did not start.
     #[error(transparent)]
@@ -45,7 +46,7 @@ pub enum DatabaseError {
     #[error(transparent)]
     Unreachable(#[from] Box<Unreachable>),
     /// The database refuses what is asked first, or went away meanwhile.
-    #[error("the database: {}", crate::db::describe(.0))]
+    #[error("the database: {}", pool::describe(.0))]
     Asked(#[source] sqlx::Error),
     /// The search path hides PostgreSQL's own operators, functions or types.
     #[error(transparent)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use embedded_postgres::EmbeddedError;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -11,7 +12,6 @@ use uuid::Uuid;
 use crate::cli::database::{Database, DatabaseError};
 use crate::config::Settings;
 use crate::db::contents::Whose;
-use crate::db::embedded::EmbeddedError;
 use crate::watch::event::{Event, Impact};
 use crate::watch::impact;
 use crate::watch::incident::{Incident, Summary};
@@ -56,7 +56,7 @@ pub enum IncidentError {
     #[error(transparent)]
     Postmortem(#[from] PostmortemError),
     /// The database refused.
-    #[error("the database refused: {}", crate::db::describe(.0))]
+    #[error("the database refused: {}", pool::describe(.0))]
     Sql(#[from] sqlx::Error),
     /// No JSON can be made of it.
     #[error(transparent)]
@@ -144,7 +144,7 @@ impl Source {
             Self::Record(found) => impact::orders::trade(&mut found.0, incident.opened_at, end)
                 .await
                 .unwrap_or_else(|err| {
-                    let why = crate::db::describe(&err);
+                    let why = pool::describe(&err);
                     eprintln!("what orders were lost is estimated from failed requests: {why}");
                     None
                 }),
@@ -191,7 +191,7 @@ async fn connect(settings: &Settings) -> Result<(PgConnection, Database), Databa
 fn absence(err: DatabaseError) -> Result<String, DatabaseError> {
     match err {
         DatabaseError::Unreachable(err) => Ok(err.to_string()),
-        DatabaseError::Asked(err) => Ok(crate::db::describe(&err)),
+        DatabaseError::Asked(err) => Ok(pool::describe(&err)),
         // By a shop whose server was just tried in vain.
         DatabaseError::Embedded(EmbeddedError::InUse { .. }) => {
             Ok("the server of the shop that runs here is down".to_owned())

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use load::Credentials;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use crate::cli::database::{Database, DatabaseError, data_dir};
 use crate::config::Settings;
-use crate::rehearsal::load::Credentials;
 use crate::store::erase::{self, Erased};
 use crate::store::generated;
 use crate::store::passwords::{PasswordError, Passwords};
@@ -51,7 +51,7 @@ pub enum GuestsError {
     /// The database refused.
     #[error(
         "the accounts of the load: {}; what is left of them is removed by the next load, or by `evenkeel load \
-         --clean`", crate::db::describe(.0)
+         --clean`", pool::describe(.0)
     )]
     Sql(#[from] sqlx::Error),
 }

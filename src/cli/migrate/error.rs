@@ -1,9 +1,10 @@
 //! Why a command did not do what was asked.
 
+use pool::PoolError;
+
 use crate::cli::database::DatabaseError;
 use crate::cli::elsewhere::NoDefinitions;
 use crate::cli::lint::LintError;
-use crate::db::PoolError;
 use crate::migration::control::ControlError;
 use crate::migration::definition::DefinitionError;
 use crate::migration::keyset::KeysetError;

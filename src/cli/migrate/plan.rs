@@ -41,7 +41,7 @@ pub(super) async fn show(
                 None,
                 Some(format!(
                     "none before the expand step has been run: {}",
-                    crate::db::describe(&err)
+                    pool::describe(&err)
                 )),
             ),
             Err(KeysetError::Database(err)) => {

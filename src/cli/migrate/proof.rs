@@ -1,12 +1,12 @@
 //! What was proved, whether it still holds, and what could not be done.
 
+use pool::describe as describe_error;
 use sqlx::postgres::PgConnection;
 
 use super::{Database, MigrateError};
 use crate::app::App;
 use crate::cli::elsewhere::Flags;
 use crate::config::Settings;
-use crate::db::describe as describe_error;
 use crate::migration::batch::session_name;
 use crate::migration::certificate::{self, Certificate, Later};
 use crate::migration::definition;
@@ -276,7 +276,7 @@ async fn keep(
     if let Err(err) = kept {
         println!(
             "  not kept beside the certificate: {}",
-            crate::db::describe(&err)
+            pool::describe(&err)
         );
     }
     Ok(())

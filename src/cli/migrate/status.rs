@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use pressure::cost::Cost;
 use sqlx::postgres::PgConnection;
 
 use super::MigrateError;
@@ -15,7 +16,6 @@ use crate::migration::ledger::{self, Phase, Run, State, Step};
 use crate::migration::progress::Progress;
 use crate::migration::spent;
 use crate::migration::undo::Direction;
-use crate::pressure::cost::Cost;
 
 /// Prints the newest run of `name`, once or until it ends.
 pub(super) async fn show(

@@ -1,14 +1,15 @@
 //! What `serve` puts into a database before it serves.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pool::capacity::{Capacity, Fit};
+use pool::sessions::Kept;
+use pool::settings::SIDE_CONNECTIONS;
 use sqlx::postgres::PgConnection;
 use tracing::warn;
 
 use super::{Args, ServeError};
 use crate::cli::database::{Database, DatabaseError};
-use crate::config::{SIDE_CONNECTIONS, Settings};
-use crate::db::capacity::{Capacity, Fit};
-use crate::db::sessions::Kept;
+use crate::config::Settings;
 use crate::store::sample::{self, SampleError, SampleSize};
 
 /// Has the shop's tables ready, and fills them with a sample where that is wanted. Says what the shop's

@@ -96,7 +96,7 @@ pub struct Alertmanager {
     pub url: String,
     /// How often an alert is sent again while its incident is open; it ends by itself after four
     /// times as long.
-    #[serde(default = "one_minute", with = "crate::config::HumanTime")]
+    #[serde(default = "one_minute", with = "settings::HumanTime")]
     pub resend_every: Duration,
 }
 

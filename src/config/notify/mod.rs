@@ -9,9 +9,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::{above_zero, lasts, within};
 pub use channel::{Alertmanager, Channel, Email, PagerDuty, Security, Slack, Webhook};
 pub use secret::Secret;
+use settings::bounds::{above_zero, lasts, within};
 
 use super::Network;
 
@@ -27,16 +27,16 @@ pub struct Notify {
     /// of the public internet.
     pub allow_private: Vec<Network>,
     /// How long the first message may wait for the cause to be named.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub gather_for: Duration,
     /// How long further findings of the same cause are kept back.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub group_for: Duration,
     /// After this, an acknowledgement counts no more if it still goes on.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub unacknowledge_after: Duration,
     /// How long one try to reach a channel may take.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub timeout: Duration,
     /// Tries before a channel counts as dead for the time being.
     pub tries: usize,
@@ -48,7 +48,7 @@ pub struct Notify {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_key_env: Option<String>,
     /// How long a link in a message can be used.
-    #[serde(with = "crate::config::HumanTime")]
+    #[serde(with = "settings::HumanTime")]
     pub ticket_lifetime: Duration,
 }
 
@@ -77,10 +77,10 @@ pub struct Level {
     /// The names of the channels that reach them.
     pub channels: Vec<String>,
     /// How long they have to acknowledge before the next level is told.
-    #[serde(default = "five_minutes", with = "crate::config::HumanTime")]
+    #[serde(default = "five_minutes", with = "settings::HumanTime")]
     pub acknowledge_within: Duration,
     /// How often they are told again until somebody acknowledges, or the next level is told.
-    #[serde(default = "five_minutes", with = "crate::config::HumanTime")]
+    #[serde(default = "five_minutes", with = "settings::HumanTime")]
     pub repeat_every: Duration,
 }
 

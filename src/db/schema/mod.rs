@@ -101,7 +101,7 @@ pub enum SchemaError {
     )]
     ReadOnly,
     /// The database refused.
-    #[error("schema: {}", crate::db::describe(.0))]
+    #[error("schema: {}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -311,7 +311,7 @@ fn taken(file: &Migration, refused: sqlx::Error) -> SchemaError {
         Some("42P07" | "42701" | "42710" | "42723") => SchemaError::Taken {
             version: file.version,
             description: file.description.to_string(),
-            said: super::summarize(&refused),
+            said: pool::summarize(&refused),
         },
         _ => refused.into(),
     }

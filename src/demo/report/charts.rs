@@ -9,8 +9,8 @@ use plotly::layout::{
     ShapeType,
 };
 use plotly::{Bar, Configuration, Layout, Plot, Scatter};
+use pool::Class;
 
-use crate::class::Class;
 use crate::demo::cycles::{Felt, Period};
 use crate::demo::scene::Footage;
 

@@ -1,12 +1,12 @@
 //! Makes a certificate from the ledger.
 
+use pool::PoolError;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::{Certificate, CertifiedRange, Sum, Swept, TriesSum};
-use crate::db::PoolError;
 use crate::migration::definition::DefinitionError;
 use crate::migration::keyset::{Keyset, KeysetError};
 use crate::migration::ledger::{self, LedgerError, Run};
@@ -31,7 +31,7 @@ pub enum IssueError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

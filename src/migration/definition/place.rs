@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use pool::placed;
+
 use super::Definition;
-use crate::db::placed;
 use crate::migration::source::check::RANGE;
 use crate::migration::source::{byte, place, position};
 

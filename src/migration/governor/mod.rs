@@ -9,6 +9,15 @@ mod slices;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use pool::Class;
+use pool::gate::GateReading;
+use pressure::latency::{FAST, SLOW};
+use pressure::pace::{Cause, Order, Pace};
+use pressure::settings::PaceSettings as Settings;
+use pressure::signal::{Signal, Verdict};
+use pressure::trial::{Budget, Effect, Noise};
+use pressure::trust::Trust;
+use pressure::{Outlook, Surroundings, Targets, Windows};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
@@ -16,15 +25,6 @@ use tracing::debug;
 
 pub use self::senses::Sensors;
 use self::slices::Slices;
-use super::pace::{Cause, Order, Pace};
-use super::trust::Trust;
-use crate::class::Class;
-use crate::config::Pace as Settings;
-use crate::db::gate::GateReading;
-use crate::pressure::latency::{FAST, SLOW};
-use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::trial::{Budget, Effect, Noise};
-use crate::pressure::{Outlook, Surroundings, Targets, Windows};
 
 /// The part of a rest in which the last batch and its queue drain, and the part of a slice of work
 /// in which they build up.

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
+use pool::gate::GateReading;
+use pool::{Class, Pool};
+use pressure::latency::{FAST, SLOW};
+use pressure::pace::{Cause, Pace};
+use pressure::signal::{Signal, Verdict};
+use pressure::{Latencies, Surroundings, Targets, Windows, saturation};
+
 use super::Governor;
-use crate::class::Class;
-use crate::db::Pool;
-use crate::db::gate::GateReading;
-use crate::migration::pace::{Cause, Pace};
-use crate::pressure::latency::{FAST, SLOW};
-use crate::pressure::signal::{Signal, Verdict};
-use crate::pressure::{Latencies, Surroundings, Targets, Windows, saturation};
 
 /// Where the governor looks.
 #[derive(Clone)]

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pool::Class;
+use pressure::Windows;
+use pressure::cost::{Cost, Costs, Felt};
+use pressure::trial::{Slice, Trial, WINDOW};
+
 use super::SETTLE;
-use crate::class::Class;
-use crate::pressure::Windows;
-use crate::pressure::cost::{Cost, Costs, Felt};
-use crate::pressure::trial::{Slice, Trial, WINDOW};
 
 /// Windows of rest that the next slice of work is compared with, besides those of the rest after it.
 const REMEMBERED: usize = 3;

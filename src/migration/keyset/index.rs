@@ -58,7 +58,7 @@ pub enum KeysetError {
         keys: String,
     },
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

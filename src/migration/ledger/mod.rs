@@ -195,7 +195,7 @@ pub enum LedgerError {
         to: &'static str,
     },
     /// The database refused.
-    #[error("{}", crate::db::describe(.0))]
+    #[error("{}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 

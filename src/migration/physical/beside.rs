@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use pressure::pace::Pace;
+use pressure::settings::PaceSettings as Settings;
 use tokio::sync::watch;
 
 use super::{Paced, Physical, Question, read};
-use crate::config::{Engine, Pace as Settings};
+use crate::config::Engine;
 use crate::migration::governor::{Governor, Sensors};
-use crate::migration::pace::Pace;
 
 /// As [`read`](super::read()), at the pace that a governor of its own derives from what `sensors` feel.
 pub async fn read_beside(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::migration::pace::{Order, Pace};
+use pressure::pace::{Order, Pace};
 
 /// Whoever decides when the next portion is read, and for how long the read rests after one.
 pub trait Polite: Send {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pool::{Pool, PoolError};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tracing::warn;
@@ -12,7 +13,6 @@ use super::polite::Polite;
 use super::portion::{Counted, Source};
 use super::{Answer, NAMED, Physical, Question};
 use crate::config::Engine;
-use crate::db::{Pool, PoolError};
 use crate::migration::fault::Fault;
 use crate::migration::keyset::TEXT_FORMS;
 use crate::migration::retry::Failure;

@@ -1,11 +1,11 @@
 //! The end of the work on a run, in the ledger.
 
+use pool::Class;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tracing::warn;
 
 use super::{End, Interrupt, Runner};
-use crate::class::Class;
 use crate::migration::certificate::{self, IssueError};
 use crate::migration::keyset::TEXT_FORMS;
 use crate::migration::ledger::{self, Lease, State};

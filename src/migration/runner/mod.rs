@@ -18,6 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pool::{Author, Class, Pool};
+use pressure::pace::Pace;
+use pressure::settings::PaceSettings;
+use pressure::surroundings::{Driven, Driving};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -30,14 +34,10 @@ use super::fault::Fault;
 use super::governor::{Governor, Sensors};
 use super::keyset::{Keyset, KeysetError};
 use super::ledger::{self, Lease, Run, State};
-use super::pace::Pace;
 use super::retry::{Failure, Patience};
 use super::spent::Spent;
 use super::turns::{Seat, Turns};
-use crate::class::Class;
-use crate::config::{Engine, Pace as PaceSettings};
-use crate::db::{Author, Pool};
-use crate::pressure::surroundings::{Driven, Driving};
+use crate::config::Engine;
 use trouble::Trouble;
 
 /// The engine of one process.

@@ -1,5 +1,6 @@
 //! Ranges that are set aside, tried once more when an operator asks for it.
 
+use pressure::pace::Order;
 use sqlx::postgres::PgConnection;
 use tracing::{info, warn};
 
@@ -8,7 +9,6 @@ use crate::migration::batch::{APPLICATION, apply_again, begin, regain};
 use crate::migration::checksum::Checksum;
 use crate::migration::keyset::Range;
 use crate::migration::ledger::{self, Phase, SetAside, Tries};
-use crate::migration::pace::Order;
 use crate::migration::retry::{Failure, Patience, Remedy};
 use crate::migration::spent::RETRYING;
 

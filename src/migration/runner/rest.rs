@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use pressure::Verdict;
+use pressure::pace::{Cause, Order, Pace};
+
 use super::{Drive, End, Interrupt, Runner};
 use crate::migration::ledger::{self, Lease, State};
-use crate::migration::pace::{Cause, Order, Pace};
 use crate::migration::spent::{RETRYING, Spent, TURNS, waited_for};
 use crate::migration::turns::Turn;
-use crate::pressure::Verdict;
 
 impl Drive<'_> {
     /// Waits until the pace lets a batch begin, renewing the lease meanwhile.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use pressure::pace::Pace;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -10,7 +11,6 @@ use tracing::debug;
 use super::Runner;
 use crate::migration::governor::Governor;
 use crate::migration::ledger::Run;
-use crate::migration::pace::Pace;
 
 /// For this long what a shift has learnt of the shop is believed by the next.
 const MEMORY: Duration = Duration::from_secs(60);

@@ -7,15 +7,15 @@
 
 use std::time::Instant;
 
+use pool::PoolError;
+use pressure::pace::Pace;
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::{End, Interrupt, Runner, rest};
-use crate::db::PoolError;
 use crate::migration::fault::Fault;
 use crate::migration::keyset::KeyNames;
 use crate::migration::ledger::{self, Lease, Phase, Run, State, Statement, Step};
-use crate::migration::pace::Pace;
 use crate::migration::retry::{Failure, Patience};
 use crate::migration::spent::{RETRYING, Spent};
 

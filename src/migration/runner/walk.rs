@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use pressure::pace::Order;
 use sqlx::postgres::PgConnection;
 use tracing::warn;
 
@@ -11,7 +12,6 @@ use crate::migration::batch::{APPLICATION, Batch, Outcome, begin, regain};
 use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Range};
 use crate::migration::ledger::{self, Phase, Run, State, Tries};
-use crate::migration::pace::Order;
 use crate::migration::retry::{Failure, Patience, Remedy};
 use crate::migration::spent::{RETRYING, WORKING, waited_for};
 

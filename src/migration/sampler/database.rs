@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use pressure::database::{Reading, Sample};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
 use crate::migration::batch::APPLICATION;
-use crate::pressure::database::{Reading, Sample};
 
 /// From this version on the checkpointer has statistics of its own.
 const CHECKPOINTER: u32 = 170_000;

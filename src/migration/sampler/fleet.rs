@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use pressure::fleet::{GONE_AFTER, Member, Reading, Report};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use tracing::warn;
 
 use crate::migration::ledger;
-use crate::pressure::fleet::{GONE_AFTER, Member, Reading, Report};
 
 /// A process's reports as seen from here: which was the last, and when it was written.
 #[derive(Clone, Copy, Debug)]

@@ -11,17 +11,16 @@ mod fleet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pool::{Class, Pool, describe};
+use pressure::fleet::Report;
+use pressure::latency::{FAST, SLOW, TICK};
+use pressure::{Latencies, Surroundings};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::throttle;
-use crate::class::Class;
-use crate::db::{Pool, describe};
-use crate::pressure::fleet::Report;
-use crate::pressure::latency::{FAST, SLOW, TICK};
-use crate::pressure::{Latencies, Surroundings};
 
 /// How its session calls itself in the database.
 pub const APPLICATION: &str = "evenkeel sampler";

@@ -41,7 +41,7 @@ pub enum ImportError {
     )]
     NoColumns(Vec<&'static str>),
     /// The database did not answer, or refused for a reason that the file does not have.
-    #[error("the database failed; what was loaded before stays, load the file again: {}", crate::db::summarize(.0))]
+    #[error("the database failed; what was loaded before stays, load the file again: {}", pool::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -1,12 +1,12 @@
 //! Writes a product: only what differs, in one short transaction.
 
+use pool::describe;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use super::draft::{Draft, DraftVariant};
 use super::money::Currency;
 use super::{ImportError, Report, Tally};
-use crate::db::describe;
 
 /// Finds the product by its handle, changes it if it differs, adds it if it is new.
 const PRODUCT: &str = "

@@ -9,11 +9,11 @@ use sqlx::postgres::PgConnection;
 use utoipa::ToSchema;
 
 pub use place::{PLACE, Placement, WantedLine, place};
+use pool::PoolError;
 
 use super::StoreError;
 use super::page::{Cursor, Page};
 use super::sessions::{self, Token};
-use crate::db::PoolError;
 
 /// A placed order without its lines.
 #[derive(Clone, Debug, Serialize, FromRow, ToSchema)]

@@ -57,7 +57,7 @@ pub enum SampleError {
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// The database did not answer, or refused.
-    #[error("the sample shop could not be written or removed: {}", crate::db::summarize(.0))]
+    #[error("the sample shop could not be written or removed: {}", pool::summarize(.0))]
     Database(#[from] sqlx::Error),
 }
 

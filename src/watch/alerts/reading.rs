@@ -126,7 +126,7 @@ impl Reading {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use crate::class::Class;
+    use pool::Class;
 
     use super::*;
     use crate::watch::sessions::{Sample, Session};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::class::Class;
+use pool::Class;
 
 /// Every name, in the order of [`Series`]. Rates rather than shares where there is a choice: rates add up
 /// over time, the mean of shares is no share.

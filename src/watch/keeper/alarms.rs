@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use pool::Class;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::AFTERMATH;
 use super::eyes::Eyes;
 use super::line::{Line, Unheard};
-use crate::class::Class;
 use crate::watch::alerts::{Evaluator, Firing, Reading, Rules, Series, State, history};
 use crate::watch::event::{Event, What};
 use crate::watch::incident::{Incident, OF_A_RULE, Summary, rule_of};

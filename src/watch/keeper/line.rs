@@ -53,7 +53,7 @@ impl Line {
             Ok(Err(err)) => Unheard {
                 // Whoever refuses a statement answers.
                 lost: !is_refusal(&err),
-                problem: crate::db::summarize(&err),
+                problem: pool::summarize(&err),
             },
             Err(_) => Unheard {
                 lost: true,

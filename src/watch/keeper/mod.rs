@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 use futures_util::future::{FusedFuture, OptionFuture};
+use pool::Class;
+use pressure::Windows;
+use pressure::latency::Totals;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,10 +42,7 @@ use super::log::Log;
 use super::metrics::Board;
 use super::shoppers::{Gauge, Shoppers};
 use super::statements::Statements;
-use crate::class::Class;
 use crate::config::Watch as Settings;
-use crate::pressure::Windows;
-use crate::pressure::latency::Totals;
 
 /// How its session calls itself in the database.
 pub const APPLICATION: &str = "evenkeel watch";

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
+use pool::Class;
 
 use super::notice::Notice;
-use crate::class::Class;
 use crate::watch::event::{Act, Felt, Impact, Occasion, Severity};
 use crate::watch::finding::{Cause, Finding, Suspect};
 use crate::watch::incident::Stage;

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
+use pool::Class;
 
 use super::markdown::{code, line, quote};
 use super::milestones::{Milestones, length};
 use super::{PICTURE, june, tasks, timeline};
-use crate::class::Class;
 use crate::watch::event::{Act, Event, Impact, What};
 use crate::watch::incident::Incident;
 

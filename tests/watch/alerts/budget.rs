@@ -1,8 +1,8 @@
 //! Burn rates of an error budget.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use evenkeel::class::Class;
 use evenkeel::watch::alerts::{Evaluator, Measure, Reading, Rules, Series, State};
+use pool::Class;
 
 const RULES: &str = r#"
 pages_per_week = 1

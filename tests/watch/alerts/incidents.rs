@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use chrono::TimeDelta;
-use evenkeel::class::Class;
 use evenkeel::watch::alerts::{Evaluator, Measure, Reading, Series};
 use evenkeel::watch::event::Severity;
+use pool::Class;
 
 use super::week::{Weeks, monday};
 use super::{LEARNT, STEP, first, replay, seasoned, thursday_at_ten};

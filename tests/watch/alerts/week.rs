@@ -13,8 +13,8 @@
 //! - of ten thousand requests one or two fail at any time, and one reading in 500 is missing.
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use evenkeel::class::Class;
 use evenkeel::watch::alerts::{Measure, Reading, Series};
+use pool::Class;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Pareto, Poisson};

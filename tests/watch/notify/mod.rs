@@ -8,7 +8,6 @@ pub mod receivers;
 mod tickets;
 mod tls;
 
-use evenkeel::class::Class;
 use evenkeel::config::{Settings, Watch};
 use evenkeel::watch::event::{Event, Felt, Impact, Severity, What};
 use evenkeel::watch::finding::{Cause, Finding};
@@ -16,6 +15,7 @@ use evenkeel::watch::incident::Incident;
 use evenkeel::watch::log::Log;
 use evenkeel::watch::notify::Escalator;
 use evenkeel::watch::ticket::Tickets;
+use pool::Class;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

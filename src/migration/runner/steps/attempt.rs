@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+use pressure::pace::Order;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tracing::warn;
@@ -13,7 +14,6 @@ use crate::migration::batch::{OURS, session_name};
 use crate::migration::change::{Ddl, Manner};
 use crate::migration::fault::Fault;
 use crate::migration::ledger;
-use crate::migration::pace::Order;
 use crate::migration::retry::Failure;
 
 /// After this time it is looked who is in the way of a statement; then ever more seldom.

@@ -12,6 +12,7 @@ mod wait;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use pressure::pace::Pace;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -19,7 +20,6 @@ use super::{DEAF, End, Interrupt, Patience, Run, Runner};
 use crate::migration::change::{Ddl, Manner};
 use crate::migration::definition::Definition;
 use crate::migration::ledger::{self, Lease, Step};
-use crate::migration::pace::Pace;
 use crate::migration::retry::Failure;
 use crate::migration::spent::Spent;
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use pressure::pace::Order;
+use pressure::signal::Verdict;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::{End, Interrupt, rest};
 use super::Steps;
-use crate::migration::pace::Order;
 use crate::migration::spent::{RETRYING, TURNS, waited_for};
-use crate::pressure::signal::Verdict;
 
 /// A statement waits this long for what cannot be known, which may slow a migration down but not stop
 /// it for good.

@@ -1,3 +1,0 @@
-//! Peak load, simulated from outside over TCP.
-
-pub mod load;
