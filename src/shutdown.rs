@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 
 use futures_util::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -92,17 +93,27 @@ impl Shutdown {
         self.tasks.wait().await;
     }
 
-    /// Completes on Ctrl-C or SIGTERM and says which it was.
-    pub async fn signalled() -> Signalled {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            // Without a handler the default action of SIGTERM ends the process all the same.
-            let _ = tokio::signal::ctrl_c().await;
-            return Signalled::Interrupt;
+    /// Completes on Ctrl-C or SIGTERM and says which it was. Signals count from this call on, whenever the
+    /// future is polled; the system's default action, which is to end the process or, for a job in the
+    /// background of a shell, to ignore Ctrl-C, holds no longer.
+    pub fn signalled() -> impl Future<Output = Signalled> + Send {
+        let received = |kind: SignalKind| {
+            let handler = signal(kind);
+            async move {
+                match handler {
+                    Ok(mut handler) => drop(handler.recv().await),
+                    // Without a handler the default action holds.
+                    Err(_) => std::future::pending().await,
+                }
+            }
         };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => Signalled::Interrupt,
-            _ = terminate.recv() => Signalled::Terminate,
+        let interrupt = received(SignalKind::interrupt());
+        let terminate = received(SignalKind::terminate());
+        async move {
+            tokio::select! {
+                () = interrupt => Signalled::Interrupt,
+                () = terminate => Signalled::Terminate,
+            }
         }
     }
 }

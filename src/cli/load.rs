@@ -12,11 +12,15 @@ use load::{
     Capacity, CapacityLimits, ClassStats, Lag, Load, LoadError, Mix, Profile, Recording, Sessions,
     Shop, Target, measure_capacity,
 };
+<<<<<<< HEAD
 use pool::Class;
 
 use super::database::data_dir;
 use crate::config::Settings;
 use crate::shutdown::Shutdown;
+=======
+use crate::shutdown::{Shutdown, Signalled};
+>>>>>>> main
 use guests::Guests;
 pub use guests::GuestsError;
 
@@ -142,34 +146,41 @@ async fn measure(args: &Args, sessions: Sessions) -> Result<(), CommandError> {
         seed: args.seed,
         ..Profile::default()
     };
+    let interrupted = Shutdown::signalled();
+    tokio::pin!(interrupted);
     let shop = Shop::learn(args.url, &profile, sessions);
-    let shop = Arc::new(unless_interrupted(shop).await?);
+    let shop = Arc::new(unless(&mut interrupted, shop).await?);
     if args.capacity {
         let limits = CapacityLimits::default();
-        let capacity = unless_interrupted(measure_capacity(&shop, &profile, &limits)).await?;
+        let capacity = measure_capacity(&shop, &profile, &limits);
+        let capacity = unless(&mut interrupted, capacity).await?;
         print(args.json, &capacity, show_capacity);
     } else {
-        let recording = send(args, &shop, &profile).await?;
+        let recording = send(args, &shop, &profile, interrupted).await?;
         print(args.json, &Report::of(args.rate, &recording), show_report);
     }
     Ok(())
 }
 
 /// What `work` finds, unless somebody ends it before.
-async fn unless_interrupted<T>(
+async fn unless<T>(
+    interrupted: impl Future<Output = Signalled>,
     work: impl Future<Output = Result<T, LoadError>>,
 ) -> Result<T, CommandError> {
     tokio::select! {
         done = work => Ok(done?),
-        _ = Shutdown::signalled() => Err(CommandError::Interrupted),
+        _ = interrupted => Err(CommandError::Interrupted),
     }
 }
 
-async fn send(args: &Args, shop: &Arc<Shop>, profile: &Profile) -> Result<Recording, LoadError> {
+async fn send(
+    args: &Args,
+    shop: &Arc<Shop>,
+    profile: &Profile,
+    mut interrupted: impl Future<Output = Signalled> + Unpin,
+) -> Result<Recording, LoadError> {
     let load = Load::start(shop, profile, args.rate)?;
     let line = ProgressBar::new_spinner();
-    let interrupted = Shutdown::signalled();
-    tokio::pin!(interrupted);
     let mut renewal = tokio::time::interval(RENEWAL);
     while load.began().elapsed() < args.duration {
         let left = args.duration.saturating_sub(load.began().elapsed());

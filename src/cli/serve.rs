@@ -135,7 +135,10 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     if args.fresh && !args.yes {
         fresh::consent(&settings).await?;
     }
-    let mut database = Database::own(&settings, args.fresh).await?;
+    let mut database = tokio::select! {
+        database = Database::own(&settings, args.fresh) => database?,
+        _ = &mut interrupted => return Ok(()),
+    };
     let prepared = tokio::select! {
         prepared = prepare::prepare(&database, &settings, &args) => prepared.map(Some),
         _ = &mut interrupted => Ok(None),
@@ -230,21 +233,25 @@ async fn serve(
     Ok(())
 }
 
-/// Completes on Ctrl-C or SIGTERM, and if wanted at the end of the standard input.
-async fn interruption(with_stdin: bool) -> Signalled {
-    if !with_stdin {
-        return Shutdown::signalled().await;
-    }
-    let (ended, end) = tokio::sync::oneshot::channel();
-    // Not a task of the runtime, which would wait for the read when this process ends.
-    std::thread::spawn(move || {
-        // A read that fails is an end, too.
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        let _ = ended.send(());
-    });
-    tokio::select! {
-        signalled = Shutdown::signalled() => signalled,
-        _ = end => Signalled::Interrupt,
+/// Completes on Ctrl-C or SIGTERM, and if wanted at the end of the standard input; signals count from this
+/// call on.
+fn interruption(with_stdin: bool) -> impl Future<Output = Signalled> {
+    let signalled = Shutdown::signalled();
+    async move {
+        if !with_stdin {
+            return signalled.await;
+        }
+        let (ended, end) = tokio::sync::oneshot::channel();
+        // Not a task of the runtime, which would wait for the read when this process ends.
+        std::thread::spawn(move || {
+            // A read that fails is an end, too.
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
+        tokio::select! {
+            signalled = signalled => signalled,
+            _ = end => Signalled::Interrupt,
+        }
     }
 }
 

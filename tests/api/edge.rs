@@ -16,7 +16,7 @@ use crate::support::TestApp;
 use crate::support::app::{PASSWORD, fresh_key};
 
 /// More than any of this takes; a bound for what would hang.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A connection that sends and reads what a test says.
 struct Raw(TcpStream);

@@ -1,13 +1,26 @@
 //! Time limits and the end of the service.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::time::Duration;
 
+<<<<<<< HEAD
 use pool::Class;
+=======
+use pool::Class;
+use nix::sys::signal::Signal;
+>>>>>>> main
 use reqwest::StatusCode;
 use sqlx::{Connection, Executor};
+use tokio::process::Command;
 
+use crate::migration::process::signal;
 use crate::support::TestApp;
 use crate::support::app::{fresh_key, order};
+
+/// A bound for what would hang.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn until_an_order_is_under_way(shop: &TestApp) {
     while shop.app.pool.gates()[Class::Checkout.index()].in_use == 0 {
@@ -38,7 +51,7 @@ async fn a_shutdown_lets_requests_under_way_end() {
     let (placed, ()) = tokio::join!(placing, ending);
 
     placed.expect(201);
-    let ended = tokio::time::timeout(Duration::from_secs(10), shop.app.shutdown.finish());
+    let ended = tokio::time::timeout(PATIENCE, shop.app.shutdown.finish());
     ended.await.expect("every task ends");
     let url = format!("http://{}/health/live", shop.address);
     assert!(reqwest::get(url).await.unwrap_err().is_connect());
@@ -95,4 +108,38 @@ async fn a_request_that_finds_no_connection_is_told_when_to_come_back() {
 
     assert_eq!(holding.status, StatusCode::CREATED);
     assert_eq!(shop.stock("chair").await, 9, "the second was not placed");
+}
+
+/// A shell starts jobs in the background with Ctrl-C ignored, until they say otherwise.
+#[tokio::test]
+async fn a_signal_counts_before_the_database_is_there() {
+    for sent in [Signal::SIGINT, Signal::SIGTERM] {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let data = dir.path().join("data");
+        let mut shop = Command::new("sh")
+            .args(["-c", r#"trap "" INT; exec "$0" "$@""#])
+            .arg(env!("CARGO_BIN_EXE_evenkeel"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--ops-listen"])
+            .args(["127.0.0.1:0", "--data-dir", data.to_str().unwrap()])
+            .env_remove("DATABASE_URL")
+            .env("EVENKEEL_WATCH__JOURNAL", dir.path().join("journal"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ended = async {
+            // It makes the cluster now, which takes it a second.
+            while !data.join("lock").exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            signal(&shop, sent);
+            shop.wait().await.unwrap()
+        };
+        let ended = tokio::time::timeout(PATIENCE, ended).await;
+        let ended = ended.unwrap_or_else(|_| panic!("it goes on after {sent}"));
+        assert!(ended.success(), "{sent}: {ended}");
+        assert!(!data.join("url").exists(), "{sent}: it was there already");
+    }
 }

@@ -14,7 +14,7 @@ use crate::migration::process::{evenkeel, url};
 use crate::support::server;
 use crate::support::wire::CountingProxy;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SERVE: [&str; 5] = [
     "serve",
     "--listen",
@@ -30,7 +30,7 @@ async fn refusal(arguments: &[&str], url: &str, direct: Option<&str>) -> String 
     if let Some(direct) = direct {
         command.env("EVENKEEL_DATABASE__DIRECT_URL", direct);
     }
-    let ended = tokio::time::timeout(PATIENCE * 6, command.output()).await;
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
     let ended = ended.expect("the command ends").unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert!(!ended.status.success(), "{said}");

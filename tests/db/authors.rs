@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::support::{eventually, server};
 
 /// More than anything here takes; a bound for what would hang.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 const PID: &str = "SELECT pg_backend_pid()";
 
 /// What SQL can leave behind in its session.

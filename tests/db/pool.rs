@@ -16,7 +16,7 @@ use crate::support::server;
 
 const CLASS: Class = Class::Account;
 /// More than anything here takes; a bound for what would hang.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Fixture {
     pool: Pool,

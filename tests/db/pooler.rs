@@ -29,7 +29,7 @@ const KEEPING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/target/ci/pgbouncer-keeping/bin"
 );
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Without it, PgBouncer refuses our driver.
 const IGNORE: &str = "ignore_startup_parameters = extra_float_digits\n";
 

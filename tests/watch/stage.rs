@@ -102,7 +102,7 @@ impl Stage {
             if let Some(incident) = newest.filter(&wanted) {
                 return incident;
             }
-            let left = Duration::from_secs(20).checked_sub(began.elapsed());
+            let left = Duration::from_secs(120).checked_sub(began.elapsed());
             let left = left.unwrap_or_else(|| panic!("{what}: {:#?}", self.log.incidents()));
             let _ = tokio::time::timeout(left, news.changed()).await;
         }

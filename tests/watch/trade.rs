@@ -143,7 +143,7 @@ async fn a_lock_on_the_orders_is_no_reason_to_wait_for_long_and_marks_go_on() {
         .await
         .unwrap();
     let asked = orders::trade(&mut sql, from, from + TimeDelta::seconds(60));
-    let asked = tokio::time::timeout(Duration::from_secs(30), asked).await;
+    let asked = tokio::time::timeout(Duration::from_secs(120), asked).await;
     asked.expect("it gives up by itself").unwrap_err();
     orders::mark(&mut sql, Utc::now(), true).await.unwrap();
 }

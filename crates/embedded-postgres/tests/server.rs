@@ -540,7 +540,7 @@ fn is_alive(pid: u32) -> bool {
 async fn ends(pid: u32) -> bool {
     let started = Instant::now();
     while is_alive(pid) {
-        if started.elapsed() > Duration::from_secs(10) {
+        if started.elapsed() > Duration::from_secs(60) {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
