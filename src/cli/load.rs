@@ -12,15 +12,11 @@ use load::{
     Capacity, CapacityLimits, ClassStats, Lag, Load, LoadError, Mix, Profile, Recording, Sessions,
     Shop, Target, measure_capacity,
 };
-<<<<<<< HEAD
 use pool::Class;
 
 use super::database::data_dir;
 use crate::config::Settings;
-use crate::shutdown::Shutdown;
-=======
 use crate::shutdown::{Shutdown, Signalled};
->>>>>>> main
 use guests::Guests;
 pub use guests::GuestsError;
 

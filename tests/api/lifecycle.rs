@@ -5,12 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-<<<<<<< HEAD
-use pool::Class;
-=======
-use pool::Class;
 use nix::sys::signal::Signal;
->>>>>>> main
+use pool::Class;
 use reqwest::StatusCode;
 use sqlx::{Connection, Executor};
 use tokio::process::Command;
