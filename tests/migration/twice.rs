@@ -131,8 +131,8 @@ async fn a_row_that_a_lying_order_hides_fails_the_run_and_is_named() {
     // Once the order is honest, the run goes on and is certified.
     fixture
         .run(
-            "CREATE OR REPLACE FUNCTION k_gt(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE
-                  AS 'SELECT a.v > b.v'",
+            "CREATE OR REPLACE FUNCTION k_gt(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+                  AS 'BEGIN RETURN a.v > b.v; END'",
         )
         .await;
     fixture
