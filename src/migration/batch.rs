@@ -419,8 +419,8 @@ mod tests {
         }
     }
 
-    /// The size at which batches settle that take `fixed_ms` and `row_us` for each row.
-    fn settles_at(fixed_ms: f64, row_us: f64) -> u32 {
+    /// The least size of batches, of 2,000 rows at first, that take `fixed_ms`, and `row_us` for each row.
+    fn least(fixed_ms: f64, row_us: f64) -> u32 {
         let settings = Engine::default();
         let (mut rows, mut before, mut least) = (2_000, None, u32::MAX);
         for _ in 0..100 {
@@ -440,12 +440,12 @@ mod tests {
     #[test]
     fn a_batch_does_not_shrink_where_that_makes_it_no_shorter() {
         // What rows take alone is bounded by the target, 25 ms.
-        assert_eq!(settles_at(0.0, 100.0), 250);
-        assert_eq!(settles_at(5.0, 100.0), 200);
-        // Of 40 ms that every batch takes, none is saved.
-        assert_eq!(settles_at(40.0, 1.0), 1_000);
-        assert_eq!(settles_at(400.0, 100.0), 1_000);
-        // A quarter of the time is the rows'; fewer of them would save little.
-        assert!((250..1_000).contains(&settles_at(40.0, 50.0)));
+        assert_eq!(least(0.0, 100.0), 250);
+        assert_eq!(least(5.0, 100.0), 200);
+        // Of what every batch takes, however few rows it has, nothing is saved.
+        assert!(least(40.0, 1.0) >= 1_000);
+        assert!(least(400.0, 100.0) >= 1_000);
+        // As long as half of the time goes by rows, fewer of them save some.
+        assert_eq!(least(40.0, 50.0), 250);
     }
 }
