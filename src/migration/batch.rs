@@ -34,6 +34,8 @@ pub struct Batch<'a> {
     pub rows: u32,
     /// How long the batch should take.
     pub target: Duration,
+    /// The batch before, if there was one in this walk.
+    pub before: Option<Measured>,
     /// What came to nothing before it.
     pub tries: &'a Tries,
     /// Whether an earlier batch of this walk has shown that the statement makes its rows no longer
@@ -52,6 +54,8 @@ pub enum Outcome {
         changed: i64,
         /// Rows for the next batch, so that it takes the target time.
         next_rows: u32,
+        /// How long it took, and what it wrote.
+        measured: Measured,
         /// What an operator wants of the run by now.
         state: State,
     },
@@ -116,7 +120,12 @@ impl Batch<'_> {
         let wal_bytes = applied.log_end.map_or(0, |before| log_end - before);
         // Other batches do not look, so that it says nothing of how long they take.
         let took = began.elapsed().saturating_sub(applied.looked);
-        let next_rows = next_size(self.rows, took, self.target, wal_bytes, settings);
+        let measured = Measured {
+            rows: self.rows,
+            took,
+            wal_bytes,
+        };
+        let next_rows = next_size(measured, self.before, self.target, settings);
         let done = Done {
             range: &range,
             changed,
@@ -134,6 +143,7 @@ impl Batch<'_> {
             range,
             changed,
             next_rows,
+            measured,
             state,
         })
     }
@@ -332,20 +342,49 @@ fn limits(settings: &Engine, name: &str) -> String {
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Rows for the next batch after one of `rows` that took `took` and wrote `wal_bytes`, so that it takes
-/// `target` and writes no more than it may: at most doubled, at most halved.
+/// How long a batch took, and what it wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Rows that it was to cover.
+    pub rows: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// Bytes of the write-ahead log that it wrote.
+    pub wal_bytes: i64,
+}
+
+impl Measured {
+    fn seconds(&self) -> f64 {
+        self.took.as_secs_f64().max(1e-6)
+    }
+
+    /// Whether fewer rows than `before` saved less than half of the time that they would have, did the
+    /// time go by rows alone. Then most of it is the batch's own, such as a subquery that reads another
+    /// table, and still smaller ones would take as long and get nowhere.
+    fn is_little_shorter_than(&self, before: &Self) -> bool {
+        let share = f64::from(self.rows) / f64::from(before.rows.max(1));
+        share < 1.0 && self.seconds() > before.seconds() * (1.0 + share) / 2.0
+    }
+}
+
+/// Rows for the next batch after one of `measured`, so that it takes `target` and writes no more than it may: at
+/// most doubled, at most halved. As many as `before`, where the one before was larger and took hardly longer.
 pub fn next_size(
-    rows: u32,
-    took: Duration,
+    measured: Measured,
+    before: Option<Measured>,
     target: Duration,
-    wal_bytes: i64,
     settings: &Engine,
 ) -> u32 {
-    let took = took.as_secs_f64().max(1e-6);
-    let by_wal = settings.batch_wal_mib * MIB / wal_bytes.max(1) as f64;
-    let by_time = target.as_secs_f64() / took;
+    let rows = f64::from(measured.rows);
+    let by_wal = settings.batch_wal_mib * MIB / measured.wal_bytes.max(1) as f64;
+    let mut by_time = target.as_secs_f64() / measured.seconds();
+    if by_time < 1.0
+        && let Some(before) = before.filter(|before| measured.is_little_shorter_than(before))
+    {
+        by_time = f64::from(before.rows) / rows.max(1.0);
+    }
     let factor = by_time.min(by_wal).clamp(0.5, 2.0);
-    let wanted = (f64::from(rows) * factor).round() as u32;
+    let wanted = (rows * factor).round() as u32;
     wanted.clamp(settings.batch_min, settings.batch_max)
 }
 
@@ -359,11 +398,18 @@ mod tests {
         #[test]
         fn a_batch_grows_and_shrinks_by_at_most_two_and_stays_within_bounds(
             rows in 1u32..10_000, took_us in 0u64..10_000_000, target_ms in 1u64..1000,
-            wal_bytes in 0i64..100_000_000
+            wal_bytes in 0i64..100_000_000,
+            before in proptest::option::of((1u32..10_000, 0u64..10_000_000))
         ) {
             let settings = Engine::default();
             let took = Duration::from_micros(took_us);
-            let next = next_size(rows, took, Duration::from_millis(target_ms), wal_bytes, &settings);
+            let measured = Measured { rows, took, wal_bytes };
+            let before = before.map(|(rows, took_us)| Measured {
+                rows,
+                took: Duration::from_micros(took_us),
+                wal_bytes,
+            });
+            let next = next_size(measured, before, Duration::from_millis(target_ms), &settings);
             prop_assert!((settings.batch_min..=settings.batch_max).contains(&next));
             prop_assert!(f64::from(next) <= f64::from(rows) * 2.0 + 0.5);
             prop_assert!(f64::from(next) + 0.5 >= f64::from(rows) * 0.5);
@@ -371,5 +417,35 @@ mod tests {
                 prop_assert!(next <= rows);
             }
         }
+    }
+
+    /// The least size of batches, of 2,000 rows at first, that take `fixed_ms`, and `row_us` for each row.
+    fn least(fixed_ms: f64, row_us: f64) -> u32 {
+        let settings = Engine::default();
+        let (mut rows, mut before, mut least) = (2_000, None, u32::MAX);
+        for _ in 0..100 {
+            let took = Duration::from_secs_f64(fixed_ms / 1e3 + f64::from(rows) * row_us / 1e6);
+            let measured = Measured {
+                rows,
+                took,
+                wal_bytes: 0,
+            };
+            rows = next_size(measured, before, settings.batch_target, &settings);
+            before = Some(measured);
+            least = least.min(rows);
+        }
+        least
+    }
+
+    #[test]
+    fn a_batch_does_not_shrink_where_that_makes_it_no_shorter() {
+        // What rows take alone is bounded by the target, 25 ms.
+        assert_eq!(least(0.0, 100.0), 250);
+        assert_eq!(least(5.0, 100.0), 200);
+        // Of what every batch takes, however few rows it has, nothing is saved.
+        assert!(least(40.0, 1.0) >= 1_000);
+        assert!(least(400.0, 100.0) >= 1_000);
+        // As long as half of the time goes by rows, fewer of them save some.
+        assert_eq!(least(40.0, 50.0), 250);
     }
 }

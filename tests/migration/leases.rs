@@ -53,6 +53,7 @@ async fn first_batch(fixture: &mut Fixture, text: &str, lease: Lease) -> Outcome
         end: &end,
         rows: 10,
         target: Duration::from_millis(25),
+        before: None,
         tries: &Tries::default(),
         proved: true,
     };

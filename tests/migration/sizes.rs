@@ -36,3 +36,19 @@ async fn a_batch_writes_no_more_log_than_it_may() {
     let free = largest(1_000.0).await;
     assert!(free >= 800, "{free}");
 }
+
+#[tokio::test]
+async fn batches_that_are_no_shorter_for_being_smaller_do_not_shrink_to_nothing() {
+    let mut fixture = Fixture::with_rows(2_000).await;
+    // As a subquery takes that reads another table each time.
+    fixture.run("CREATE TABLE slow AS SELECT 0.06 AS s").await;
+    fixture.engine.batch_first = 100;
+    fixture.engine.batch_max = 10_000;
+    let slow = "FROM (SELECT pg_sleep(max(s)) FROM slow) AS slow WHERE";
+    let (end, run) = fixture.migrate(&of_t().replace("WHERE", slow)).await;
+    assert_eq!(end, End::Completed, "{run:?}");
+    fixture.assert_exactly_once("t", &run).await;
+    // Every batch takes longer than the target, so that none grows; they come back from half of the first.
+    let least = "SELECT min(rows_seen)::bigint FROM evenkeel.batches WHERE phase = 'main' AND upper_key <> '{2000}'";
+    assert!(fixture.count(least).await >= 25);
+}

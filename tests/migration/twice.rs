@@ -17,15 +17,16 @@ use super::fixture::{Fixture, PATIENCE, migration, of_t};
 use super::process::evenkeel_on;
 
 /// A type whose order is a lie: 10777 is greater than nothing, says `>`. A walk that asks for what comes
-/// after a key never meets it, and the index is sound otherwise.
+/// after a key never meets it, and the index is sound otherwise. Not in SQL: the planner would put what a function
+/// does in the place of its operator, and no index has that.
 const LIAR: &str = "
     CREATE TYPE k AS (v integer);
-    CREATE FUNCTION k_cmp(a k, b k) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp(a.v, b.v)';
-    CREATE FUNCTION k_lt(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a.v < b.v';
-    CREATE FUNCTION k_le(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a.v <= b.v';
-    CREATE FUNCTION k_eq(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a.v = b.v';
-    CREATE FUNCTION k_ge(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a.v >= b.v';
-    CREATE FUNCTION k_gt(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a.v > b.v AND a.v <> 10777';
+    CREATE FUNCTION k_cmp(a k, b k) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN btint4cmp(a.v, b.v); END';
+    CREATE FUNCTION k_lt(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN a.v < b.v; END';
+    CREATE FUNCTION k_le(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN a.v <= b.v; END';
+    CREATE FUNCTION k_eq(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN a.v = b.v; END';
+    CREATE FUNCTION k_ge(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN a.v >= b.v; END';
+    CREATE FUNCTION k_gt(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN a.v > b.v AND a.v <> 10777; END';
     CREATE OPERATOR < (LEFTARG = k, RIGHTARG = k, FUNCTION = k_lt);
     CREATE OPERATOR <= (LEFTARG = k, RIGHTARG = k, FUNCTION = k_le);
     CREATE OPERATOR = (LEFTARG = k, RIGHTARG = k, FUNCTION = k_eq);
@@ -130,8 +131,8 @@ async fn a_row_that_a_lying_order_hides_fails_the_run_and_is_named() {
     // Once the order is honest, the run goes on and is certified.
     fixture
         .run(
-            "CREATE OR REPLACE FUNCTION k_gt(a k, b k) RETURNS boolean LANGUAGE sql IMMUTABLE
-                  AS 'SELECT a.v > b.v'",
+            "CREATE OR REPLACE FUNCTION k_gt(a k, b k) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+                  AS 'BEGIN RETURN a.v > b.v; END'",
         )
         .await;
     fixture

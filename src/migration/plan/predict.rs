@@ -82,7 +82,10 @@ impl Cost {
 
     /// How long `rows` rows take in batches sized as the engine does it.
     fn of(self, rows: i64, sizing: &Sizing) -> f64 {
-        let best = (sizing.target_ms - self.fixed) / self.per_row.max(1e-9);
+        let per_row = self.per_row.max(1e-9);
+        // It does not shrink from the first where most of the time is the batch's own.
+        let hardly_shorter = (self.fixed / per_row).min(f64::from(sizing.first));
+        let best = ((sizing.target_ms - self.fixed) / per_row).max(hardly_shorter);
         let (min, max) = (f64::from(sizing.min), f64::from(sizing.max));
         let best = best.clamp(min, max.max(min));
         let mut left = rows as f64;

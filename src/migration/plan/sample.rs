@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::estimate;
 use super::predict::Sizing;
 use crate::config::Engine;
-use crate::migration::batch::{APPLICATION, begin, next_size, settle};
+use crate::migration::batch::{APPLICATION, Measured, begin, next_size, settle};
 use crate::migration::definition::Definition;
 use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Keyset, Range, reading};
@@ -326,9 +326,12 @@ impl Trial<'_> {
 
     /// Rows for the batch after `sample`, which was of `rows`.
     fn next_size(&self, rows: u32, sample: &Sample) -> u32 {
-        let took = Duration::from_secs_f64(sample.ms / 1e3);
-        let target = self.settings.batch_target;
-        next_size(rows, took, target, sample.wal_bytes, self.settings)
+        let measured = Measured {
+            rows,
+            took: Duration::from_secs_f64(sample.ms / 1e3),
+            wal_bytes: sample.wal_bytes,
+        };
+        next_size(measured, None, self.settings.batch_target, self.settings)
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::trouble::after;
 use super::{DEAF, Drive, End, Interrupt};
-use crate::migration::batch::{APPLICATION, Batch, Outcome, begin, regain};
+use crate::migration::batch::{APPLICATION, Batch, Measured, Outcome, begin, regain};
 use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Range};
 use crate::migration::ledger::{self, Phase, Run, State, Tries};
@@ -21,6 +21,8 @@ pub(super) struct Walk {
     cursor: Option<KeyValue>,
     end: KeyValue,
     rows: u32,
+    /// The batch before.
+    before: Option<Measured>,
     /// Batches of the run that were committed before.
     batches: i64,
     /// Whether one of them changed something since this was begun or resumed.
@@ -69,6 +71,7 @@ impl Drive<'_> {
                 Some(Ok(Outcome::Committed {
                     range,
                     next_rows,
+                    measured,
                     state,
                     changed,
                 })) => {
@@ -81,6 +84,7 @@ impl Drive<'_> {
                     }
                     walk.cursor = Some(range.upper);
                     walk.rows = next_rows;
+                    walk.before = Some(measured);
                     walk.batches += 1;
                     walk.proved |= changed > 0;
                     self.rest_after(began.elapsed(), turn).await?;
@@ -114,6 +118,7 @@ impl Drive<'_> {
                 cursor: run.cursor.clone(),
                 end: end.clone(),
                 rows: self.next_rows(&run),
+                before: None,
                 batches: run.batches,
                 proved: false,
             }),
@@ -176,6 +181,7 @@ impl Drive<'_> {
                 cursor: None,
                 end,
                 rows: self.next_rows(run),
+                before: None,
                 batches: run.batches,
                 proved: false,
             }),
@@ -232,6 +238,7 @@ impl Drive<'_> {
             end: &walk.end,
             rows: self.rows(walk),
             target: self.pace.borrow().batch_target(engine.batch_target),
+            before: walk.before,
             tries,
             proved: walk.proved,
         };
@@ -264,6 +271,7 @@ impl Drive<'_> {
             }
             Remedy::Halve => {
                 walk.rows = (self.rows(&walk) / 2).max(engine.batch_min);
+                walk.before = None;
                 if failure.is_contention() {
                     self.rest(RETRYING, patience.pause()).await?;
                 }
