@@ -6,9 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use settings::bounds::{
-    LONGEST_IN_POSTGRES, above_zero, at_most, lasts, lasts_within, time, within,
-};
+use settings::bounds::{LONGEST_IN_POSTGRES, above_zero, at_most, lasts_within, time, within};
 
 /// The background-migration engine.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
