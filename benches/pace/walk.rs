@@ -144,6 +144,8 @@ impl Position {
             end: &self.end,
             rows: self.rows,
             target: engine.batch_target,
+            // Peers size by the time of the last batch alone.
+            before: None,
             tries: &Tries::default(),
             proved: true,
         };
