@@ -198,7 +198,7 @@ fn parse_major(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     fn install(dir: &Path) {
         fs::create_dir_all(dir).unwrap();

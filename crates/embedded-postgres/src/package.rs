@@ -147,7 +147,7 @@ impl Checksum {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     // The digests of "abc" from FIPS 180.
     const SHA512: &str =
