@@ -151,7 +151,7 @@ pub enum EmbeddedError {
     },
 
     /// The server answered a statement with an error.
-    #[error("the embedded PostgreSQL answered: {}", said(.0))]
+    #[error("the embedded PostgreSQL answered: {}", describe(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -172,7 +172,7 @@ fn list(tried: &[String]) -> String {
 }
 
 /// The server's own message. What sqlx writes ends with a line of PostgreSQL's source code.
-fn said(err: &sqlx::Error) -> String {
+fn describe(err: &sqlx::Error) -> String {
     match err {
         sqlx::Error::Database(database) => database.message().to_owned(),
         other => other.to_string(),
