@@ -30,7 +30,7 @@ pub struct Admission {
 
 impl Admission {
     /// Splits `size` connections by `shares` (one per class, in the order of [`Class::ALL`]), which
-    /// [`PoolSettings::validate`](crate::config::PoolSettings::validate) has checked.
+    /// [`PoolSettings::validate`](crate::settings::PoolSettings::validate) has checked.
     pub fn new(size: usize, shares: [Share; 4]) -> Self {
         Self {
             size,
