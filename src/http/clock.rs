@@ -44,6 +44,8 @@ struct Running {
     counted: Option<InFlight>,
     /// Who is told that the client is waited for.
     arrival: Option<Arrival>,
+    /// The client hung up before all of its body was sent.
+    cut_short: bool,
 }
 
 impl Clock {
@@ -54,6 +56,7 @@ impl Clock {
             waited: Duration::ZERO,
             counted: None,
             arrival,
+            cut_short: false,
         })))
     }
 
@@ -62,6 +65,11 @@ impl Clock {
         let running = self.0.lock();
         let until = running.paused.unwrap_or(now);
         until.saturating_duration_since(running.started)
+    }
+
+    /// Whether the client hung up before all of its body was sent.
+    pub fn was_cut_short(&self) -> bool {
+        self.0.lock().cut_short
     }
 
     /// How long the request has waited for its client.
@@ -224,6 +232,9 @@ impl HttpBody for TimedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.clock.resume(Instant::now());
             self.alarm = None;
+            if matches!(frame, Some(Err(_))) {
+                self.clock.0.lock().cut_short = true;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         self.clock.pause(Instant::now());

@@ -49,8 +49,13 @@ async fn measure(
     let counted = clock.count(&measured.latencies, measured.class, measured.patience);
     let response = next.run(request).await;
     let status = response.status();
+    if clock.was_cut_short() {
+        counted.finish(Outcome::Abandoned, Instant::now());
+        return response;
+    }
     let outcome = match status {
-        StatusCode::TOO_MANY_REQUESTS => Outcome::Refused,
+        // The shop has done nothing for it.
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Outcome::Refused,
         status if status.is_server_error() => Outcome::Failed,
         _ => Outcome::Ok,
     };

@@ -135,7 +135,7 @@ async fn slow_bodies_are_answered_with_408_and_are_not_the_shops_failures() {
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
-    assert_eq!(counted(&shop.app.latencies, Class::Account), (10, 0, 0));
+    assert_eq!(counted(&shop.app.latencies, Class::Account), (0, 0, 0));
     shop.get("/health/ready?class=account").await.expect(200);
 }
 
@@ -181,6 +181,21 @@ async fn clients_that_hang_up_at_once_are_counted_as_such_and_nowhere_else() {
     }
     assert_eq!(counted(&shop.app.latencies, Class::Browse), (0, 0, 20));
     shop.get("/health/ready?class=browse").await.expect(200);
+}
+
+#[tokio::test]
+async fn clients_that_hang_up_within_their_body_are_no_shoppers() {
+    let shop = shop(|_| {}).await;
+    for _ in 0..20 {
+        let mut client = Raw::to(shop.address).await;
+        client.send(&log_in(60)).await;
+        client.send(r#"{"email":"ann@"#).await;
+    }
+    until("they are given up", async || {
+        shop.app.latencies.abandoned(Class::Account) == 20
+    })
+    .await;
+    assert_eq!(counted(&shop.app.latencies, Class::Account), (0, 0, 20));
 }
 
 #[tokio::test]
