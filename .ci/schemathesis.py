@@ -1,8 +1,8 @@
 """What the description of the API says in words alone, for schemathesis.
 
 JSON Schema cannot say that two lines of an order have different SKUs, that a key belongs to one order, that a
-time lies within the last 30 days, or which passwords are tried first. Valid requests are made so here; those that are meant to be invalid
-are sent as they are.
+time lies within the last 30 days, or which passwords are tried first. Valid requests are made so here; those
+that are meant to be invalid are sent as they are.
 """
 
 import datetime

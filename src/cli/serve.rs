@@ -122,8 +122,6 @@ pub enum ServeError {
 pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     let files = raise_open_files();
     fit_connections(&mut settings, files);
-    let interrupted = interruption(args.die_with_stdin);
-    tokio::pin!(interrupted);
     // Before anything is written.
     let watching = Watching::prepare(&settings).await?;
     // Before the database is started: a taken address is the commonest mistake.
@@ -135,6 +133,9 @@ pub async fn run(args: Args, mut settings: Settings) -> Result<(), ServeError> {
     if args.fresh && !args.yes {
         fresh::consent(&settings).await?;
     }
+    // Not before the question, at which Ctrl-C ends the process.
+    let interrupted = interruption(args.die_with_stdin);
+    tokio::pin!(interrupted);
     let mut database = tokio::select! {
         database = Database::own(&settings, args.fresh) => database?,
         _ = &mut interrupted => return Ok(()),

@@ -44,7 +44,7 @@ struct Running {
     counted: Option<InFlight>,
     /// Who is told that the client is waited for.
     arrival: Option<Arrival>,
-    /// The client hung up before all of its body was sent.
+    /// The body broke off: the client hung up, or sent what is none.
     cut_short: bool,
 }
 
@@ -67,7 +67,7 @@ impl Clock {
         until.saturating_duration_since(running.started)
     }
 
-    /// Whether the client hung up before all of its body was sent.
+    /// Whether the body broke off: the client hung up, or sent what is none.
     pub fn was_cut_short(&self) -> bool {
         self.0.lock().cut_short
     }

@@ -10,6 +10,7 @@ use super::definition::Definition;
 use super::keyset::{KeyValue, Keyset, Range, TEXT_FORMS};
 use super::ledger::{self, Done, Lease, Phase, State, Tries};
 use super::pending::{self, Made};
+use super::sizing::Work;
 use super::snapshot::Snapshot;
 use crate::config::Engine;
 
@@ -35,7 +36,7 @@ pub struct Batch<'a> {
     /// How long the batch should take.
     pub target: Duration,
     /// The batch before, if there was one in this walk.
-    pub before: Option<Measured>,
+    pub before: Option<Work>,
     /// What came to nothing before it.
     pub tries: &'a Tries,
     /// Whether an earlier batch of this walk has shown that the statement makes its rows no longer
@@ -354,37 +355,27 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn seconds(&self) -> f64 {
-        self.took.as_secs_f64().max(1e-6)
-    }
-
-    /// Whether fewer rows than `before` saved less than half of the time that they would have, did the
-    /// time go by rows alone. Then most of it is the batch's own, such as a subquery that reads another
-    /// table, and still smaller ones would take as long and get nowhere.
-    fn is_little_shorter_than(&self, before: &Self) -> bool {
-        let share = f64::from(self.rows) / f64::from(before.rows.max(1));
-        share < 1.0 && self.seconds() > before.seconds() * (1.0 + share) / 2.0
+    /// Its rows and its time.
+    pub fn work(&self) -> Work {
+        Work {
+            size: f64::from(self.rows),
+            took: self.took,
+        }
     }
 }
 
 /// Rows for the next batch after one of `measured`, so that it takes `target` and writes no more than it may: at
-/// most doubled, at most halved. As many as `before`, where the one before was larger and took hardly longer.
+/// most doubled, at most halved. See [`Work::next_factor`] for `before`.
 pub fn next_size(
     measured: Measured,
-    before: Option<Measured>,
+    before: Option<Work>,
     target: Duration,
     settings: &Engine,
 ) -> u32 {
-    let rows = f64::from(measured.rows);
     let by_wal = settings.batch_wal_mib * MIB / measured.wal_bytes.max(1) as f64;
-    let mut by_time = target.as_secs_f64() / measured.seconds();
-    if by_time < 1.0
-        && let Some(before) = before.filter(|before| measured.is_little_shorter_than(before))
-    {
-        by_time = f64::from(before.rows) / rows.max(1.0);
-    }
+    let by_time = measured.work().next_factor(before, target);
     let factor = by_time.min(by_wal).clamp(0.5, 2.0);
-    let wanted = (rows * factor).round() as u32;
+    let wanted = (f64::from(measured.rows) * factor).round() as u32;
     wanted.clamp(settings.batch_min, settings.batch_max)
 }
 
@@ -404,10 +395,9 @@ mod tests {
             let settings = Engine::default();
             let took = Duration::from_micros(took_us);
             let measured = Measured { rows, took, wal_bytes };
-            let before = before.map(|(rows, took_us)| Measured {
-                rows,
+            let before = before.map(|(rows, took_us)| Work {
+                size: f64::from(rows),
                 took: Duration::from_micros(took_us),
-                wal_bytes,
             });
             let next = next_size(measured, before, Duration::from_millis(target_ms), &settings);
             prop_assert!((settings.batch_min..=settings.batch_max).contains(&next));
@@ -417,35 +407,5 @@ mod tests {
                 prop_assert!(next <= rows);
             }
         }
-    }
-
-    /// The least size of batches, of 2,000 rows at first, that take `fixed_ms`, and `row_us` for each row.
-    fn least(fixed_ms: f64, row_us: f64) -> u32 {
-        let settings = Engine::default();
-        let (mut rows, mut before, mut least) = (2_000, None, u32::MAX);
-        for _ in 0..100 {
-            let took = Duration::from_secs_f64(fixed_ms / 1e3 + f64::from(rows) * row_us / 1e6);
-            let measured = Measured {
-                rows,
-                took,
-                wal_bytes: 0,
-            };
-            rows = next_size(measured, before, settings.batch_target, &settings);
-            before = Some(measured);
-            least = least.min(rows);
-        }
-        least
-    }
-
-    #[test]
-    fn a_batch_does_not_shrink_where_that_makes_it_no_shorter() {
-        // What rows take alone is bounded by the target, 25 ms.
-        assert_eq!(least(0.0, 100.0), 250);
-        assert_eq!(least(5.0, 100.0), 200);
-        // Of what every batch takes, however few rows it has, nothing is saved.
-        assert!(least(40.0, 1.0) >= 1_000);
-        assert!(least(400.0, 100.0) >= 1_000);
-        // As long as half of the time goes by rows, fewer of them save some.
-        assert_eq!(least(40.0, 50.0), 250);
     }
 }

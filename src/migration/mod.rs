@@ -33,6 +33,7 @@ pub mod retry;
 pub mod rights;
 pub mod runner;
 pub mod sampler;
+pub mod sizing;
 pub mod snapshot;
 pub mod source;
 pub mod spent;

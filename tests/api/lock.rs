@@ -83,7 +83,7 @@ async fn a_locked_order_table_stops_checkout_fast_and_nothing_else() {
     assert!(ok * 100 >= browse.len() * 99, "{ok} of {}", browse.len());
     assert!(!checkout.is_empty());
     let limits = shop.app.settings.pool.checkout;
-    let fast = limits.acquire + limits.hold.unwrap() + Duration::from_secs(10);
+    let fast = limits.acquire + limits.hold.unwrap() + Duration::from_secs(1);
     for (answer, took) in checkout {
         let answer = answer.expect(503);
         assert_eq!(answer.header("retry-after"), "1");

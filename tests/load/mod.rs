@@ -106,7 +106,7 @@ async fn who_waits_longer_than_the_deadline_has_timed_out() {
     tokio::time::sleep(MS(500)).await;
     let stopping = std::time::Instant::now();
     let stats = all(&load.stop().await);
-    assert!(stopping.elapsed() < MS(60_000), "stop waited too long");
+    assert!(stopping.elapsed() < MS(2000), "stop waited too long");
     assert_eq!(stats.timeout, stats.sent, "{stats:?}");
     assert!(stats.p50_ms >= 300.0, "{stats:?}");
 }

@@ -151,7 +151,7 @@ pub enum EmbeddedError {
     },
 
     /// The server answered a statement with an error.
-    #[error("the embedded PostgreSQL answered: {}", describe(.0))]
+    #[error("the embedded PostgreSQL answered: {}", pool::describe(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -169,12 +169,4 @@ impl EmbeddedError {
 fn list(tried: &[String]) -> String {
     let lines: Vec<_> = tried.iter().map(|line| format!("  - {line}")).collect();
     lines.join("\n")
-}
-
-/// The server's own message. What sqlx writes ends with a line of PostgreSQL's source code.
-fn describe(err: &sqlx::Error) -> String {
-    match err {
-        sqlx::Error::Database(database) => database.message().to_owned(),
-        other => other.to_string(),
-    }
 }

@@ -169,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn batches_that_are_long_however_few_rows_they_have_are_those_of_the_first_size() {
+        let cost = Cost {
+            fixed: 40.0,
+            per_row: 0.001,
+        };
+        let sizing = Sizing {
+            first: 100,
+            min: 1,
+            max: 10_000,
+            target_ms: 25.0,
+        };
+        assert!((cost.of(2_000, &sizing) - (20.0 * 40.0 + 2.0)).abs() < 1e-6);
+    }
+
+    #[test]
     fn equal_samples_leave_nothing_open() {
         let samples = paired(std::iter::repeat_n(sample(100, 25.0), 20));
         let takes = duration(&samples, 1_000_000, &SIZING).expect("samples");

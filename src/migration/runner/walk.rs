@@ -8,11 +8,12 @@ use tracing::warn;
 
 use super::trouble::after;
 use super::{DEAF, Drive, End, Interrupt};
-use crate::migration::batch::{APPLICATION, Batch, Measured, Outcome, begin, regain};
+use crate::migration::batch::{APPLICATION, Batch, Outcome, begin, regain};
 use crate::migration::fault::Fault;
 use crate::migration::keyset::{KeyValue, Range};
 use crate::migration::ledger::{self, Phase, Run, State, Tries};
 use crate::migration::retry::{Failure, Patience, Remedy};
+use crate::migration::sizing::Work;
 use crate::migration::spent::{RETRYING, WORKING, waited_for};
 
 /// A walk's position.
@@ -22,7 +23,7 @@ pub(super) struct Walk {
     end: KeyValue,
     rows: u32,
     /// The batch before.
-    before: Option<Measured>,
+    before: Option<Work>,
     /// Batches of the run that were committed before.
     batches: i64,
     /// Whether one of them changed something since this was begun or resumed.
@@ -84,7 +85,7 @@ impl Drive<'_> {
                     }
                     walk.cursor = Some(range.upper);
                     walk.rows = next_rows;
-                    walk.before = Some(measured);
+                    walk.before = Some(measured.work());
                     walk.batches += 1;
                     walk.proved |= changed > 0;
                     self.rest_after(began.elapsed(), turn).await?;
