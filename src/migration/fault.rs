@@ -1,5 +1,7 @@
 //! Whose fault an error is: what its SQLSTATE says, for every class that PostgreSQL has.
 
+use pool::PoolError;
+
 /// Whose fault an error is, and so what can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -18,6 +20,16 @@ pub enum Fault {
     Unreadable,
     /// No error: shoppers have the connections.
     Busy,
+}
+
+impl Fault {
+    /// Whether the same can work a little later.
+    pub fn passes(self) -> bool {
+        match self {
+            Self::Contention | Self::Lost | Self::Environment | Self::Busy => true,
+            Self::Row | Self::Permanent | Self::Unreadable => false,
+        }
+    }
 }
 
 use Fault::{Contention, Environment, Lost, Permanent, Row};
@@ -99,6 +111,16 @@ pub fn of_driver(err: &sqlx::Error) -> Fault {
         sqlx::Error::InvalidArgument(_) => Permanent,
         // The server's answer, or what we make of it: asked again it would be the same.
         _ => Fault::Unreadable,
+    }
+}
+
+/// Whose fault it is that there was no connection, or that it was kept for too long.
+pub fn of_pool(err: &PoolError) -> Fault {
+    match err {
+        PoolError::Saturated { .. } => Fault::Busy,
+        PoolError::TimedOut { .. } | PoolError::Closed => Lost,
+        PoolError::Pooler(_) => Permanent,
+        PoolError::Connect(err) => of_driver(err),
     }
 }
 

@@ -78,12 +78,9 @@ impl Failure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Pool(PoolError::Saturated { .. }) => Fault::Busy,
-            Self::Pool(PoolError::TimedOut { .. } | PoolError::Closed) => Fault::Lost,
-            Self::Pool(PoolError::Pooler(_)) | Self::Ledger(_) | Self::Uncertified(_) => {
-                Fault::Permanent
-            }
-            Self::Pool(PoolError::Connect(err)) | Self::Database(err) => fault::of_driver(err),
+            Self::Pool(err) => fault::of_pool(err),
+            Self::Database(err) => fault::of_driver(err),
+            Self::Ledger(_) | Self::Uncertified(_) => Fault::Permanent,
         }
     }
 

@@ -1,8 +1,6 @@
 //! Completeness, asked again at any time: whether any row is still pending, and which of the ranges
 //! that a certificate covers have changed since.
 
-use std::time::Duration;
-
 use pool::{Author, Pool, PoolError};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
@@ -10,12 +8,14 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 use super::certificate::{Certificate, CertifiedRange};
 use super::checksum::{Checksum, Summed};
 use super::definition::Definition;
+use super::fault::{self, Fault};
 use super::keyset::{KeyValue, Keyset, TEXT_FORMS};
+use super::retry::Patience;
 use crate::config::Engine;
 
-/// Rows that one statement of [`verify`] looks at.
+/// Rows that one statement of [`verify`] looks at, at first.
 const ROWS: u32 = 10_000;
-/// Tries of a statement that a replica cancels because the primary's changes are in its way.
+/// How often a statement is tried again.
 const TRIES: u32 = 20;
 
 /// What a search for pending rows found.
@@ -82,11 +82,12 @@ impl Verification {
 }
 
 /// Walks the whole table in short read-only transactions, counts the rows still pending, and compares
-/// the ranges of `certificate` with what they hold now. `pool` may be a replica's: nothing is
-/// written, and a statement that recovery cancels is made again.
+/// the ranges of `certificate` with what they hold now. `pool` may be a replica's: nothing is written.
+/// What somebody's lock, a busy server or a replica's recovery was in the way of is tried again, and
+/// with fewer rows where it took longer than a statement may.
 ///
 /// # Errors
-/// What the database or the pool says.
+/// What the database or the pool says, to the last try.
 pub async fn verify(
     pool: &Pool,
     settings: &Engine,
@@ -95,12 +96,13 @@ pub async fn verify(
     certificate: Option<&Certificate>,
 ) -> Result<Verification, VerifyError> {
     let author = pool.author();
-    let walk = Walk {
+    let mut walk = Walk {
         author: &author,
         settings,
         definition,
         keyset,
         checksum: Checksum::new(definition, keyset),
+        rows: ROWS,
     };
     let mut found = Verification {
         certificate: certificate.map(|certificate| certificate.run),
@@ -112,13 +114,7 @@ pub async fn verify(
         found.compare(range, &now);
         cursor = Some(range.upper.clone());
     }
-    let last = async |conn: &mut PgConnection| {
-        let mut tx = begin(conn, settings).await?;
-        let last = keyset.last(&mut tx).await?;
-        tx.commit().await?;
-        Ok::<_, VerifyError>(last)
-    };
-    if let Some(end) = author.run(last).await? {
+    if let Some(end) = walk.end().await? {
         let rest = walk.over(cursor.clone(), &end, &mut found).await?;
         if cursor.is_some() {
             found.arrived = rest.rows;
@@ -147,41 +143,70 @@ struct Walk<'a> {
     definition: &'a Definition,
     keyset: &'a Keyset,
     checksum: Checksum,
+    /// Rows of a statement.
+    rows: u32,
 }
 
 impl Walk<'_> {
+    /// The last key of the table.
+    async fn end(&mut self) -> Result<Option<KeyValue>, VerifyError> {
+        let mut patience = Patience::default();
+        loop {
+            match self.author.run(async |conn| self.last(conn).await).await {
+                Ok(last) => return Ok(last),
+                Err(err) => self.after(err, &mut patience).await?,
+            }
+        }
+    }
+
+    async fn last(&self, conn: &mut PgConnection) -> Result<Option<KeyValue>, VerifyError> {
+        let mut tx = begin(conn, self.settings).await?;
+        let last = self.keyset.last(&mut tx).await?;
+        tx.commit().await?;
+        Ok(last)
+    }
+
     /// Sums the keys after `cursor` up to `end`, a statement's worth at a time.
     async fn over(
-        &self,
+        &mut self,
         mut cursor: Option<KeyValue>,
         end: &KeyValue,
         found: &mut Verification,
     ) -> Result<Summed, VerifyError> {
         let mut sum = Summed::default();
-        while let Some((upper, part)) = self.patiently(cursor.as_ref(), end).await? {
-            found.add(&part, &upper);
-            sum.add(&part);
-            cursor = Some(upper);
-        }
-        Ok(sum)
-    }
-
-    async fn patiently(
-        &self,
-        cursor: Option<&KeyValue>,
-        end: &KeyValue,
-    ) -> Result<Option<(KeyValue, Summed)>, VerifyError> {
-        let mut tries = 1;
+        let mut patience = Patience::default();
         loop {
-            let step = async |conn: &mut PgConnection| self.step(conn, cursor, end).await;
+            let from = cursor.as_ref();
+            let step = async |conn: &mut PgConnection| self.step(conn, from, end).await;
             match self.author.run(step).await {
-                Err(err) if err.is_recovery_conflict() && tries < TRIES => {
-                    tokio::time::sleep(Duration::from_millis(50) * tries).await;
-                    tries += 1;
+                Ok(None) => return Ok(sum),
+                Ok(Some((upper, part))) => {
+                    found.add(&part, &upper);
+                    sum.add(&part);
+                    cursor = Some(upper);
+                    patience.reset();
                 }
-                done => return done,
+                Err(err) => self.after(err, &mut patience).await?,
             }
         }
+    }
+
+    /// Waits where that can help against `err`, and looks at fewer rows from here on where they may have taken
+    /// too long.
+    async fn after(
+        &mut self,
+        err: VerifyError,
+        patience: &mut Patience,
+    ) -> Result<(), VerifyError> {
+        let fault = err.fault();
+        if !fault.passes() || patience.failures() >= TRIES {
+            return Err(err);
+        }
+        if fault == Fault::Contention {
+            self.rows = (self.rows / 2).max(1);
+        }
+        tokio::time::sleep(patience.pause()).await;
+        Ok(())
     }
 
     async fn step(
@@ -192,7 +217,7 @@ impl Walk<'_> {
     ) -> Result<Option<(KeyValue, Summed)>, VerifyError> {
         let (keyset, definition) = (self.keyset, self.definition);
         let mut tx = begin(conn, self.settings).await?;
-        let range = keyset.next(&mut tx, cursor, end, ROWS, None).await?;
+        let range = keyset.next(&mut tx, cursor, end, self.rows, None).await?;
         let Some(range) = range else {
             tx.rollback().await?;
             return Ok(None);
@@ -218,13 +243,10 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Whether a replica cancelled the statement, or its connection, because what the primary has
-    /// changed was in its way: `serialization_failure`, or `deadlock_detected` for its recovery.
-    fn is_recovery_conflict(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(err)) = self else {
-            return false;
-        };
-        err.code()
-            .is_some_and(|code| code == "40001" || code == "40P01")
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Pool(err) => fault::of_pool(err),
+            Self::Database(err) => fault::of_driver(err),
+        }
     }
 }

@@ -30,6 +30,45 @@ async fn verify_here(fixture: &mut Fixture) -> (Verification, Certificate) {
 }
 
 #[tokio::test]
+async fn what_is_in_the_way_for_a_moment_ends_no_verification() {
+    let mut fixture = Fixture::with_rows(3000).await;
+    fixture.engine.statement_timeout = Duration::from_millis(100);
+    let definition = Definition::parse("m", &of_t()).unwrap();
+    let keyset = Keyset::resolve(&mut fixture.sql, &definition).await;
+    let keyset = keyset.unwrap();
+    let mut other = fixture.connect().await;
+    let mut locked = other.begin().await.unwrap();
+    let lock = "LOCK TABLE t IN ACCESS EXCLUSIVE MODE";
+    locked.execute(lock).await.unwrap();
+    let (found, ()) = tokio::join!(
+        verify(&fixture.pool, &fixture.engine, &definition, &keyset, None),
+        async {
+            // Longer than a statement may take.
+            tokio::time::sleep(Duration::from_millis(350)).await;
+            locked.rollback().await.unwrap();
+        }
+    );
+    assert_eq!(found.unwrap().rows, 3000);
+}
+
+#[tokio::test]
+async fn a_condition_that_takes_long_is_verified_with_fewer_rows_at_a_time() {
+    let mut fixture = Fixture::with_rows(1000).await;
+    fixture.engine.statement_timeout = Duration::from_millis(200);
+    fixture
+        .run("CREATE FUNCTION slowly(int) RETURNS boolean LANGUAGE sql AS 'SELECT true FROM pg_sleep(0.001)'")
+        .await;
+    let text = of_t().replace("-- pending: NOT done", "-- pending: NOT done AND slowly(n)");
+    assert_ne!(text, of_t());
+    let definition = Definition::parse("m", &text).unwrap();
+    let keyset = Keyset::resolve(&mut fixture.sql, &definition).await;
+    let keyset = keyset.unwrap();
+    let found = verify(&fixture.pool, &fixture.engine, &definition, &keyset, None);
+    let found = found.await.unwrap();
+    assert_eq!((found.rows, found.pending), (1000, 1000));
+}
+
+#[tokio::test]
 async fn a_certificate_tells_what_was_done_retried_and_set_aside() {
     let mut fixture = Fixture::with_rows(3000).await;
     fixture.engine.lock_timeout = Duration::from_millis(20);
