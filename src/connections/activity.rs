@@ -1,8 +1,9 @@
 //! What one connection is doing, and since when.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use hyper::body::{Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::register::{Awaits, Ended, Seat};
@@ -19,6 +21,10 @@ use crate::config::Http;
 
 /// What a client takes of an answer within `http.unread_timeout`, in bytes, if it reads at all.
 const LEAST_TAKEN: usize = 16 * 1024;
+
+/// A connection's stream. Its reader and its requests are polled by one task, so nobody waits for the lock.
+type Stream = Mutex<TokioIo<TcpStream>>;
+
 /// What one connection is doing. Shared by its reader, its writer and its requests.
 pub(super) struct Activity {
     seat: Seat,
@@ -153,23 +159,31 @@ impl Now {
     }
 }
 
-/// The body of one request, as far as it is waited for.
+/// The client of one request.
 #[derive(Clone)]
-pub struct Arrival(Arc<Activity>);
+pub struct Client {
+    activity: Arc<Activity>,
+    stream: Weak<Stream>,
+}
 
-impl Arrival {
-    pub(super) fn of(activity: &Arc<Activity>) -> Self {
-        Self(Arc::clone(activity))
+impl Client {
+    /// The request's body is waited for from now on (`true`), and the connection may have to make room; or the
+    /// service works on the request again.
+    pub fn is_awaited(&self, is_so: bool) {
+        self.activity.awaits_body(is_so);
     }
 
-    /// It is waited for from now on: the connection may have to make room.
-    pub fn awaited(&self) {
-        self.0.awaits_body(true);
-    }
-
-    /// The service works on the request again.
-    pub fn over(&self) {
-        self.0.awaits_body(false);
+    /// Whether it has hung up, also where nobody has tried to read since.
+    pub fn has_hung_up(&self) -> bool {
+        let Some(stream) = self.stream.upgrade() else {
+            return true;
+        };
+        let stream = stream.lock();
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(stream.inner()).peek(&mut byte) {
+            Ok(bytes) => bytes == 0,
+            Err(err) => err.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 }
 
@@ -224,15 +238,23 @@ impl HttpBody for Answer {
 
 /// A stream whose reads and writes are noted.
 pub(super) struct Watched {
-    stream: TokioIo<TcpStream>,
+    stream: Arc<Stream>,
     activity: Arc<Activity>,
 }
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self {
-            stream: TokioIo::new(stream),
+            stream: Arc::new(Mutex::new(TokioIo::new(stream))),
             activity,
+        }
+    }
+
+    /// Whose requests come through it. It keeps no stream open.
+    pub(super) fn client(&self) -> Client {
+        Client {
+            activity: Arc::clone(&self.activity),
+            stream: Arc::downgrade(&self.stream),
         }
     }
 
@@ -248,11 +270,11 @@ impl Watched {
 
 impl Read for Watched {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = Pin::new(&mut *self.stream.lock()).poll_read(cx, buffer);
         if read.is_ready() {
             self.activity.read();
         }
@@ -262,33 +284,33 @@ impl Read for Watched {
 
 impl Write for Watched {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let wrote = Pin::new(&mut *self.stream.lock()).poll_write(cx, bytes);
         self.noted(wrote)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        let wrote = Pin::new(&mut *self.stream.lock()).poll_write_vectored(cx, bytes);
         self.noted(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.lock().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.activity.flushed();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut *self.stream.lock()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.lock()).poll_shutdown(cx)
     }
 }

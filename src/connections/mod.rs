@@ -28,8 +28,8 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::config::Http;
-pub use activity::Arrival;
-use activity::{Activity, Answer, Watched};
+pub use activity::Client;
+use activity::{Activity, Answer, UnderWay, Watched};
 use register::Seat;
 pub use register::{Ended, Register};
 
@@ -128,12 +128,15 @@ impl Connection {
             debug!(%err, "TCP_NODELAY was refused");
         }
         let activity = Arc::new(Activity::new(seat.clone(), Instant::now()));
+        let io = Watched::new(stream, Arc::clone(&activity));
         let service = service_fn({
-            let activity = Arc::clone(&activity);
-            move |request| answer(Arc::clone(&activity), router.clone(), peer, request)
+            let (activity, client) = (Arc::clone(&activity), io.client());
+            move |request| {
+                let under_way = activity.begin(Instant::now());
+                answer(under_way, client.clone(), router.clone(), peer, request)
+            }
         });
         let builder = builder();
-        let io = Watched::new(stream, Arc::clone(&activity));
         let connection = builder.serve_connection(io, service);
         tokio::pin!(connection);
         let mut stopping = false;
@@ -182,16 +185,16 @@ fn builder() -> http1::Builder {
 }
 
 async fn answer(
-    activity: Arc<Activity>,
+    under_way: UnderWay,
+    client: Client,
     router: Router,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let under_way = activity.begin(Instant::now());
     let mut request = request.map(Body::new);
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(peer));
-    extensions.insert(Arrival::of(&activity));
+    extensions.insert(client);
     let response = router.oneshot(request).await?;
     Ok(response.map(|body| Answer::new(body, under_way)))
 }

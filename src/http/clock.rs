@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use super::error::{ApiError, Kind};
 use super::outage::Fault;
 use crate::config::Http;
-use crate::connections::Arrival;
+use crate::connections::Client;
 
 /// How exact the time limit is for a request whose clock has stood still.
 const RESOLUTION: Duration = Duration::from_millis(25);
@@ -42,20 +42,20 @@ struct Running {
     waited: Duration,
     /// What is counted by it, once the request's class is known.
     counted: Option<InFlight>,
-    /// Who is told that the client is waited for.
-    arrival: Option<Arrival>,
+    /// Who is waited for while it stands still.
+    client: Option<Client>,
     /// The body broke off: the client hung up, or sent what is none.
     cut_short: bool,
 }
 
 impl Clock {
-    fn start(now: Instant, arrival: Option<Arrival>) -> Self {
+    fn start(now: Instant, client: Option<Client>) -> Self {
         Self(Arc::new(Mutex::new(Running {
             started: now,
             paused: None,
             waited: Duration::ZERO,
             counted: None,
-            arrival,
+            client,
             cut_short: false,
         })))
     }
@@ -72,6 +72,12 @@ impl Clock {
         self.0.lock().cut_short
     }
 
+    /// Whether the client has hung up.
+    pub fn was_hung_up(&self) -> bool {
+        let client = self.0.lock().client.clone();
+        client.is_some_and(|client| client.has_hung_up())
+    }
+
     /// How long the request has waited for its client.
     fn waited(&self, now: Instant) -> Duration {
         let running = self.0.lock();
@@ -86,8 +92,8 @@ impl Clock {
             if let Some(counted) = &mut running.counted {
                 counted.pause(now);
             }
-            if let Some(arrival) = &running.arrival {
-                arrival.awaited();
+            if let Some(client) = &running.client {
+                client.is_awaited(true);
             }
         }
     }
@@ -102,8 +108,8 @@ impl Clock {
             if let Some(counted) = &mut running.counted {
                 counted.resume(now);
             }
-            if let Some(arrival) = &running.arrival {
-                arrival.over();
+            if let Some(client) = &running.client {
+                client.is_awaited(false);
             }
         }
     }
@@ -168,8 +174,8 @@ impl Drop for Counted {
 /// Starts the clock of a request and ends the request when it has waited for the shop, or its body for
 /// the client, for too long.
 pub async fn timed(State(limits): State<Http>, mut request: Request, next: Next) -> Response {
-    let arrival = request.extensions_mut().remove();
-    let clock = Clock::start(Instant::now(), arrival);
+    let client = request.extensions_mut().remove();
+    let clock = Clock::start(Instant::now(), client);
     let changes = !request.method().is_safe();
     request.extensions_mut().insert(clock.clone());
     let request = request.map(|body| {

@@ -57,6 +57,11 @@ async fn measure(
         // The shop has done nothing for it.
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Outcome::Refused,
         status if status.is_server_error() => Outcome::Failed,
+        _ if clock.was_hung_up() => {
+            // Counted as if that had been seen before there was an answer.
+            drop(counted);
+            return response;
+        }
         _ => Outcome::Ok,
     };
     let took = counted.finish(outcome, Instant::now());

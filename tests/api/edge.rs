@@ -184,6 +184,26 @@ async fn clients_that_hang_up_at_once_are_counted_as_such_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn clients_that_have_gone_before_their_answer_is_there_are_no_shoppers() {
+    let shop = shop(|_| {}).await;
+    let head = head("GET", "/api/products?limit=many", "");
+    for _ in 0..20 {
+        // Within one step of this thread's runtime, so that all of it is there when the shop looks: refusing
+        // the limit needs no database, and the answer is there at once.
+        let mut client = std::net::TcpStream::connect(shop.address).unwrap();
+        std::io::Write::write_all(&mut client, head.as_bytes()).unwrap();
+    }
+    until("they are counted", async || {
+        let (completed, failed, abandoned) = counted(&shop.app.latencies, Class::Browse);
+        completed + failed + abandoned == 20
+    })
+    .await;
+    assert_eq!(counted(&shop.app.latencies, Class::Browse), (0, 0, 20));
+    shop.get("/api/products?limit=many").await.expect(422);
+    assert_eq!(counted(&shop.app.latencies, Class::Browse), (1, 0, 20));
+}
+
+#[tokio::test]
 async fn clients_that_hang_up_within_their_body_are_no_shoppers() {
     let shop = shop(|_| {}).await;
     for _ in 0..20 {
